@@ -1,0 +1,379 @@
+//! The suite that every [`ControlPlane`] passes: the promises of the trait as tests. Call [`check`] with a
+//! function that makes a fresh, empty plane configured as [`Setup`] says.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use ncps_nix::{
+    Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, SecretKey, Sha256Hash, StorePath,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    Accesses, Code, Commit, ControlPlane, Directive, Directives, EdgeReport, HeldNar, Hello, Lookup,
+    NarFacts, Origin, Publication, Turn,
+};
+
+/// The upstream of every publication in the suite.
+pub const UPSTREAM: &str = "http://upstream.test";
+
+/// How the plane under test must be configured.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The one trusted upstream key.
+    pub trusted: PublicKey,
+    /// How long an absence is believed, jitter aside. Short, so that the suite can wait for its end.
+    pub negative_ttl: Duration,
+}
+
+type Plane = Arc<dyn ControlPlane>;
+
+struct Suite<F> {
+    make: F,
+    upstream_key: SecretKey,
+}
+
+/// Runs every case, each on a plane of its own.
+///
+/// # Panics
+/// Where the plane breaks a promise.
+pub async fn check<F, Fut>(make: F)
+where
+    F: Fn(Setup) -> Fut,
+    Fut: Future<Output = Plane>,
+{
+    let upstream_key = SecretKey::generate("upstream-1").expect("randomness is there");
+    let suite = Suite { make, upstream_key };
+    suite.nothing_is_known_at_first().await;
+    suite.a_publication_is_served_under_our_name().await;
+    suite.the_first_publication_wins().await;
+    suite.nothing_untrusted_is_published().await;
+    suite.absence_is_believed_for_a_while().await;
+    suite.a_compressed_nar_without_file_hash_is_offered_uncompressed().await;
+    suite.turns_exclude_and_end().await;
+    suite.a_commit_ends_the_turn_and_names_the_narinfos().await;
+    suite.a_commit_of_an_unknown_name_makes_it_known().await;
+    suite.a_wrong_file_hash_is_corrected().await;
+    suite.a_doubted_narinfo_is_replaced_or_retracted().await;
+    suite.attach_configures_and_invalidates().await;
+    suite.a_session_that_ends_frees_its_turns().await;
+    suite.attach_needs_a_hello().await;
+}
+
+impl<F, Fut> Suite<F>
+where
+    F: Fn(Setup) -> Fut,
+    Fut: Future<Output = Plane>,
+{
+    async fn plane(&self) -> Plane {
+        let trusted = self.upstream_key.public();
+        (self.make)(Setup { trusted, negative_ttl: Duration::from_millis(300) }).await
+    }
+
+    /// An upstream's narinfo; `seed` tells paths apart.
+    fn narinfo(&self, seed: u8) -> NarInfo {
+        let hash = ncps_nix::nix32::encode(&[seed; 20]);
+        let store_path = StorePath::parse(&format!("{hash}-path")).expect("a valid store path");
+        let mut narinfo = NarInfo {
+            store_path,
+            url: format!("nar/opaque-{seed}?id=1"),
+            compression: Compression::Xz,
+            file_hash: Some(FileHash(Sha256Hash::of(&[seed, 1]))),
+            file_size: Some(1000 + u64::from(seed)),
+            nar_hash: NarHash(Sha256Hash::of(&[seed, 2])),
+            nar_size: 5000,
+            references: vec![],
+            deriver: None,
+            signatures: vec![],
+            ca: None,
+        };
+        narinfo.signatures = vec![self.upstream_key.sign(&narinfo.fingerprint())];
+        narinfo
+    }
+
+    async fn nothing_is_known_at_first(&self) {
+        let plane = self.plane().await;
+        let narinfo = self.narinfo(1);
+        assert_eq!(plane.narinfo(narinfo.store_path.hash()).await.expect("answers"), Lookup::Unknown);
+        assert_eq!(plane.locate(file(&narinfo)).await.expect("answers"), None);
+    }
+
+    async fn a_publication_is_served_under_our_name(&self) {
+        let plane = self.plane().await;
+        let theirs = self.narinfo(1);
+        let ours = publish(&plane, &theirs).await;
+        assert_eq!(ours.url, file(&theirs).url(), "our URL names the file by its hash");
+        assert_eq!((ours.nar_hash, ours.nar_size), (theirs.nar_hash, theirs.nar_size));
+        assert_eq!((ours.file_hash, ours.file_size), (theirs.file_hash, theirs.file_size));
+        assert!(ours.signatures.contains(&theirs.signatures[0]), "the upstream's signature is kept");
+        assert_eq!(ours.signatures.len(), 2, "our signature is added once");
+        let known = plane.narinfo(theirs.store_path.hash()).await.expect("answers");
+        let Lookup::Known(known) = known else { panic!("published, but {known:?}") };
+        assert_eq!(known.render(), ours.render(), "one stored version");
+
+        let location = plane.locate(file(&theirs)).await.expect("answers").expect("known now");
+        assert_eq!(location.name, file(&theirs));
+        assert_eq!(location.file_size, theirs.file_size);
+        assert_eq!(location.nar, Some(facts(&theirs)));
+        assert_eq!(location.origins, vec![origin(&theirs)]);
+        assert_eq!(location.store_paths, vec![theirs.store_path.hash()]);
+    }
+
+    async fn the_first_publication_wins(&self) {
+        let plane = self.plane().await;
+        let first = publish(&plane, &self.narinfo(1)).await;
+        let mut second = self.narinfo(1);
+        second.file_hash = Some(FileHash(Sha256Hash::of(b"another compression run")));
+        let answer = publish(&plane, &second).await;
+        assert_eq!(answer.render(), first.render());
+    }
+
+    async fn nothing_untrusted_is_published(&self) {
+        let plane = self.plane().await;
+        let mut unsigned = self.narinfo(1);
+        unsigned.signatures.clear();
+        let mut forged = self.narinfo(1);
+        forged.nar_size += 1;
+        for bad in [unsigned, forged] {
+            let hash = bad.store_path.hash();
+            let publication = Publication { narinfo: bad, upstream: UPSTREAM.into(), replaces: false };
+            let refused = plane.publish_narinfo(publication).await.expect_err("must be refused");
+            assert_eq!(refused.code(), Code::Invalid, "{refused}");
+            assert_eq!(plane.narinfo(hash).await.expect("answers"), Lookup::Unknown);
+        }
+    }
+
+    async fn absence_is_believed_for_a_while(&self) {
+        let plane = self.plane().await;
+        let narinfo = self.narinfo(1);
+        let hash = narinfo.store_path.hash();
+        let left = plane.publish_absent(hash).await.expect("answers");
+        assert!(left > Duration::ZERO && left < Duration::from_secs(1), "{left:?}");
+        let absent = plane.narinfo(hash).await.expect("answers");
+        assert!(matches!(absent, Lookup::Absent(l) if l <= left), "{absent:?}");
+        while plane.narinfo(hash).await.expect("answers") != Lookup::Unknown {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+
+        plane.publish_absent(hash).await.expect("answers");
+        publish(&plane, &narinfo).await;
+        assert_known(&plane, &narinfo, "a publication ends an absence").await;
+        plane.publish_absent(hash).await.expect("answers");
+        assert_known(&plane, &narinfo, "a known path stays known").await;
+    }
+
+    async fn a_compressed_nar_without_file_hash_is_offered_uncompressed(&self) {
+        let plane = self.plane().await;
+        let mut theirs = self.narinfo(1);
+        (theirs.file_hash, theirs.file_size) = (None, None);
+        let ours = publish(&plane, &theirs).await;
+        assert_eq!(ours.compression, Compression::None);
+        assert_eq!(ours.file_hash, Some(FileHash(theirs.nar_hash.0)));
+        assert_eq!(ours.file_size, Some(theirs.nar_size));
+        let location = plane.locate(file(&ours)).await.expect("answers").expect("known now");
+        assert_eq!(location.origins, vec![origin(&theirs)], "the origin keeps its compression");
+    }
+
+    async fn turns_exclude_and_end(&self) {
+        let plane = self.plane().await;
+        let (_a, _b) = (attach(&plane, "a").await, attach(&plane, "b").await);
+        let name = file(&self.narinfo(1));
+        assert_eq!(plane.begin_fetch("a", name).await.expect("answers"), Turn::Yours);
+        assert_eq!(plane.begin_fetch("a", name).await.expect("answers"), Turn::Yours, "repeatable");
+        let theirs = plane.begin_fetch("b", name).await.expect("answers");
+        assert!(matches!(theirs, Turn::Theirs(_)), "{theirs:?}");
+        plane.end_fetch("b", name).await.expect("answers");
+        let theirs = plane.begin_fetch("b", name).await.expect("answers");
+        assert!(matches!(theirs, Turn::Theirs(_)), "only the holder ends a turn");
+        plane.end_fetch("a", name).await.expect("answers");
+        assert_eq!(plane.begin_fetch("b", name).await.expect("answers"), Turn::Yours);
+    }
+
+    async fn a_commit_ends_the_turn_and_names_the_narinfos(&self) {
+        let plane = self.plane().await;
+        let (_a, _b) = (attach(&plane, "a").await, attach(&plane, "b").await);
+        let ours = publish(&plane, &self.narinfo(1)).await;
+        let name = file(&ours);
+        plane.begin_fetch("a", name).await.expect("answers");
+        let narinfos = plane.commit_nar("a", commit(&ours)).await.expect("answers");
+        assert_eq!(rendered(&narinfos), vec![ours.render()]);
+        assert_eq!(plane.begin_fetch("b", name).await.expect("answers"), Turn::Yours);
+        let again = plane.commit_nar("a", commit(&ours)).await.expect("repeatable");
+        assert_eq!(rendered(&again), vec![ours.render()]);
+    }
+
+    async fn a_commit_of_an_unknown_name_makes_it_known(&self) {
+        let plane = self.plane().await;
+        let narinfo = self.narinfo(9);
+        let narinfos = plane.commit_nar("a", commit(&narinfo)).await.expect("answers");
+        assert!(narinfos.is_empty(), "no narinfo names it");
+        let location = plane.locate(file(&narinfo)).await.expect("answers").expect("known now");
+        assert_eq!(location.file_size, narinfo.file_size);
+        assert_eq!(location.nar, Some(facts(&narinfo)));
+        assert_eq!(location.origins, vec![origin(&narinfo)]);
+    }
+
+    async fn a_wrong_file_hash_is_corrected(&self) {
+        let plane = self.plane().await;
+        let mut a = attach(&plane, "a").await;
+        let ours = publish(&plane, &self.narinfo(1)).await;
+        let wrong = file(&ours);
+        let name = NarFileName { hash: FileHash(Sha256Hash::of(b"true bytes")), ..wrong };
+        let commit = Commit { name, asked_as: Some(wrong), file_size: 77, ..commit(&ours) };
+        let narinfos = plane.commit_nar("a", commit).await.expect("answers");
+        assert_eq!(narinfos.len(), 1);
+        assert_eq!((file(&narinfos[0]), narinfos[0].file_size), (name, Some(77)));
+        assert_eq!(narinfos[0].signatures, ours.signatures, "the file hash is not signed");
+        assert_eq!(narinfos[0].url, name.url());
+        let location = plane.locate(wrong).await.expect("answers").expect("the old name is an alias");
+        assert_eq!(location.name, name);
+        a.invalidated(&ours).await;
+    }
+
+    async fn a_doubted_narinfo_is_replaced_or_retracted(&self) {
+        let plane = self.plane().await;
+        let mut a = attach(&plane, "a").await;
+        let first = publish(&plane, &self.narinfo(1)).await;
+        let mut second = self.narinfo(1);
+        second.nar_hash = NarHash(Sha256Hash::of(b"rebuilt"));
+        second.file_hash = Some(FileHash(Sha256Hash::of(b"rebuilt, compressed")));
+        second.signatures = vec![self.upstream_key.sign(&second.fingerprint())];
+        let publication = Publication { narinfo: second.clone(), upstream: UPSTREAM.into(), replaces: true };
+        let replaced = plane.publish_narinfo(publication).await.expect("trusted");
+        assert_eq!(replaced.nar_hash, second.nar_hash);
+        a.invalidated(&first).await;
+
+        let hash = first.store_path.hash();
+        plane.retract_narinfo(hash, file(&first)).await.expect("answers");
+        assert_known(&plane, &second, "it names another file now").await;
+        plane.retract_narinfo(hash, file(&replaced)).await.expect("answers");
+        a.invalidated(&first).await;
+        let answer = plane.narinfo(hash).await.expect("answers");
+        assert!(!matches!(answer, Lookup::Known(_)), "{answer:?}");
+    }
+
+    async fn attach_configures_and_invalidates(&self) {
+        let plane = self.plane().await;
+        let mut a = attach(&plane, "a").await;
+        assert_eq!(a.settings.trusted_keys, vec![self.upstream_key.public()]);
+        assert!(!a.settings.public_keys.is_empty());
+        let narinfo = self.narinfo(1);
+        let held = HeldNar { name: file(&narinfo), file_size: 1 };
+        a.say(EdgeReport::Inventory { held: vec![held], last: true });
+        a.say(EdgeReport::Committed(held));
+        let accesses =
+            Accesses { narinfos: vec![(narinfo.store_path.hash(), 2)], nars: vec![(held.name, 3)] };
+        a.say(EdgeReport::Accesses(accesses));
+        let ours = publish(&plane, &narinfo).await;
+        plane.retract_narinfo(narinfo.store_path.hash(), file(&ours)).await.expect("answers");
+        a.invalidated(&ours).await;
+    }
+
+    async fn a_session_that_ends_frees_its_turns(&self) {
+        let plane = self.plane().await;
+        let (a, _b) = (attach(&plane, "a").await, attach(&plane, "b").await);
+        let name = file(&self.narinfo(1));
+        assert_eq!(plane.begin_fetch("a", name).await.expect("answers"), Turn::Yours);
+        a.hang_up().await;
+        while plane.begin_fetch("b", name).await.expect("answers") != Turn::Yours {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn attach_needs_a_hello(&self) {
+        let plane = self.plane().await;
+        let reports = futures::stream::iter([EdgeReport::Accesses(Accesses::default())]).boxed();
+        match plane.attach(reports).await {
+            Err(error) => assert_eq!(error.code(), Code::Invalid),
+            Ok(mut directives) => {
+                let first = directives.next().await;
+                assert!(!matches!(first, Some(Ok(_))), "no hello, but {first:?}");
+            }
+        }
+    }
+}
+
+/// An attached edge of the suite.
+struct Session {
+    settings: crate::EdgeSettings,
+    reports: mpsc::UnboundedSender<EdgeReport>,
+    directives: Directives,
+}
+
+impl Session {
+    fn say(&self, report: EdgeReport) {
+        self.reports.send(report).expect("the session lives");
+    }
+
+    /// Waits for the invalidation of a narinfo.
+    async fn invalidated(&mut self, narinfo: &NarInfo) {
+        loop {
+            match self.directives.next().await.expect("the session lives").expect("no break") {
+                Directive::Invalidate(hashes) if hashes.contains(&narinfo.store_path.hash()) => return,
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends the report stream and waits for control's end.
+    async fn hang_up(self) {
+        let Session { reports, mut directives, .. } = self;
+        drop(reports);
+        while let Ok(Some(Ok(_))) = tokio::time::timeout(Duration::from_secs(5), directives.next()).await {}
+    }
+}
+
+async fn attach(plane: &Plane, instance: &str) -> Session {
+    let (reports, rx) = mpsc::unbounded_channel();
+    let hello = Hello { name: format!("edge-{instance}"), instance: instance.to_owned(), url: None };
+    reports.send(EdgeReport::Hello(hello)).expect("the receiver is here");
+    let mut directives = plane.attach(stream_of(rx)).await.expect("attached");
+    match directives.next().await.expect("a directive").expect("no break") {
+        Directive::Configure(settings) => Session { settings: *settings, reports, directives },
+        other => panic!("the first directive must configure, not {other:?}"),
+    }
+}
+
+fn stream_of(rx: mpsc::UnboundedReceiver<EdgeReport>) -> BoxStream<'static, EdgeReport> {
+    futures::stream::unfold(rx, |mut rx| async move { Some((rx.recv().await?, rx)) }).boxed()
+}
+
+async fn publish(plane: &Plane, narinfo: &NarInfo) -> NarInfo {
+    let publication = Publication { narinfo: narinfo.clone(), upstream: UPSTREAM.into(), replaces: false };
+    plane.publish_narinfo(publication).await.expect("trusted")
+}
+
+async fn assert_known(plane: &Plane, narinfo: &NarInfo, why: &str) {
+    let answer = plane.narinfo(narinfo.store_path.hash()).await.expect("answers");
+    assert!(matches!(&answer, Lookup::Known(n) if n.nar_hash == narinfo.nar_hash), "{why}: {answer:?}");
+}
+
+fn file(narinfo: &NarInfo) -> NarFileName {
+    let hash = narinfo.file_hash.expect("the suite's narinfos have one");
+    NarFileName { hash, compression: narinfo.compression }
+}
+
+fn facts(narinfo: &NarInfo) -> NarFacts {
+    NarFacts { hash: narinfo.nar_hash, size: narinfo.nar_size }
+}
+
+fn origin(narinfo: &NarInfo) -> Origin {
+    Origin { upstream: UPSTREAM.into(), url: narinfo.url.clone(), compression: narinfo.compression }
+}
+
+fn commit(narinfo: &NarInfo) -> Commit {
+    Commit {
+        name: file(narinfo),
+        asked_as: None,
+        file_size: narinfo.file_size.expect("the suite's narinfos have one"),
+        nar: facts(narinfo),
+        origin: Some(origin(narinfo)),
+    }
+}
+
+fn rendered(narinfos: &[NarInfo]) -> Vec<String> {
+    narinfos.iter().map(NarInfo::render).collect()
+}

@@ -1,0 +1,345 @@
+//! Domain types to messages and back. Whatever comes off the wire is parsed here, once; a message that does not
+//! parse is [`Code::Invalid`]. Nothing else in the project knows the generated types, [`crate::grpc`] excepted.
+
+use std::time::Duration;
+
+use ncps_nix::{Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, Sha256Hash, StorePathHash};
+use prost::Message as _;
+
+use crate::gen_v1 as wire;
+use crate::{
+    Accesses, Code, Commit, Directive, EdgeReport, EdgeSettings, Error, HeldNar, Hello, Location, Lookup,
+    NarFacts, Origin, Publication, Result, Turn, UpstreamSettings,
+};
+
+fn malformed(what: &str) -> Error {
+    Error::new(Code::Invalid, format!("a message between the planes has a malformed {what}"))
+}
+
+fn required<T>(field: Option<T>, what: &str) -> Result<T> {
+    field.ok_or_else(|| malformed(what))
+}
+
+fn all<W, T>(wire: Vec<W>, parse: impl Fn(W) -> Result<T>) -> Result<Vec<T>> {
+    wire.into_iter().map(parse).collect()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn sha256(bytes: &[u8]) -> Result<Sha256Hash> {
+    bytes.try_into().map(Sha256Hash::from_bytes).map_err(|_| malformed("hash"))
+}
+
+pub(crate) fn store_path_hash(bytes: &[u8]) -> Result<StorePathHash> {
+    bytes.try_into().map(StorePathHash::from_bytes).map_err(|_| malformed("store path hash"))
+}
+
+pub(crate) fn store_path_hash_bytes(hash: StorePathHash) -> Vec<u8> {
+    hash.as_bytes().to_vec()
+}
+
+fn compression(name: &str) -> Result<Compression> {
+    Compression::from_name(name).ok_or_else(|| malformed("compression"))
+}
+
+fn public_key(text: String) -> Result<PublicKey> {
+    PublicKey::parse(&text).map_err(|e| malformed("public key").because(e))
+}
+
+/// A narinfo's text, as it came from the other plane.
+pub(crate) fn narinfo(text: &str) -> Result<NarInfo> {
+    NarInfo::parse(text.as_bytes()).map_err(|e| malformed("narinfo").because(e))
+}
+
+pub(crate) fn nar_file_name(wire: Option<wire::NarFileName>) -> Result<NarFileName> {
+    let wire = required(wire, "NAR file name")?;
+    Ok(NarFileName { hash: FileHash(sha256(&wire.hash)?), compression: compression(&wire.compression)? })
+}
+
+pub(crate) fn nar_file_name_wire(name: NarFileName) -> wire::NarFileName {
+    wire::NarFileName {
+        hash: name.hash.0.as_bytes().to_vec(),
+        compression: name.compression.name().to_owned(),
+    }
+}
+
+fn nar_facts(wire: &wire::NarFacts) -> Result<NarFacts> {
+    Ok(NarFacts { hash: NarHash(sha256(&wire.nar_hash)?), size: wire.nar_size })
+}
+
+fn nar_facts_wire(facts: NarFacts) -> wire::NarFacts {
+    wire::NarFacts { nar_hash: facts.hash.0.as_bytes().to_vec(), nar_size: facts.size }
+}
+
+fn origin(wire: wire::Origin) -> Result<Origin> {
+    Ok(Origin { compression: compression(&wire.compression)?, upstream: wire.upstream, url: wire.url })
+}
+
+fn origin_wire(origin: Origin) -> wire::Origin {
+    wire::Origin {
+        upstream: origin.upstream,
+        url: origin.url,
+        compression: origin.compression.name().to_owned(),
+    }
+}
+
+pub(crate) fn lookup(wire: wire::NarinfoReply) -> Result<Lookup> {
+    use wire::narinfo_reply::Answer;
+    Ok(match required(wire.answer, "answer")? {
+        Answer::Known(text) => Lookup::Known(narinfo(&text)?),
+        Answer::AbsentMs(ms) => Lookup::Absent(Duration::from_millis(ms)),
+        Answer::Unknown(_) => Lookup::Unknown,
+    })
+}
+
+pub(crate) fn lookup_wire(lookup: Lookup) -> wire::NarinfoReply {
+    use wire::narinfo_reply::Answer;
+    let answer = match lookup {
+        Lookup::Known(narinfo) => Answer::Known(narinfo.render()),
+        Lookup::Absent(left) => Answer::AbsentMs(millis(left)),
+        Lookup::Unknown => Answer::Unknown(wire::Unknown {}),
+    };
+    wire::NarinfoReply { answer: Some(answer) }
+}
+
+pub(crate) fn publication(wire: wire::PublishNarinfoRequest) -> Result<Publication> {
+    Ok(Publication { narinfo: narinfo(&wire.narinfo)?, upstream: wire.upstream, replaces: wire.replaces })
+}
+
+pub(crate) fn publication_wire(publication: Publication) -> wire::PublishNarinfoRequest {
+    wire::PublishNarinfoRequest {
+        narinfo: publication.narinfo.render(),
+        upstream: publication.upstream,
+        replaces: publication.replaces,
+    }
+}
+
+pub(crate) fn located(wire: wire::LocateReply) -> Result<Option<Location>> {
+    use wire::locate_reply::Answer;
+    match required(wire.answer, "answer")? {
+        Answer::Unknown(_) => Ok(None),
+        Answer::Known(location) => self::location(location).map(Some),
+    }
+}
+
+fn location(wire: wire::Location) -> Result<Location> {
+    Ok(Location {
+        name: nar_file_name(wire.nar)?,
+        file_size: wire.file_size,
+        nar: wire.facts.as_ref().map(nar_facts).transpose()?,
+        origins: all(wire.origins, origin)?,
+        representations: all(wire.representations, |n| nar_file_name(Some(n)))?,
+        store_paths: all(wire.store_path_hashes, |h| store_path_hash(&h))?,
+    })
+}
+
+pub(crate) fn located_wire(location: Option<Location>) -> wire::LocateReply {
+    use wire::locate_reply::Answer;
+    let answer = match location {
+        None => Answer::Unknown(wire::Unknown {}),
+        Some(location) => Answer::Known(location_wire(location)),
+    };
+    wire::LocateReply { answer: Some(answer) }
+}
+
+fn location_wire(location: Location) -> wire::Location {
+    wire::Location {
+        nar: Some(nar_file_name_wire(location.name)),
+        file_size: location.file_size,
+        facts: location.nar.map(nar_facts_wire),
+        origins: location.origins.into_iter().map(origin_wire).collect(),
+        representations: location.representations.into_iter().map(nar_file_name_wire).collect(),
+        store_path_hashes: location.store_paths.into_iter().map(store_path_hash_bytes).collect(),
+    }
+}
+
+pub(crate) fn turn(wire: wire::BeginFetchReply) -> Result<Turn> {
+    use wire::begin_fetch_reply::Turn as Wire;
+    Ok(match required(wire.turn, "turn")? {
+        Wire::Yours(_) => Turn::Yours,
+        Wire::Theirs(url) => Turn::Theirs(non_empty(url)),
+    })
+}
+
+pub(crate) fn turn_wire(turn: Turn) -> wire::BeginFetchReply {
+    use wire::begin_fetch_reply::Turn as Wire;
+    let turn = match turn {
+        Turn::Yours => Wire::Yours(wire::Yours {}),
+        Turn::Theirs(url) => Wire::Theirs(url.unwrap_or_default()),
+    };
+    wire::BeginFetchReply { turn: Some(turn) }
+}
+
+fn non_empty(text: String) -> Option<String> {
+    Some(text).filter(|t| !t.is_empty())
+}
+
+pub(crate) fn commit(wire: wire::CommitNarRequest) -> Result<(String, Commit)> {
+    let commit = Commit {
+        name: nar_file_name(wire.nar)?,
+        asked_as: wire.asked_as.map(|n| nar_file_name(Some(n))).transpose()?,
+        file_size: wire.file_size,
+        nar: nar_facts(&required(wire.facts, "NAR facts")?)?,
+        origin: wire.origin.map(origin).transpose()?,
+    };
+    Ok((wire.instance, commit))
+}
+
+pub(crate) fn commit_wire(instance: &str, commit: Commit) -> wire::CommitNarRequest {
+    wire::CommitNarRequest {
+        instance: instance.to_owned(),
+        nar: Some(nar_file_name_wire(commit.name)),
+        asked_as: commit.asked_as.map(nar_file_name_wire),
+        file_size: commit.file_size,
+        facts: Some(nar_facts_wire(commit.nar)),
+        origin: commit.origin.map(origin_wire),
+    }
+}
+
+fn held(name: Option<wire::NarFileName>, file_size: u64) -> Result<HeldNar> {
+    Ok(HeldNar { name: nar_file_name(name)?, file_size })
+}
+
+pub(crate) fn report(wire: wire::EdgeReport) -> Result<EdgeReport> {
+    use wire::edge_report::Report;
+    Ok(match required(wire.report, "report")? {
+        Report::Hello(hello) => {
+            EdgeReport::Hello(Hello { name: hello.name, instance: hello.instance, url: non_empty(hello.url) })
+        }
+        Report::Inventory(page) => {
+            EdgeReport::Inventory { held: all(page.held, |h| held(h.nar, h.file_size))?, last: page.last }
+        }
+        Report::Accesses(accesses) => EdgeReport::Accesses(self::accesses(accesses)?),
+        Report::Committed(commit) => EdgeReport::Committed(held(commit.nar, commit.file_size)?),
+    })
+}
+
+fn accesses(wire: wire::Accesses) -> Result<Accesses> {
+    Ok(Accesses {
+        narinfos: all(wire.narinfos, |a| Ok((store_path_hash(&a.store_path_hash)?, a.count)))?,
+        nars: all(wire.nars, |a| Ok((nar_file_name(a.nar)?, a.count)))?,
+    })
+}
+
+pub(crate) fn report_wire(report: EdgeReport) -> wire::EdgeReport {
+    use wire::edge_report::Report;
+    let report = match report {
+        EdgeReport::Hello(hello) => Report::Hello(wire::Hello {
+            name: hello.name,
+            instance: hello.instance,
+            url: hello.url.unwrap_or_default(),
+        }),
+        EdgeReport::Inventory { held, last } => {
+            Report::Inventory(wire::Inventory { held: held.into_iter().map(held_wire).collect(), last })
+        }
+        EdgeReport::Accesses(accesses) => Report::Accesses(accesses_wire(accesses)),
+        EdgeReport::Committed(held) => Report::Committed(wire::Commit {
+            nar: Some(nar_file_name_wire(held.name)),
+            file_size: held.file_size,
+        }),
+    };
+    wire::EdgeReport { report: Some(report) }
+}
+
+fn held_wire(held: HeldNar) -> wire::HeldNar {
+    wire::HeldNar { nar: Some(nar_file_name_wire(held.name)), file_size: held.file_size }
+}
+
+fn accesses_wire(accesses: Accesses) -> wire::Accesses {
+    let narinfo = |(hash, count)| wire::NarinfoAccess { store_path_hash: store_path_hash_bytes(hash), count };
+    let nar = |(name, count)| wire::NarAccess { nar: Some(nar_file_name_wire(name)), count };
+    wire::Accesses {
+        narinfos: accesses.narinfos.into_iter().map(narinfo).collect(),
+        nars: accesses.nars.into_iter().map(nar).collect(),
+    }
+}
+
+pub(crate) fn directive(wire: wire::Directive) -> Result<Directive> {
+    use wire::directive::Directive as Wire;
+    Ok(match required(wire.directive, "directive")? {
+        Wire::Configure(settings) => Directive::Configure(Box::new(self::settings(settings)?)),
+        Wire::Invalidate(invalidation) => {
+            Directive::Invalidate(all(invalidation.store_path_hashes, |h| store_path_hash(&h))?)
+        }
+    })
+}
+
+pub(crate) fn directive_wire(directive: Directive) -> wire::Directive {
+    use wire::directive::Directive as Wire;
+    let directive = match directive {
+        Directive::Configure(settings) => Wire::Configure(settings_wire(*settings)),
+        Directive::Invalidate(hashes) => Wire::Invalidate(wire::Invalidation {
+            store_path_hashes: hashes.into_iter().map(store_path_hash_bytes).collect(),
+        }),
+    };
+    wire::Directive { directive: Some(directive) }
+}
+
+/// The settings as bytes, for the file in which an edge keeps the last ones.
+pub fn encode_settings(settings: EdgeSettings) -> Vec<u8> {
+    settings_wire(settings).encode_to_vec()
+}
+
+/// Settings from such bytes.
+///
+/// # Errors
+/// [`Code::Invalid`] where they are not what [`encode_settings`] made.
+pub fn decode_settings(bytes: &[u8]) -> Result<EdgeSettings> {
+    let wire = wire::EdgeSettings::decode(bytes).map_err(|e| malformed("settings").because(e))?;
+    settings(wire)
+}
+
+fn settings(wire: wire::EdgeSettings) -> Result<EdgeSettings> {
+    Ok(EdgeSettings {
+        index_id: wire.index_id,
+        hostname: wire.hostname,
+        public_keys: all(wire.public_keys, public_key)?,
+        upstreams: wire
+            .upstreams
+            .into_iter()
+            .map(|u| UpstreamSettings { url: u.url, priority: u.priority })
+            .collect(),
+        trusted_keys: all(wire.trusted_keys, public_key)?,
+        priority: wire.priority,
+        connect_timeout: Duration::from_millis(wire.connect_timeout_ms),
+        header_timeout: Duration::from_millis(wire.header_timeout_ms),
+        idle_timeout: Duration::from_millis(wire.idle_timeout_ms),
+        transfer_timeout: Duration::from_millis(wire.transfer_timeout_ms),
+        hedge_delay: Duration::from_millis(wire.hedge_delay_ms),
+        max_downloads: wire.max_downloads,
+        max_waiting_downloads: wire.max_waiting_downloads,
+        max_decoders: wire.max_decoders,
+        max_spool_bytes: wire.max_spool_bytes,
+        near_cache_bytes: wire.near_cache_bytes,
+        absent_on_upstream_failure: wire.absent_on_upstream_failure,
+    })
+}
+
+fn settings_wire(settings: EdgeSettings) -> wire::EdgeSettings {
+    let keys = |keys: Vec<PublicKey>| keys.iter().map(PublicKey::to_string).collect();
+    wire::EdgeSettings {
+        index_id: settings.index_id,
+        hostname: settings.hostname,
+        public_keys: keys(settings.public_keys),
+        upstreams: settings
+            .upstreams
+            .into_iter()
+            .map(|u| wire::Upstream { url: u.url, priority: u.priority })
+            .collect(),
+        trusted_keys: keys(settings.trusted_keys),
+        priority: settings.priority,
+        connect_timeout_ms: millis(settings.connect_timeout),
+        header_timeout_ms: millis(settings.header_timeout),
+        idle_timeout_ms: millis(settings.idle_timeout),
+        transfer_timeout_ms: millis(settings.transfer_timeout),
+        hedge_delay_ms: millis(settings.hedge_delay),
+        max_downloads: settings.max_downloads,
+        max_waiting_downloads: settings.max_waiting_downloads,
+        max_decoders: settings.max_decoders,
+        max_spool_bytes: settings.max_spool_bytes,
+        near_cache_bytes: settings.near_cache_bytes,
+        absent_on_upstream_failure: settings.absent_on_upstream_failure,
+    }
+}

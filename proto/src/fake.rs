@@ -1,0 +1,228 @@
+//! [`ControlPlane`] in memory: the smallest thing that keeps the promises of the trait. Tests of the edge run
+//! against it, and it shows that [`crate::conformance`] asks for nothing that only SQLite could give.
+//!
+//! Absent on purpose: persistence, lease expiry, jitter, bounds.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use ncps_nix::{Compression, FileHash, NarFileName, NarInfo, SecretKey, StorePathHash, TrustedKeys};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::{
+    Code, Commit, ControlPlane, Directive, Directives, EdgeReport, EdgeSettings, Error, Location, Lookup,
+    NarFacts, Origin, Publication, Reports, Result, Turn,
+};
+
+/// Control in memory.
+pub struct FakeControl {
+    key: SecretKey,
+    trusted: TrustedKeys,
+    negative_ttl: Duration,
+    settings: EdgeSettings,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    narinfos: HashMap<StorePathHash, NarInfo>,
+    absent: HashMap<StorePathHash, Instant>,
+    files: HashMap<NarFileName, File>,
+    aliases: HashMap<NarFileName, NarFileName>,
+    leases: HashMap<NarFileName, String>,
+    sessions: HashMap<String, mpsc::UnboundedSender<Result<Directive>>>,
+}
+
+#[derive(Default)]
+struct File {
+    size: Option<u64>,
+    nar: Option<NarFacts>,
+    origins: Vec<Origin>,
+}
+
+impl FakeControl {
+    /// A control that signs with `key` and believes what `settings.trusted_keys` signed.
+    pub fn new(key: SecretKey, settings: EdgeSettings, negative_ttl: Duration) -> FakeControl {
+        let trusted = TrustedKeys::from_iter(settings.trusted_keys.iter().cloned());
+        FakeControl { key, trusted, negative_ttl, settings, state: Arc::default() }
+    }
+
+    fn signed(&self, publication: &Publication) -> (NarInfo, Origin) {
+        let mut narinfo = publication.narinfo.clone();
+        let origin = Origin {
+            upstream: publication.upstream.clone(),
+            url: narinfo.url.clone(),
+            compression: narinfo.compression,
+        };
+        if narinfo.file_hash.is_none() {
+            narinfo.compression = Compression::None;
+            narinfo.file_hash = Some(FileHash(narinfo.nar_hash.0));
+            narinfo.file_size = Some(narinfo.nar_size);
+        }
+        narinfo.url = named(&narinfo).url();
+        narinfo.signatures.push(self.key.sign(&narinfo.fingerprint()));
+        (narinfo, origin)
+    }
+}
+
+/// The file that a served narinfo names.
+fn named(narinfo: &NarInfo) -> NarFileName {
+    let hash = narinfo.file_hash.unwrap_or(FileHash(narinfo.nar_hash.0));
+    NarFileName { hash, compression: narinfo.compression }
+}
+
+impl State {
+    fn store(&mut self, narinfo: NarInfo, origin: Origin) {
+        let file = self.files.entry(named(&narinfo)).or_default();
+        file.size = narinfo.file_size;
+        file.nar = Some(NarFacts { hash: narinfo.nar_hash, size: narinfo.nar_size });
+        file.origins.push(origin);
+        self.absent.remove(&narinfo.store_path.hash());
+        self.narinfos.insert(narinfo.store_path.hash(), narinfo);
+    }
+
+    fn naming(&self, name: NarFileName) -> Vec<NarInfo> {
+        self.narinfos.values().filter(|n| named(n) == name).cloned().collect()
+    }
+
+    fn invalidate(&self, hashes: Vec<StorePathHash>) {
+        for session in self.sessions.values() {
+            // A closed session is about to be removed by its own end.
+            session.send(Ok(Directive::Invalidate(hashes.clone()))).ok();
+        }
+    }
+
+    fn correct(&mut self, old: NarFileName, commit: &Commit) {
+        let changed: Vec<_> = self.naming(old).iter().map(|n| n.store_path.hash()).collect();
+        for hash in &changed {
+            if let Some(narinfo) = self.narinfos.get_mut(hash) {
+                narinfo.file_hash = Some(commit.name.hash);
+                narinfo.file_size = Some(commit.file_size);
+                narinfo.url = commit.name.url();
+            }
+        }
+        self.aliases.insert(old, commit.name);
+        self.leases.remove(&old);
+        self.invalidate(changed);
+    }
+}
+
+#[async_trait]
+impl ControlPlane for FakeControl {
+    async fn narinfo(&self, hash: StorePathHash) -> Result<Lookup> {
+        let state = self.state.lock();
+        if let Some(narinfo) = state.narinfos.get(&hash) {
+            return Ok(Lookup::Known(narinfo.clone()));
+        }
+        let left = state.absent.get(&hash).and_then(|until| until.checked_duration_since(Instant::now()));
+        Ok(left.map_or(Lookup::Unknown, Lookup::Absent))
+    }
+
+    async fn publish_narinfo(&self, publication: Publication) -> Result<NarInfo> {
+        let theirs = &publication.narinfo;
+        if self.trusted.verify(theirs).is_none() && !theirs.proves_itself() {
+            return Err(Error::new(Code::Invalid, format!("{}: no trusted signature", theirs.store_path)));
+        }
+        let mut state = self.state.lock();
+        let hash = theirs.store_path.hash();
+        if let Some(first) = state.narinfos.get(&hash).filter(|_| !publication.replaces) {
+            return Ok(first.clone());
+        }
+        let (narinfo, origin) = self.signed(&publication);
+        state.store(narinfo.clone(), origin);
+        if publication.replaces {
+            state.invalidate(vec![hash]);
+        }
+        Ok(narinfo)
+    }
+
+    async fn publish_absent(&self, hash: StorePathHash) -> Result<Duration> {
+        self.state.lock().absent.insert(hash, Instant::now() + self.negative_ttl);
+        Ok(self.negative_ttl)
+    }
+
+    async fn retract_narinfo(&self, hash: StorePathHash, nar: NarFileName) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.narinfos.get(&hash).is_some_and(|n| named(n) == nar) {
+            state.narinfos.remove(&hash);
+            state.absent.insert(hash, Instant::now() + self.negative_ttl);
+            state.invalidate(vec![hash]);
+        }
+        Ok(())
+    }
+
+    async fn locate(&self, asked: NarFileName) -> Result<Option<Location>> {
+        let state = self.state.lock();
+        let name = state.aliases.get(&asked).copied().unwrap_or(asked);
+        let Some(file) = state.files.get(&name) else { return Ok(None) };
+        let same_nar =
+            |(other, f): (&NarFileName, &File)| (*other != name && f.nar == file.nar).then_some(*other);
+        Ok(Some(Location {
+            name,
+            file_size: file.size,
+            nar: file.nar,
+            origins: file.origins.clone(),
+            representations: state.files.iter().filter_map(same_nar).collect(),
+            store_paths: state.naming(name).iter().map(|n| n.store_path.hash()).collect(),
+        }))
+    }
+
+    async fn begin_fetch(&self, instance: &str, name: NarFileName) -> Result<Turn> {
+        let mut state = self.state.lock();
+        let holder = state.leases.entry(name).or_insert_with(|| instance.to_owned());
+        Ok(if holder == instance { Turn::Yours } else { Turn::Theirs(None) })
+    }
+
+    async fn end_fetch(&self, instance: &str, name: NarFileName) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.leases.get(&name).is_some_and(|holder| holder == instance) {
+            state.leases.remove(&name);
+        }
+        Ok(())
+    }
+
+    async fn commit_nar(&self, _instance: &str, commit: Commit) -> Result<Vec<NarInfo>> {
+        let mut state = self.state.lock();
+        state.leases.remove(&commit.name);
+        if let Some(old) = commit.asked_as.filter(|old| *old != commit.name) {
+            state.correct(old, &commit);
+        }
+        let file = state.files.entry(commit.name).or_default();
+        file.size = Some(commit.file_size);
+        file.nar = Some(commit.nar);
+        let origin = commit.origin.filter(|origin| !file.origins.contains(origin));
+        file.origins.extend(origin);
+        Ok(state.naming(commit.name))
+    }
+
+    async fn attach(&self, mut reports: Reports) -> Result<Directives> {
+        let Some(EdgeReport::Hello(hello)) = reports.next().await else {
+            return Err(Error::new(Code::Invalid, "an edge must say hello first"));
+        };
+        let (tx, rx) = mpsc::unbounded_channel();
+        tx.send(Ok(Directive::Configure(Box::new(self.settings.clone())))).ok();
+        self.state.lock().sessions.insert(hello.instance.clone(), tx);
+        let state = Arc::clone(&self.state);
+        let drain = async move {
+            while reports.next().await.is_some() {}
+            let mut state = state.lock();
+            state.sessions.remove(&hello.instance);
+            state.leases.retain(|_, holder| *holder != hello.instance);
+        };
+        // The drain ends with the report stream; nothing waits for it.
+        let drain = futures::stream::once(drain).filter_map(|()| futures::future::ready(None));
+        let directives = futures::stream::unfold(rx, |mut rx| async move { Some((rx.recv().await?, rx)) });
+        Ok(futures::stream::select(directives, drain).boxed())
+    }
+}
+
+impl FakeControl {
+    /// Every name that is anybody's turn right now.
+    pub fn leased(&self) -> HashSet<NarFileName> {
+        self.state.lock().leases.keys().copied().collect()
+    }
+}

@@ -1,0 +1,120 @@
+//! A tonic transport as a [`ControlPlane`].
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{Stream, StreamExt};
+use http_body::Body;
+use ncps_nix::{NarFileName, NarInfo, StorePathHash};
+use tonic::client::GrpcService;
+
+use super::MAX_MESSAGE_BYTES;
+use super::status::from_status;
+use crate::convert::{self, nar_file_name_wire, store_path_hash_bytes};
+use crate::gen_v1::{self as wire, control_plane_client::ControlPlaneClient};
+use crate::{Commit, ControlPlane, Directives, Location, Lookup, Publication, Reports, Result, Turn};
+
+type Bytes = bytes::Bytes;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Control behind a transport: a channel to another process, or the service value of this one.
+pub struct RemoteControl<T> {
+    client: ControlPlaneClient<T>,
+}
+
+impl<T> RemoteControl<T>
+where
+    T: GrpcService<tonic::body::Body>,
+    T::Error: Into<BoxError>,
+    T::ResponseBody: Body<Data = Bytes> + Send + 'static,
+    <T::ResponseBody as Body>::Error: Into<BoxError> + Send,
+{
+    /// Wraps a transport. Nothing is connected by this.
+    pub fn new(transport: T) -> Self {
+        let client = ControlPlaneClient::new(transport)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        RemoteControl { client }
+    }
+}
+
+/// Reports as messages. A named type, since the compiler can't see through the adapters of a boxed stream here.
+struct WireReports(Reports);
+
+impl Stream for WireReports {
+    type Item = wire::EdgeReport;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(cx).map(|report| report.map(convert::report_wire))
+    }
+}
+
+/// One unary call: a clone of the cheap client, the request, and the status mapped.
+macro_rules! call {
+    ($self:ident . $method:ident ( $request:expr )) => {
+        $self.client.clone().$method($request).await.map_err(from_status)?.into_inner()
+    };
+}
+
+#[async_trait]
+impl<T> ControlPlane for RemoteControl<T>
+where
+    T: GrpcService<tonic::body::Body> + Clone + Send + Sync + 'static,
+    T::Error: Into<BoxError>,
+    T::Future: Send,
+    T::ResponseBody: Body<Data = Bytes> + Send + 'static,
+    <T::ResponseBody as Body>::Error: Into<BoxError> + Send,
+{
+    async fn narinfo(&self, hash: StorePathHash) -> Result<Lookup> {
+        let request = wire::NarinfoRequest { store_path_hash: store_path_hash_bytes(hash) };
+        convert::lookup(call!(self.narinfo(request)))
+    }
+
+    async fn publish_narinfo(&self, publication: Publication) -> Result<NarInfo> {
+        let reply = call!(self.publish_narinfo(convert::publication_wire(publication)));
+        convert::narinfo(&reply.narinfo)
+    }
+
+    async fn publish_absent(&self, hash: StorePathHash) -> Result<Duration> {
+        let request = wire::PublishAbsentRequest { store_path_hash: store_path_hash_bytes(hash) };
+        Ok(Duration::from_millis(call!(self.publish_absent(request)).absent_ms))
+    }
+
+    async fn retract_narinfo(&self, hash: StorePathHash, nar: NarFileName) -> Result<()> {
+        let request = wire::RetractNarinfoRequest {
+            store_path_hash: store_path_hash_bytes(hash),
+            nar: Some(nar_file_name_wire(nar)),
+        };
+        call!(self.retract_narinfo(request));
+        Ok(())
+    }
+
+    async fn locate(&self, name: NarFileName) -> Result<Option<Location>> {
+        let request = wire::LocateRequest { nar: Some(nar_file_name_wire(name)) };
+        convert::located(call!(self.locate(request)))
+    }
+
+    async fn begin_fetch(&self, instance: &str, name: NarFileName) -> Result<Turn> {
+        let nar = Some(nar_file_name_wire(name));
+        let request = wire::BeginFetchRequest { instance: instance.to_owned(), nar };
+        convert::turn(call!(self.begin_fetch(request)))
+    }
+
+    async fn end_fetch(&self, instance: &str, name: NarFileName) -> Result<()> {
+        let nar = Some(nar_file_name_wire(name));
+        call!(self.end_fetch(wire::EndFetchRequest { instance: instance.to_owned(), nar }));
+        Ok(())
+    }
+
+    async fn commit_nar(&self, instance: &str, commit: Commit) -> Result<Vec<NarInfo>> {
+        let reply = call!(self.commit_nar(convert::commit_wire(instance, commit)));
+        reply.narinfos.iter().map(|text| convert::narinfo(text)).collect()
+    }
+
+    async fn attach(&self, reports: Reports) -> Result<Directives> {
+        let directives = call!(self.attach(WireReports(reports)));
+        Ok(directives.map(|message| message.map_err(from_status).and_then(convert::directive)).boxed())
+    }
+}

@@ -1,0 +1,117 @@
+//! A [`ControlPlane`] as a tonic service.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::MAX_MESSAGE_BYTES;
+use super::status::to_status;
+use crate::ControlPlane;
+use crate::convert::{self, nar_file_name, store_path_hash};
+use crate::gen_v1::{self as wire, control_plane_server as generated};
+
+/// The adapter around an implementation.
+#[derive(Clone)]
+pub struct Adapter {
+    plane: Arc<dyn ControlPlane>,
+}
+
+/// The service value: cloned into a router, or called directly.
+pub type ControlPlaneService = generated::ControlPlaneServer<Adapter>;
+
+/// The service for an implementation.
+pub fn server(plane: Arc<dyn ControlPlane>) -> ControlPlaneService {
+    generated::ControlPlaneServer::new(Adapter { plane })
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+fn reply<T>(result: crate::Result<T>) -> Reply<T> {
+    result.map(Response::new).map_err(to_status)
+}
+
+#[tonic::async_trait]
+impl generated::ControlPlane for Adapter {
+    type AttachStream = BoxStream<'static, Result<wire::Directive, Status>>;
+
+    async fn narinfo(&self, request: Request<wire::NarinfoRequest>) -> Reply<wire::NarinfoReply> {
+        let hash = store_path_hash(&request.into_inner().store_path_hash).map_err(to_status)?;
+        reply(self.plane.narinfo(hash).await.map(convert::lookup_wire))
+    }
+
+    async fn publish_narinfo(
+        &self,
+        request: Request<wire::PublishNarinfoRequest>,
+    ) -> Reply<wire::PublishNarinfoReply> {
+        let publication = convert::publication(request.into_inner()).map_err(to_status)?;
+        let stored = self.plane.publish_narinfo(publication).await;
+        reply(stored.map(|narinfo| wire::PublishNarinfoReply { narinfo: narinfo.render() }))
+    }
+
+    async fn publish_absent(
+        &self,
+        request: Request<wire::PublishAbsentRequest>,
+    ) -> Reply<wire::PublishAbsentReply> {
+        let hash = store_path_hash(&request.into_inner().store_path_hash).map_err(to_status)?;
+        let left = self.plane.publish_absent(hash).await;
+        let millis = |left: std::time::Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        reply(left.map(|left| wire::PublishAbsentReply { absent_ms: millis(left) }))
+    }
+
+    async fn retract_narinfo(
+        &self,
+        request: Request<wire::RetractNarinfoRequest>,
+    ) -> Reply<wire::RetractNarinfoReply> {
+        let request = request.into_inner();
+        let hash = store_path_hash(&request.store_path_hash).map_err(to_status)?;
+        let nar = nar_file_name(request.nar).map_err(to_status)?;
+        reply(self.plane.retract_narinfo(hash, nar).await.map(|()| wire::RetractNarinfoReply {}))
+    }
+
+    async fn locate(&self, request: Request<wire::LocateRequest>) -> Reply<wire::LocateReply> {
+        let name = nar_file_name(request.into_inner().nar).map_err(to_status)?;
+        reply(self.plane.locate(name).await.map(convert::located_wire))
+    }
+
+    async fn begin_fetch(&self, request: Request<wire::BeginFetchRequest>) -> Reply<wire::BeginFetchReply> {
+        let request = request.into_inner();
+        let name = nar_file_name(request.nar).map_err(to_status)?;
+        reply(self.plane.begin_fetch(&request.instance, name).await.map(convert::turn_wire))
+    }
+
+    async fn end_fetch(&self, request: Request<wire::EndFetchRequest>) -> Reply<wire::EndFetchReply> {
+        let request = request.into_inner();
+        let name = nar_file_name(request.nar).map_err(to_status)?;
+        reply(self.plane.end_fetch(&request.instance, name).await.map(|()| wire::EndFetchReply {}))
+    }
+
+    async fn commit_nar(&self, request: Request<wire::CommitNarRequest>) -> Reply<wire::CommitNarReply> {
+        let (instance, commit) = convert::commit(request.into_inner()).map_err(to_status)?;
+        let narinfos = self.plane.commit_nar(&instance, commit).await;
+        let render = |all: Vec<ncps_nix::NarInfo>| all.iter().map(ncps_nix::NarInfo::render).collect();
+        reply(narinfos.map(|all| wire::CommitNarReply { narinfos: render(all) }))
+    }
+
+    async fn attach(&self, request: Request<Streaming<wire::EdgeReport>>) -> Reply<Self::AttachStream> {
+        // A report that does not arrive or does not parse ends the session: the edge says everything again.
+        let reports = request
+            .into_inner()
+            .map(|message| {
+                message.map_err(|s| s.to_string()).and_then(|m| convert::report(m).map_err(|e| e.story()))
+            })
+            .take_while(|report| {
+                if let Err(error) = report {
+                    tracing::debug!(%error, "an edge's session breaks");
+                }
+                futures::future::ready(report.is_ok())
+            })
+            .filter_map(|report| futures::future::ready(report.ok()));
+        let directives = self.plane.attach(reports.boxed()).await.map_err(to_status)?;
+        let stream = directives.map(|d| d.map(convert::directive_wire).map_err(to_status));
+        Ok(Response::new(stream.boxed()))
+    }
+}

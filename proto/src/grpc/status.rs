@@ -1,0 +1,43 @@
+//! [`Error`] to gRPC status and back. The code travels by name in the metadata, so that the other side gets
+//! the very same one; a status without it (a broken link, a foreign server) is mapped to the nearest code.
+
+use tonic::Status;
+use tonic::metadata::MetadataValue;
+
+use crate::{Code, Error};
+
+const CODE: &str = "ncps-code";
+
+pub(super) fn to_status(error: Error) -> Status {
+    let meaning = error.code().meaning();
+    let mut status = Status::new(meaning.grpc, error.story());
+    status.metadata_mut().insert(CODE, MetadataValue::from_static(meaning.name));
+    status
+}
+
+pub(super) fn from_status(status: Status) -> Error {
+    let named = status.metadata().get(CODE).and_then(|v| v.to_str().ok()).and_then(Code::from_name);
+    let code = named.unwrap_or_else(|| Code::from_grpc(status.code()));
+    // A status's message is its whole story already; the transport's own causes are not repeated.
+    Error::new(code, format!("control: {}", status.message()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_survives_the_wire() {
+        for code in Code::ALL {
+            let error = from_status(to_status(Error::new(code, "why")));
+            assert_eq!(error.code(), code);
+            assert!(error.to_string().contains("why"));
+        }
+    }
+
+    #[test]
+    fn a_bare_not_found_of_a_foreign_server_is_not_trusted_blindly() {
+        assert_eq!(from_status(Status::unavailable("gone")).code(), Code::Unavailable);
+        assert_eq!(from_status(Status::unknown("transport")).code(), Code::Unavailable);
+    }
+}

@@ -1,0 +1,26 @@
+//! `ncps-proto`: what the two planes share. [`ControlPlane`] is the seam in domain words; [`grpc`] are the
+//! adapters that carry it over gRPC, and nothing else; [`Code`] is the one table of what may go wrong.
+//!
+//! Absent on purpose: policy, storage, sockets, and anything of administration.
+
+pub mod code;
+mod convert;
+mod error;
+#[rustfmt::skip]
+#[path = "gen/ncps.v1.rs"]
+#[expect(unreachable_pub, reason = "generated code")]
+mod gen_v1;
+pub mod grpc;
+mod plane;
+mod types;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+#[cfg(feature = "conformance")]
+pub mod fake;
+
+pub use code::Code;
+pub use convert::{decode_settings, encode_settings};
+pub use error::{Error, Result};
+pub use plane::{ControlPlane, Directives, Reports};
+pub use types::*;

@@ -1,0 +1,57 @@
+//! The seam between the planes. An edge holds an `Arc<dyn ControlPlane>` and can't tell whether control runs
+//! in its own process or behind a socket. Three implementations pass the suite in [`crate::conformance`]: the
+//! in-memory fake, control itself, and control through the gRPC adapters.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use ncps_nix::{NarFileName, NarInfo, StorePathHash};
+
+use crate::{Commit, Directive, EdgeReport, Location, Lookup, Publication, Result, Turn};
+
+/// What an edge says to control.
+pub type Reports = BoxStream<'static, EdgeReport>;
+
+/// What control says to an edge. An error, or the end, is a break: attach again from the start.
+pub type Directives = BoxStream<'static, Result<Directive>>;
+
+/// The use cases of control that edges need. All of them may be called by any number of tasks at once, and
+/// all may be repeated: a call whose answer was lost is simply made again.
+#[async_trait]
+pub trait ControlPlane: Send + Sync + 'static {
+    /// What is known of a store path. Absence and ignorance are answers, an error is trouble.
+    async fn narinfo(&self, hash: StorePathHash) -> Result<Lookup>;
+
+    /// Verifies, signs and stores an upstream's narinfo, and returns the one stored version: the first
+    /// publication of a path wins, and every later one gets what the first made, unless it `replaces`.
+    /// [`crate::Code::Invalid`] where no trusted key signed it and no CA proves it.
+    async fn publish_narinfo(&self, publication: Publication) -> Result<NarInfo>;
+
+    /// Every upstream with a say answered "absent". Returns for how long that is believed. A path that is
+    /// known stays known.
+    async fn publish_absent(&self, hash: StorePathHash) -> Result<Duration>;
+
+    /// No source has this NAR any more and no upstream knows the path: it becomes absent, if its narinfo
+    /// still names `nar`.
+    async fn retract_narinfo(&self, hash: StorePathHash, nar: NarFileName) -> Result<()>;
+
+    /// Where the bytes can come from; `None` for a name that no narinfo or commit ever mentioned.
+    async fn locate(&self, name: NarFileName) -> Result<Option<Location>>;
+
+    /// Asks for the turn to fetch a file. Turns save bandwidth and protect nothing: they expire, and a
+    /// second commit of the same bytes is one more copy.
+    async fn begin_fetch(&self, instance: &str, name: NarFileName) -> Result<Turn>;
+
+    /// Gives the turn back without a commit.
+    async fn end_fetch(&self, instance: &str, name: NarFileName) -> Result<()>;
+
+    /// A file lies proven in the edge's store: ends the turn, notes the placement, and returns every narinfo
+    /// that names the file. With `asked_as` those narinfos are corrected first, and the old name becomes an
+    /// alias.
+    async fn commit_nar(&self, instance: &str, commit: Commit) -> Result<Vec<NarInfo>>;
+
+    /// Joins an edge to control. The first report is [`EdgeReport::Hello`], the first directive
+    /// [`Directive::Configure`]; when either stream ends the session is over and its turns are free.
+    async fn attach(&self, reports: Reports) -> Result<Directives>;
+}

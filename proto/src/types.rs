@@ -1,0 +1,192 @@
+//! What crosses the seam, in domain words. Plain data: no behaviour beyond small conveniences, no wire format
+//! (that is `convert`), no policy.
+
+use std::time::Duration;
+
+use ncps_nix::{Compression, NarFileName, NarHash, NarInfo, PublicKey, StorePathHash};
+
+/// What control knows of a store path.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Lookup {
+    /// The narinfo as it is served: our URL, our signature.
+    Known(NarInfo),
+    /// Every upstream with a say answered "absent", not longer ago than the negative TTL.
+    Absent(Duration),
+    /// Nobody asked yet, or it is too long ago.
+    Unknown,
+}
+
+/// An upstream's narinfo on its way into the index.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Publication {
+    /// As the upstream gave it, its opaque URL included.
+    pub narinfo: NarInfo,
+    /// The upstream's base URL, as configured.
+    pub upstream: String,
+    /// The stored version lost its NAR everywhere: this one takes its place.
+    pub replaces: bool,
+}
+
+/// Where the bytes of a NAR file can come from, and what they must be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Location {
+    /// The file. Differs from the one asked for where that name is an alias.
+    pub name: NarFileName,
+    /// Its size in bytes, where it is known.
+    pub file_size: Option<u64>,
+    /// What it must decode to, where a narinfo or a commit said so.
+    pub nar: Option<NarFacts>,
+    /// Where it can be fetched, best first.
+    pub origins: Vec<Origin>,
+    /// Other files of the same NAR.
+    pub representations: Vec<NarFileName>,
+    /// The store paths whose narinfos name this file.
+    pub store_paths: Vec<StorePathHash>,
+}
+
+/// The signed facts of a NAR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NarFacts {
+    /// sha256 of the uncompressed NAR.
+    pub hash: NarHash,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// Where a NAR file can be fetched again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The upstream's base URL, as configured.
+    pub upstream: String,
+    /// Its opaque NAR URL: relative to the base, or absolute.
+    pub url: String,
+    /// The compression of the bytes at that URL. Where the file's own differs, they are decoded on the way.
+    pub compression: Compression,
+}
+
+/// Whose turn it is to fetch a NAR file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The caller's.
+    Yours,
+    /// Another edge's, at this URL where it has one.
+    Theirs(Option<String>),
+}
+
+/// A NAR file that lies proven and complete in an edge's store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Commit {
+    /// Its true name.
+    pub name: NarFileName,
+    /// Another name under which it was asked for: the metadata was wrong, not the bytes.
+    pub asked_as: Option<NarFileName>,
+    /// Its size in bytes.
+    pub file_size: u64,
+    /// What it decodes to, as proven.
+    pub nar: NarFacts,
+    /// Where the bytes came from.
+    pub origin: Option<Origin>,
+}
+
+/// What an edge says on the attach stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EdgeReport {
+    /// Who it is. Always the first.
+    Hello(Hello),
+    /// A page of what its store holds; `last` ends the inventory.
+    Inventory { held: Vec<HeldNar>, last: bool },
+    /// What it served since the last report.
+    Accesses(Accesses),
+    /// A file that came into its store outside a `commit_nar` call.
+    Committed(HeldNar),
+}
+
+/// Who an edge is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Its name in the fleet.
+    pub name: String,
+    /// Random, made with the edge's data: tells a restarted edge from another one of its name.
+    pub instance: String,
+    /// How peers reach it.
+    pub url: Option<String>,
+}
+
+/// A NAR file in an edge's store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldNar {
+    pub name: NarFileName,
+    /// In bytes.
+    pub file_size: u64,
+}
+
+/// Hits since the last report.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accesses {
+    pub narinfos: Vec<(StorePathHash, u32)>,
+    pub nars: Vec<(NarFileName, u32)>,
+}
+
+impl Accesses {
+    /// Whether there is nothing to report.
+    pub fn is_empty(&self) -> bool {
+        self.narinfos.is_empty() && self.nars.is_empty()
+    }
+}
+
+/// What control says on the attach stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Directive {
+    /// All that the edge is configured with. Always the first; again when something changed.
+    Configure(Box<EdgeSettings>),
+    /// Narinfos that changed or went: drop them from memory.
+    Invalidate(Vec<StorePathHash>),
+}
+
+/// All that an edge is configured with by control.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EdgeSettings {
+    /// Random, made with the database: tells one index from another.
+    pub index_id: String,
+    /// The cache's name, as `/` shows it.
+    pub hostname: String,
+    /// Our keys: the signing key first, then former ones. Empty where narinfos are not signed.
+    pub public_keys: Vec<PublicKey>,
+    /// In order of priority.
+    pub upstreams: Vec<UpstreamSettings>,
+    /// The keys of which one must have signed what an upstream says: one pool for all, as in Nix.
+    pub trusted_keys: Vec<PublicKey>,
+    /// What `nix-cache-info` says to clients; lower wins.
+    pub priority: u32,
+    /// Time for a TCP and TLS connection to an upstream.
+    pub connect_timeout: Duration,
+    /// Time from a request to an upstream to its response head.
+    pub header_timeout: Duration,
+    /// Time without a byte after which a body counts as stalled.
+    pub idle_timeout: Duration,
+    /// Time for one NAR file, all sources and retries included.
+    pub transfer_timeout: Duration,
+    /// After this long without an answer the next upstream is asked as well.
+    pub hedge_delay: Duration,
+    /// NAR files fetched at once.
+    pub max_downloads: u32,
+    /// NAR files that may wait for their turn; past it requests are refused.
+    pub max_waiting_downloads: u32,
+    /// Streams decoded at once.
+    pub max_decoders: u32,
+    /// Bytes that running transfers may reserve on the disk.
+    pub max_spool_bytes: u64,
+    /// Memory for narinfos.
+    pub near_cache_bytes: u64,
+    /// Answer 404 where an upstream failed and none had it.
+    pub absent_on_upstream_failure: bool,
+}
+
+/// One upstream cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamSettings {
+    /// Base URL without a trailing slash.
+    pub url: String,
+    /// Lower is asked first.
+    pub priority: i32,
+}

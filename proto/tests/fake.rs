@@ -1,0 +1,56 @@
+//! The conformance suite over the in-memory plane, plain and through the gRPC adapters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ncps_nix::SecretKey;
+use ncps_proto::conformance::{Setup, check};
+use ncps_proto::fake::FakeControl;
+use ncps_proto::{ControlPlane, EdgeSettings, decode_settings, encode_settings, grpc};
+
+fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
+    EdgeSettings {
+        index_id: "test".into(),
+        hostname: "cache".into(),
+        public_keys: vec![key.public()],
+        upstreams: vec![],
+        trusted_keys: vec![setup.trusted.clone()],
+        priority: 10,
+        connect_timeout: Duration::from_secs(3),
+        header_timeout: Duration::from_secs(3),
+        idle_timeout: Duration::from_secs(30),
+        transfer_timeout: Duration::from_secs(3600),
+        hedge_delay: Duration::from_millis(400),
+        max_downloads: 8,
+        max_waiting_downloads: 64,
+        max_decoders: 2,
+        max_spool_bytes: 1 << 30,
+        near_cache_bytes: 1 << 20,
+        absent_on_upstream_failure: false,
+    }
+}
+
+async fn fake(setup: Setup) -> Arc<dyn ControlPlane> {
+    let key = SecretKey::generate("cache").expect("randomness is there");
+    let settings = settings(&setup, &key);
+    Arc::new(FakeControl::new(key, settings, setup.negative_ttl))
+}
+
+#[tokio::test]
+async fn the_fake_conforms() {
+    check(fake).await;
+}
+
+#[tokio::test]
+async fn the_fake_conforms_through_grpc() {
+    check(|setup| async { grpc::in_process(fake(setup).await) }).await;
+}
+
+#[test]
+fn settings_survive_the_file() {
+    let key = SecretKey::generate("cache").expect("randomness is there");
+    let setup = Setup { trusted: key.public(), negative_ttl: Duration::ZERO };
+    let settings = settings(&setup, &key);
+    assert_eq!(decode_settings(&encode_settings(settings.clone())).expect("it parses"), settings);
+    assert!(decode_settings(b"\xff\xff not settings").is_err());
+}
