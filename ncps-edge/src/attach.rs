@@ -1,0 +1,189 @@
+//! The edge's end of the attach stream: it says who we are and what we hold, then what we serve; it hears the
+//! configuration and what to forget. After a break everything is said again from the start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use ncps_proto::{Code, ControlPlane, Directive, EdgeReport, EdgeSettings, Error, HeldNar, Hello, Result};
+use ncps_runtime::lifecycle::ReadyLatch;
+use ncps_runtime::tasks::Tasks;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::AccessLog;
+use crate::live::Current;
+use crate::lookup::Lookups;
+use crate::state::StateFile;
+use crate::store::LocalStore;
+use crate::transfer::Engine;
+
+/// Files in one page of the inventory.
+const PAGE: usize = 10_000;
+/// Reports that may wait for the stream.
+const WAITING: usize = 16;
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// All that a session touches.
+pub struct Attachment {
+    pub control: Arc<dyn ControlPlane>,
+    pub hello: Hello,
+    pub store: Arc<LocalStore>,
+    pub engine: Arc<Engine>,
+    pub lookups: Arc<Lookups>,
+    pub current: Arc<Current>,
+    pub accesses: Arc<AccessLog>,
+    pub state: StateFile,
+    pub tasks: Tasks,
+}
+
+/// Keeps a session with control until the process stops. `ready` is released with the first configuration.
+pub async fn run(attachment: Attachment, mut ready: Option<ReadyLatch>) {
+    let stop = attachment.tasks.life().hard();
+    let mut pause = FIRST_PAUSE;
+    while !stop.is_cancelled() {
+        let broken = tokio::select! {
+            broken = session(&attachment, &mut ready, &mut pause) => broken,
+            () = a_moment_after(&stop) => return,
+        };
+        if stop.is_cancelled() {
+            return;
+        }
+        tracing::warn!(error = broken.story(), retry_in = ?pause, "not attached to control");
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(jittered(pause)) => {}
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// One session; returns why it broke.
+async fn session(attachment: &Attachment, ready: &mut Option<ReadyLatch>, pause: &mut Duration) -> Error {
+    let (reports, rx) = mpsc::channel(WAITING);
+    // Something may have been invalidated while nobody could tell us.
+    attachment.lookups.near.clear();
+    let listen = async {
+        let mut directives = attachment.control.attach(ReceiverStream::new(rx).boxed()).await?;
+        while let Some(directive) = directives.next().await {
+            attachment.obey(directive?, ready)?;
+            *pause = FIRST_PAUSE;
+        }
+        Err(Error::new(Code::Unavailable, "control ended the session"))
+    };
+    let mut listen = std::pin::pin!(listen);
+    let ended: Result<()> = tokio::select! {
+        ended = &mut listen => ended,
+        said = attachment.speak(reports) => match said {
+            // The last words are on their way: control ends the session when it has heard them.
+            Ok(()) => listen.await,
+            Err(error) => Err(error),
+        },
+    };
+    ended.err().unwrap_or_else(|| Error::internal("a session ended without a reason"))
+}
+
+/// Long enough after the stop for the last words to be heard.
+async fn a_moment_after(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(LAST_WORDS).await;
+}
+
+fn jittered(pause: Duration) -> Duration {
+    let mut byte = [0];
+    // Without randomness there is no jitter, and no harm.
+    getrandom::fill(&mut byte).ok();
+    pause.mul_f64(0.5 + f64::from(byte[0]) / 255.0)
+}
+
+impl Attachment {
+    /// Says everything from the start, then what is served; ends well only when the process stops.
+    async fn speak(&self, reports: mpsc::Sender<EdgeReport>) -> Result<()> {
+        let say = |report| async { reports.send(report).await.map_err(|_| broken()) };
+        say(EdgeReport::Hello(self.hello.clone())).await?;
+        for report in inventory(self.held().await?) {
+            say(report).await?;
+        }
+        for commit in self.engine.pending().take() {
+            self.engine.announce(commit).await;
+        }
+        let stop = self.tasks.life().hard();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(REPORT_EVERY) => {}
+                () = stop.cancelled() => {}
+            }
+            let accesses = self.accesses.take();
+            if !accesses.is_empty() {
+                say(EdgeReport::Accesses(accesses)).await?;
+            }
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn held(&self) -> Result<Vec<HeldNar>> {
+        let store = Arc::clone(&self.store);
+        let held = tokio::task::spawn_blocking(move || store.list()).await;
+        let held = held.map_err(std::io::Error::other).flatten();
+        held.map_err(|e| Error::internal("list the store").because(e))
+    }
+
+    fn obey(&self, directive: Directive, ready: &mut Option<ReadyLatch>) -> Result<()> {
+        match directive {
+            Directive::Configure(settings) => {
+                self.configure(*settings)?;
+                if let Some(latch) = ready.take() {
+                    latch.release();
+                }
+            }
+            Directive::Invalidate(hashes) => {
+                self.lookups.near.invalidate(&hashes);
+                let lookups = Arc::clone(&self.lookups);
+                self.tasks.spawn("refresh narinfos", async move {
+                    for hash in hashes {
+                        if let Err(error) = lookups.refresh(hash).await {
+                            tracing::warn!(%hash, error = error.story(), "the narinfo in the store is behind");
+                        }
+                    }
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn configure(&self, settings: EdgeSettings) -> Result<()> {
+        self.current.apply(settings.clone())?;
+        tracing::info!(
+            index = settings.index_id,
+            upstreams = settings.upstreams.len(),
+            "attached to control"
+        );
+        let state = self.state.clone();
+        self.tasks.spawn_blocking("save state", move || {
+            if let Err(error) = state.save_settings(settings) {
+                tracing::warn!(%error, "the configuration can't be kept: a start without control won't be ready");
+            }
+        });
+        Ok(())
+    }
+}
+
+fn broken() -> Error {
+    Error::new(Code::Unavailable, "the stream of reports broke")
+}
+
+/// The inventory in pages; an empty one is said, too.
+fn inventory(held: Vec<HeldNar>) -> Vec<EdgeReport> {
+    let pages = held.len().div_ceil(PAGE).max(1);
+    let page = |n: usize| {
+        let held = held.iter().skip(n * PAGE).take(PAGE).copied().collect();
+        EdgeReport::Inventory { held, last: n + 1 == pages }
+    };
+    (0..pages).map(page).collect()
+}

@@ -1,0 +1,104 @@
+//! Puts the edge together: disk, state, lookups, transfers, the session with control, the server.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use ncps_proto::{ControlPlane, Hello};
+use ncps_runtime::tasks::Tasks;
+
+use crate::access::AccessLog;
+use crate::attach::{self, Attachment};
+use crate::config::EdgeConfig;
+use crate::http::{self, Service};
+use crate::live::Current;
+use crate::lookup::Lookups;
+use crate::near::NearCache;
+use crate::state::StateFile;
+use crate::store::LocalStore;
+use crate::transfer::{Engine, Parts};
+
+/// The near cache before control said its size, and the priority before it said that.
+const NEAR_CACHE: u64 = 64 << 20;
+const PRIORITY: u32 = 10;
+
+/// A running edge, for who composed it.
+pub struct Edge {
+    pub addr: SocketAddr,
+    pub store: Arc<LocalStore>,
+    pub engine: Arc<Engine>,
+    pub lookups: Arc<Lookups>,
+    pub current: Arc<Current>,
+    pub accesses: Arc<AccessLog>,
+}
+
+/// Binds, opens and starts an edge over `control`. The caller holds the lock of the data path.
+///
+/// # Errors
+/// Where the address, the disk or the state can't be used.
+pub async fn compose(
+    config: EdgeConfig,
+    control: Arc<dyn ControlPlane>,
+    tasks: &Tasks,
+) -> anyhow::Result<Edge> {
+    // Before anything is promised, and so that a test can ask for port 0.
+    let listener = config.server_addr.bind().await;
+    let listener = listener.with_context(|| format!("listen at {} (--server-addr)", config.server_addr))?;
+    let addr = listener.local_addr()?;
+    let (state, store, saved) = open_disk(&config).context("open the data path (--cache-data-path)")?;
+    let current = Arc::new(Current::default());
+    let ready = tasks.life().latch("configuration from control");
+    let ready = match saved {
+        Some(settings) if current.apply(settings.clone()).is_ok() => {
+            ready.release();
+            None
+        }
+        _ => Some(ready),
+    };
+    let near_bytes = current.get().map_or(NEAR_CACHE, |live| live.settings.near_cache_bytes);
+    let near = Arc::new(NearCache::new(near_bytes));
+    let lookups = Lookups::new(near, control.clone(), store.clone(), current.clone(), tasks.clone());
+    let instance = state.instance().to_owned();
+    let engine = Engine::new(Parts {
+        store: store.clone(),
+        control: control.clone(),
+        lookups: lookups.clone(),
+        current: current.clone(),
+        tasks: tasks.clone(),
+        instance: instance.clone(),
+    });
+    let accesses = Arc::new(AccessLog::default());
+    let attachment = Attachment {
+        control,
+        hello: Hello { name: config.name, instance, url: config.url },
+        store: store.clone(),
+        engine: engine.clone(),
+        lookups: lookups.clone(),
+        current: current.clone(),
+        accesses: accesses.clone(),
+        state,
+        tasks: tasks.clone(),
+    };
+    tasks.spawn_background("attach", attach::run(attachment, ready));
+    let service = Arc::new(Service {
+        lookups: lookups.clone(),
+        engine: engine.clone(),
+        current: current.clone(),
+        accesses: accesses.clone(),
+        life: tasks.life().clone(),
+    });
+    tasks.spawn_critical("server", http::serve(listener, service, tasks.clone()));
+    tracing::info!(%addr, data = %config.data_path.display(), "edge");
+    Ok(Edge { addr, store, engine, lookups, current, accesses })
+}
+
+type Disk = (StateFile, Arc<LocalStore>, Option<ncps_proto::EdgeSettings>);
+
+fn open_disk(config: &EdgeConfig) -> io::Result<Disk> {
+    std::fs::create_dir_all(&config.data_path)?;
+    let (state, saved) = StateFile::open(&config.data_path)?;
+    let priority = saved.as_ref().map_or(PRIORITY, |settings| settings.priority);
+    let store = LocalStore::open_at(&config.data_path, priority)?;
+    Ok((state, Arc::new(store), saved))
+}

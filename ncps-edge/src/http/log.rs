@@ -1,0 +1,121 @@
+//! One log line a request, written when its body has ended: whole, failed, or left by the client.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body::{Body as _, Frame, SizeHint};
+
+use super::reply::Story;
+
+/// A request, noted before it is handled.
+pub(super) struct Noted {
+    method: Method,
+    path: String,
+    started: Instant,
+}
+
+impl Noted {
+    pub(super) fn new<B>(request: &Request<B>) -> Noted {
+        Noted {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            started: Instant::now(),
+        }
+    }
+
+    /// The response whose body writes the line when it ends.
+    pub(super) fn answered(self, response: Response) -> Response {
+        let (parts, body) = response.into_parts();
+        let line = Line {
+            status: parts.status.as_u16(),
+            story: parts.extensions.get::<Story>().cloned(),
+            expected: if self.method == Method::HEAD { Some(0) } else { body.size_hint().exact() },
+            noted: self,
+            bytes: 0,
+            ended: None,
+        };
+        Response::from_parts(parts, Body::new(LoggedBody { body, line }))
+    }
+}
+
+/// How a body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Whole,
+    Failed,
+    Left,
+}
+
+struct Line {
+    noted: Noted,
+    status: u16,
+    story: Option<Story>,
+    expected: Option<u64>,
+    bytes: u64,
+    ended: Option<Ended>,
+}
+
+struct LoggedBody {
+    body: Body,
+    line: Line,
+}
+
+impl http_body::Body for LoggedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.line.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.line.ended = Some(Ended::Failed);
+                let (path, sent) = (&self.line.noted.path, self.line.bytes);
+                tracing::warn!(path, sent, %error, "a body was cut: the client sees a broken transfer");
+            }
+            Poll::Ready(None) => self.line.ended = Some(Ended::Whole),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Line {
+    /// A body of known length is not polled past its last byte.
+    fn outcome(&self) -> Ended {
+        let all = self.expected.is_some_and(|expected| self.bytes >= expected);
+        self.ended.unwrap_or(if all { Ended::Whole } else { Ended::Left })
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let Noted { method, path, started } = &self.noted;
+        let (status, bytes, outcome) = (self.status, self.bytes, self.outcome());
+        let ms = started.elapsed().as_millis() as u64;
+        match &self.story {
+            Some(story) if story.code.meaning().http >= 500 => {
+                tracing::warn!(%method, path, status, bytes, ms, ?outcome, code = %story.code, error = story.text, "request");
+            }
+            _ => tracing::info!(%method, path, status, bytes, ms, ?outcome, "request"),
+        }
+    }
+}

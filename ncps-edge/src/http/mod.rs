@@ -1,0 +1,64 @@
+//! HTTP towards Nix clients: routes, statuses, bodies. Text becomes a type on the first line of a handler, and
+//! what does not parse is not here (404).
+//!
+//! Knows nothing of upstreams, gRPC or files; it asks the lookups and the transfers.
+
+mod conditional;
+mod connection;
+mod log;
+mod meta;
+mod nar;
+mod narinfo;
+mod range;
+mod reply;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
+use axum::routing::any;
+use ncps_runtime::lifecycle::LifeHandle;
+
+use crate::access::AccessLog;
+use crate::live::Current;
+use crate::lookup::Lookups;
+use crate::transfer::Engine;
+
+pub use connection::serve;
+
+/// What handlers work with.
+pub struct Service {
+    pub lookups: Arc<Lookups>,
+    pub engine: Arc<Engine>,
+    pub current: Arc<Current>,
+    pub accesses: Arc<AccessLog>,
+    pub life: LifeHandle,
+}
+
+/// The routes. Methods other than GET and HEAD are off everywhere.
+pub fn router(service: Arc<Service>) -> Router {
+    Router::new()
+        .route("/", any(meta::about))
+        .route("/nix-cache-info", any(meta::cache_info))
+        .route("/pubkey", any(meta::public_key))
+        .route("/healthz", any(meta::health))
+        .route("/readyz", any(meta::readiness))
+        .route("/nar/{*file}", any(nar::nar))
+        .route("/{file}", any(narinfo::narinfo))
+        .fallback(nowhere)
+        .layer(axum::middleware::from_fn(only_reads))
+        .with_state(service)
+}
+
+async fn nowhere() -> Response {
+    reply::not_found()
+}
+
+/// Nothing can be written yet: said before the body is read.
+async fn only_reads(request: Request, next: axum::middleware::Next) -> Response {
+    match *request.method() {
+        http::Method::GET | http::Method::HEAD => next.run(request).await,
+        _ => reply::only_reads(),
+    }
+}

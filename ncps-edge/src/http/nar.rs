@@ -1,0 +1,146 @@
+//! `GET` and `HEAD` of `/nar/<file hash>.nar[.ext]`: from the store, from a running transfer, or by starting
+//! one. A query is ignored: the name says it all.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use ncps_nix::{NarFileName, NarFileNameError};
+use ncps_proto::Code;
+
+use super::Service;
+use super::conditional::{etag, not_modified, part};
+use super::range::{Part, Span};
+use super::reply::{self, Refusal};
+use crate::store::StoredNar;
+use crate::store_read;
+use crate::transfer::Reader;
+
+pub(super) async fn nar(
+    State(service): State<Arc<Service>>,
+    Path(file): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let name = match NarFileName::parse(&file) {
+        Ok(name) => name,
+        Err(NarFileNameError::UnknownExtension) => return Ok(reply::of_code(Code::Invalid)),
+        Err(NarFileNameError::NotFound) => return Ok(reply::not_found()),
+    };
+    let request = Asked { name, etag: etag(name), headers };
+    if method == Method::HEAD {
+        return request.head(&service).await;
+    }
+    let response = request.get(&service).await?;
+    service.accesses.nar(name);
+    Ok(response)
+}
+
+struct Asked {
+    name: NarFileName,
+    etag: String,
+    headers: HeaderMap,
+}
+
+impl Asked {
+    async fn get(&self, service: &Arc<Service>) -> Result<Response, Refusal> {
+        if let Some(stored) = service.engine.stored(self.name).await? {
+            return Ok(self.stored(stored));
+        }
+        if not_modified(&self.headers, &self.etag) {
+            // Who names our ETag has the bytes: nothing is fetched to say so.
+            service.engine.describe(self.name).await?;
+            return Ok(self.unmodified());
+        }
+        self.running(service.engine.join(self.name)?).await
+    }
+
+    async fn head(&self, service: &Arc<Service>) -> Result<Response, Refusal> {
+        let length = match service.engine.stored(self.name).await? {
+            Some(stored) => Some(stored.size),
+            None => match service.engine.peek(self.name).and_then(|running| running.length_now()) {
+                Some(length) => Some(length),
+                None => service.engine.describe(self.name).await?,
+            },
+        };
+        if not_modified(&self.headers, &self.etag) {
+            return Ok(self.unmodified());
+        }
+        Ok(self.whole(length, Body::empty()))
+    }
+
+    fn stored(&self, stored: StoredNar) -> Response {
+        if not_modified(&self.headers, &self.etag) {
+            return self.unmodified();
+        }
+        let part = part(&self.headers, &self.etag);
+        let Some(Span { from, to }) = part.span(stored.size) else { return self.beyond(stored.size) };
+        let body = Body::from_stream(store_read::stream(stored.file, from, to));
+        match part {
+            Part::Whole => self.whole(Some(stored.size), body),
+            _ => self.partial(Span { from, to }, stored.size, body),
+        }
+    }
+
+    /// Whole bodies and open ranges stream while the transfer runs; a range that may end inside the unproven
+    /// file waits for the proof. Until the first byte can go out, a failure is still a status.
+    async fn running(&self, mut reader: Reader) -> Result<Response, Refusal> {
+        let part = part(&self.headers, &self.etag);
+        let length = match part {
+            Part::Whole => {
+                let head = reader.head(0).await?;
+                return Ok(self.whole(head.length, Body::from_stream(reader.stream(0, None))));
+            }
+            Part::From(first) => match reader.head(first).await?.length {
+                Some(length) => length,
+                None => reader.proven().await?,
+            },
+            Part::Between(..) | Part::Last(_) => reader.proven().await?,
+        };
+        let Some(span) = part.span(length) else { return Ok(self.beyond(length)) };
+        let body = Body::from_stream(reader.stream(span.from, Some(span.to)));
+        Ok(self.partial(span, length, body))
+    }
+
+    fn whole(&self, length: Option<u64>, body: Body) -> Response {
+        let mut response = self.response(StatusCode::OK, body);
+        if let Some(length) = length {
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        response
+    }
+
+    fn partial(&self, span: Span, length: u64, body: Body) -> Response {
+        let mut response = self.response(StatusCode::PARTIAL_CONTENT, body);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(span.to - span.from));
+        insert(headers, header::CONTENT_RANGE, format!("bytes {}-{}/{length}", span.from, span.to - 1));
+        response
+    }
+
+    fn beyond(&self, length: u64) -> Response {
+        let mut response = self.response(StatusCode::RANGE_NOT_SATISFIABLE, Body::empty());
+        insert(response.headers_mut(), header::CONTENT_RANGE, format!("bytes */{length}"));
+        response
+    }
+
+    fn unmodified(&self) -> Response {
+        self.response(StatusCode::NOT_MODIFIED, Body::empty())
+    }
+
+    fn response(&self, status: StatusCode, body: Body) -> Response {
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-nix-nar"));
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        insert(headers, header::ETAG, self.etag.clone());
+        response
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: String) {
+    let value = HeaderValue::try_from(value).expect("numbers and hashes are header values");
+    headers.insert(name, value);
+}

@@ -1,0 +1,27 @@
+//! `GET` and `HEAD` of `/<hash>.narinfo`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::header;
+use ncps_nix::StorePathHash;
+
+use super::Service;
+use super::reply::{self, Refusal};
+
+pub(super) async fn narinfo(
+    State(service): State<Arc<Service>>,
+    Path(file): Path<String>,
+) -> Result<Response, Refusal> {
+    let Some(hash) = file.strip_suffix(".narinfo").and_then(|h| StorePathHash::parse(h).ok()) else {
+        return Ok(reply::not_found());
+    };
+    let Some(served) = service.lookups.get(hash).await? else {
+        return Ok(reply::not_found());
+    };
+    service.accesses.narinfo(hash);
+    let body = Body::from(served.body.clone());
+    Ok(([(header::CONTENT_TYPE, "text/x-nix-narinfo")], body).into_response())
+}

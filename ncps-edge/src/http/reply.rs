@@ -1,0 +1,67 @@
+//! Errors as responses: the status and phrase of the one table for the client, the story for the request log.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use ncps_proto::{Code, Error};
+
+use crate::transfer::Failure;
+
+/// Seconds after which a client may try again what we could not do now.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+
+/// What went wrong, on its way to the request log.
+#[derive(Clone, Debug)]
+pub(super) struct Story {
+    pub(super) code: Code,
+    pub(super) text: String,
+}
+
+/// A refusal: an [`Error`] as a response.
+#[derive(Debug)]
+pub(super) struct Refusal(Error);
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal(error)
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Refusal(failure.into())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = of_code(self.0.code());
+        let story = Story { code: self.0.code(), text: self.0.story() };
+        response.extensions_mut().insert(story);
+        response
+    }
+}
+
+pub(super) fn of_code(code: Code) -> Response {
+    let meaning = code.meaning();
+    let status = StatusCode::from_u16(meaning.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = text(status, format!("{}\n", meaning.phrase));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    response
+}
+
+pub(super) fn not_found() -> Response {
+    of_code(Code::Absent)
+}
+
+pub(super) fn only_reads() -> Response {
+    let mut response = of_code(Code::VerbOff);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+pub(super) fn text(status: StatusCode, body: String) -> Response {
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from(body)).into_response()
+}

@@ -1,0 +1,28 @@
+//! `ncps-edge`: the data plane. HTTP in, bytes through.
+//!
+//! ```text
+//! http ──→ lookup ──→ near cache, control, upstreams      (narinfos)
+//!      └─→ store, transfer ──→ upstreams, spool, proof    (NARs)
+//! attach ─→ control: configuration and invalidations in; inventory, commits, accesses out
+//! ```
+//!
+//! Absent on purpose: SQL, the secret key, eviction policy, and control's crate: the edge holds an
+//! `Arc<dyn ControlPlane>` and can't tell where it lives.
+
+pub mod access;
+pub mod attach;
+pub mod compose;
+pub mod config;
+pub mod http;
+pub mod live;
+pub mod lookup;
+pub mod near;
+pub mod remote;
+mod run;
+pub mod state;
+pub mod store;
+mod store_read;
+pub mod transfer;
+pub mod upstream;
+
+pub use run::run;

@@ -1,0 +1,203 @@
+//! A store path's narinfo: near cache, control, upstreams, in this order. All requests for one path share one
+//! lookup, which belongs to none of them: who leaves cancels nobody.
+//!
+//! Knows when a path is absent and when it is only unknown. Absent on purpose: HTTP, NAR bytes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use ncps_nix::{NarFileName, NarInfo, StorePathHash};
+use ncps_proto::{Code, ControlPlane, Error, Lookup, Publication, Result};
+use ncps_runtime::tasks::Tasks;
+use parking_lot::Mutex;
+
+use crate::live::Current;
+use crate::near::{NearCache, Served, named};
+use crate::store::LocalStore;
+use crate::transfer::Failure;
+use crate::upstream::Verdict;
+
+/// What a lookup is made of.
+pub struct Lookups {
+    pub near: Arc<NearCache>,
+    pub control: Arc<dyn ControlPlane>,
+    pub store: Arc<LocalStore>,
+    pub current: Arc<Current>,
+    pub tasks: Tasks,
+    flights: Mutex<HashMap<StorePathHash, Flight>>,
+}
+
+type Answer = std::result::Result<Option<Arc<Served>>, Failure>;
+type Flight = Shared<BoxFuture<'static, Answer>>;
+
+/// What became of a narinfo whose NAR is nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// An upstream vouches for the same file: it may be there now.
+    SameFile,
+    /// The path has another NAR now, or none.
+    Gone,
+}
+
+impl Lookups {
+    pub fn new(
+        near: Arc<NearCache>,
+        control: Arc<dyn ControlPlane>,
+        store: Arc<LocalStore>,
+        current: Arc<Current>,
+        tasks: Tasks,
+    ) -> Arc<Lookups> {
+        Arc::new(Lookups { near, control, store, current, tasks, flights: Mutex::default() })
+    }
+
+    /// The narinfo as it is served, or `None` where the path is absent.
+    ///
+    /// # Errors
+    /// Where neither can be said.
+    pub async fn get(self: &Arc<Self>, hash: StorePathHash) -> Result<Option<Arc<Served>>> {
+        if let Some(served) = self.near.get(hash) {
+            return Ok(Some(served));
+        }
+        Ok(self.flight(hash).await?)
+    }
+
+    /// Lookups that run right now.
+    pub fn running(&self) -> usize {
+        self.flights.lock().len()
+    }
+
+    fn flight(self: &Arc<Self>, hash: StorePathHash) -> Flight {
+        let mut flights = self.flights.lock();
+        if let Some(flight) = flights.get(&hash) {
+            return flight.clone();
+        }
+        let landing = Landing { lookups: Arc::clone(self), hash };
+        let task = self.tasks.spawn("lookup", async move {
+            let answer = landing.lookups.look(hash).await;
+            drop(landing);
+            answer.map_err(Failure::from)
+        });
+        let flight =
+            async { task.await.unwrap_or_else(|e| Err(Error::internal("a lookup").because(e).into())) };
+        let flight = flight.boxed().shared();
+        flights.insert(hash, flight.clone());
+        flight
+    }
+
+    async fn look(&self, hash: StorePathHash) -> Result<Option<Arc<Served>>> {
+        let epoch = self.near.epoch();
+        match self.control.narinfo(hash).await {
+            Ok(Lookup::Known(narinfo)) => Ok(Some(self.keep(&narinfo, epoch))),
+            Ok(Lookup::Absent(_)) => Ok(None),
+            Ok(Lookup::Unknown) => self.ask_upstreams(hash, epoch).await,
+            Err(error) => self.without_control(hash, error).await,
+        }
+    }
+
+    fn keep(&self, narinfo: &NarInfo, epoch: u64) -> Arc<Served> {
+        let served = Arc::new(Served::from(narinfo));
+        self.near.put(Arc::clone(&served), epoch);
+        served
+    }
+
+    async fn ask_upstreams(&self, hash: StorePathHash, epoch: u64) -> Result<Option<Arc<Served>>> {
+        let live = self.current.get()?;
+        match live.upstreams.ask(hash).await {
+            Verdict::Found(narinfo, upstream) => {
+                let publication = Publication { narinfo: *narinfo, upstream, replaces: false };
+                let stored = self.publish(publication).await?;
+                Ok(Some(self.keep(&stored, epoch)))
+            }
+            Verdict::Absent => {
+                self.control.publish_absent(hash).await?;
+                Ok(None)
+            }
+            Verdict::Failed(error) if live.settings.absent_on_upstream_failure => {
+                tracing::warn!(%hash, error = error.story(), "answered as absent, as configured");
+                Ok(None)
+            }
+            Verdict::Failed(error) => Err(error),
+        }
+    }
+
+    /// Has control sign and store a narinfo, and writes it beside its NAR where that is here already.
+    async fn publish(&self, publication: Publication) -> Result<NarInfo> {
+        let stored = self.control.publish_narinfo(publication).await?;
+        self.write_beside_nar(stored.clone());
+        Ok(stored)
+    }
+
+    fn write_beside_nar(&self, narinfo: NarInfo) {
+        let store = Arc::clone(&self.store);
+        self.tasks.spawn_blocking("narinfo beside its NAR", move || {
+            let written = match store.open(named(&narinfo)) {
+                Ok(Some(_)) => store.put_narinfo(&narinfo),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = written {
+                tracing::warn!(path = %narinfo.store_path, %error, "the narinfo in the store is behind");
+            }
+        });
+    }
+
+    /// Control can't be asked: what the disk holds is still served, the rest can't be known.
+    async fn without_control(&self, hash: StorePathHash, error: Error) -> Result<Option<Arc<Served>>> {
+        let store = Arc::clone(&self.store);
+        let read = tokio::task::spawn_blocking(move || store.narinfo(hash)).await;
+        let read = read.map_err(std::io::Error::other).flatten();
+        let text = read.map_err(|e| Error::internal("read a narinfo of the store").because(e))?;
+        let Some(text) = text else {
+            return Err(Error::new(Code::Unavailable, "control is away").because(error));
+        };
+        let parsed = NarInfo::parse(&text).ok().filter(|n| n.store_path.hash() == hash);
+        let narinfo =
+            parsed.ok_or_else(|| Error::internal(format!("the store's {hash}.narinfo is damaged")))?;
+        Ok(Some(Arc::new(Served::from(&narinfo))))
+    }
+
+    /// Every source of `nar` said that it does not have it: asks the upstreams for the path anew.
+    pub async fn doubt(&self, hash: StorePathHash, nar: NarFileName) -> Result<Doubt> {
+        match self.current.get()?.upstreams.ask(hash).await {
+            Verdict::Found(narinfo, upstream) => {
+                let publication = Publication { narinfo: *narinfo, upstream, replaces: true };
+                let stored = self.publish(publication).await?;
+                self.near.invalidate(&[hash]);
+                Ok(if named(&stored) == nar { Doubt::SameFile } else { Doubt::Gone })
+            }
+            Verdict::Absent => {
+                tracing::info!(%hash, %nar, "a path and its NAR are gone from every upstream");
+                self.control.retract_narinfo(hash, nar).await?;
+                self.near.invalidate(&[hash]);
+                Ok(Doubt::Gone)
+            }
+            Verdict::Failed(error) => Err(error),
+        }
+    }
+
+    /// Makes the store's narinfo files agree with control again.
+    pub async fn refresh(&self, hash: StorePathHash) -> Result<()> {
+        if let Lookup::Known(narinfo) = self.control.narinfo(hash).await? {
+            self.write_beside_nar(narinfo);
+            return Ok(());
+        }
+        let store = Arc::clone(&self.store);
+        let removed = self.tasks.spawn_blocking("remove narinfo", move || store.remove_narinfo(hash)).await;
+        let removed = removed.map_err(std::io::Error::other).flatten();
+        removed.map_err(|e| Error::internal("remove a narinfo of the store").because(e))
+    }
+}
+
+/// Takes a lookup off the list when it ends, however it ends.
+struct Landing {
+    lookups: Arc<Lookups>,
+    hash: StorePathHash,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.lookups.flights.lock().remove(&self.hash);
+    }
+}

@@ -1,0 +1,50 @@
+//! The program `ncps-edge`: an edge in a process of its own.
+
+use std::ffi::OsString;
+
+use ncps_runtime::config::{Env, Resolver};
+use ncps_runtime::exit::Exit;
+use ncps_runtime::fields::DATA;
+use ncps_runtime::lock::DirLock;
+use ncps_runtime::program::Program;
+use ncps_runtime::tasks::Tasks;
+
+use crate::compose::compose;
+use crate::config::{ControlUrl, EDGE, EdgeConfig, REMOTE};
+use crate::remote;
+
+const PROGRAM: Program<'_> = Program {
+    name: "ncps-edge",
+    about: "Edge of ncps, a Nix binary cache: serves Nix clients and streams NARs",
+    fields: &[DATA, EDGE, REMOTE],
+    known: &[],
+};
+
+/// Runs until asked to stop.
+pub fn run(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
+    PROGRAM.run(args, env, read, start)
+}
+
+fn read(r: &mut Resolver, env: Env<'_>) -> Option<(EdgeConfig, ControlUrl)> {
+    let edge = EdgeConfig::read(r, env)?;
+    let control = ControlUrl::read(r, env, &edge.data_path)?;
+    Some((edge, control))
+}
+
+async fn start((edge, control): (EdgeConfig, ControlUrl), tasks: Tasks) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&edge.data_path)?;
+    let lock = DirLock::acquire(&edge.data_path.join("lock"))?;
+    let control = remote::connect(&control, remote::DEADLINE)?;
+    compose(edge, control, &tasks).await?;
+    keep_locked(lock, &tasks);
+    Ok(())
+}
+
+/// The lock is let go when everything else has ended.
+fn keep_locked(lock: DirLock, tasks: &Tasks) {
+    let stop = tasks.life().hard();
+    tasks.spawn_background("lock of the data path", async move {
+        stop.cancelled().await;
+        drop(lock);
+    });
+}

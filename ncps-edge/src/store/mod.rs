@@ -1,0 +1,12 @@
+//! The edge's disk: NAR files and the narinfos that name them, as a plain Nix binary cache directory
+//! (`nix copy --from file://<data>/store` works without us), and the spool from which NAR files are committed.
+//!
+//! Knows: names, bytes, durability. The disk is the truth: whether a file is here is answered by opening it.
+//! Absent on purpose: hashing and proof (the transfer's), eviction policy (control's), any index.
+
+mod local;
+mod spool;
+
+pub use local::{LocalStore, StoredNar};
+pub use spool::Spool;
+pub(crate) use spool::read_at;

@@ -1,0 +1,88 @@
+//! The file that a transfer grows. It has a name of its own under `spool/`; only a commit moves it into the
+//! store. Dropped without a commit it is removed, and what a killed process left there is removed at start.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::FallocateFlags;
+
+/// An uncommitted NAR file. Written by one transfer, read by any number of readers through [`Spool::file`].
+#[derive(Debug)]
+pub struct Spool {
+    file: Arc<File>,
+    path: PathBuf,
+    committed: bool,
+}
+
+impl Spool {
+    /// Creates the file and reserves `size` bytes for it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::StorageFull`] where the disk can't hold `size` more bytes.
+    pub(super) fn create(path: PathBuf, size: Option<u64>) -> io::Result<Spool> {
+        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        let spool = Spool { file: Arc::new(file), path, committed: false };
+        if let Some(size) = size.filter(|size| *size > 0) {
+            spool.reserve(size)?;
+        }
+        Ok(spool)
+    }
+
+    /// File systems without fallocate take the bytes as they come, or fail then.
+    fn reserve(&self, size: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, size) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// The open file: readers keep it, whatever becomes of the name.
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Forgets what was written, for a source whose bytes proved wrong before anybody saw one.
+    pub fn truncate(&self) -> io::Result<()> {
+        self.file.set_len(0)
+    }
+
+    /// Moves the file, durable and readable for everybody, to its final place.
+    pub(super) fn commit_to(mut self, target: &Path) -> io::Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        // Explicit, since a unit's umask may be 0066 and the store is for every user of this machine.
+        self.file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        self.file.sync_all()?;
+        std::fs::rename(&self.path, target)?;
+        self.committed = true;
+        super::local::sync_parent(target)
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        if !self.committed
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "a spool file can't be removed");
+        }
+    }
+}
+
+/// Reads up to `len` bytes at `offset`. Shorter only at the end of the file.
+pub(crate) fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    let mut filled = 0;
+    while filled < len {
+        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}

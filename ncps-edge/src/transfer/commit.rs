@@ -1,0 +1,68 @@
+//! Bytes first, then the row: a proven spool file becomes a NAR file, then control hears of it, then the
+//! narinfos that name it are written beside it. What control could not be told waits until it is back.
+
+use std::sync::Arc;
+
+use ncps_nix::NarInfo;
+use ncps_proto::{Commit, Error, Result};
+use parking_lot::Mutex;
+
+use super::download::disk_trouble;
+use super::engine::Engine;
+use crate::store::Spool;
+
+/// Commits that wait for control. The inventory has the files anyway; what waits here are their facts.
+const MOST_PENDING: usize = 100_000;
+
+/// Commits of which control does not know yet.
+#[derive(Default)]
+pub struct PendingCommits(Mutex<Vec<Commit>>);
+
+impl PendingCommits {
+    fn push(&self, commit: Commit) {
+        let mut pending = self.0.lock();
+        if pending.len() < MOST_PENDING {
+            pending.push(commit);
+        }
+    }
+
+    /// All of them, to be said now.
+    pub fn take(&self) -> Vec<Commit> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+impl Engine {
+    /// Makes a proven spool file a NAR file of the store and tells control.
+    pub(super) async fn commit(self: &Arc<Self>, spool: Spool, commit: Commit) -> Result<()> {
+        let (store, name) = (Arc::clone(self.store()), commit.name);
+        let done = tokio::task::spawn_blocking(move || store.commit(spool, name)).await;
+        let done = done.map_err(std::io::Error::other).flatten();
+        done.map_err(|e| disk_trouble("commit a NAR file", e))?;
+        self.counters().committed();
+        tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored a NAR");
+        self.announce(commit).await;
+        Ok(())
+    }
+
+    /// Tells control of a file in the store, now or when it is back.
+    pub async fn announce(&self, commit: Commit) {
+        match self.control().commit_nar(self.instance(), commit.clone()).await {
+            Ok(narinfos) => self.write_narinfos(narinfos).await,
+            Err(error) => {
+                tracing::warn!(nar = %commit.name, error = error.story(), "control does not know of a NAR yet");
+                self.pending().push(commit);
+            }
+        }
+    }
+
+    async fn write_narinfos(&self, narinfos: Vec<NarInfo>) {
+        let store = Arc::clone(self.store());
+        let write = move || narinfos.iter().try_for_each(|narinfo| store.put_narinfo(narinfo));
+        let written = tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other).flatten();
+        if let Err(error) = written {
+            let error = Error::internal("write narinfos beside a NAR file").because(error);
+            tracing::warn!(error = error.story(), "the store's own narinfos are behind; serving goes on");
+        }
+    }
+}

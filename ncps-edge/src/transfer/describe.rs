@@ -1,0 +1,45 @@
+//! What can be said of a file that is not here, without fetching it: the answer to a HEAD.
+
+use std::sync::Arc;
+
+use ncps_nix::NarFileName;
+use ncps_proto::{Code, Error, Result};
+
+use super::engine::Engine;
+use super::plan::{Plan, same_name};
+use crate::upstream::Heading;
+
+impl Engine {
+    /// The length of a file that could be fetched, where it is known.
+    ///
+    /// # Errors
+    /// [`Code::Absent`] where no upstream has the name; others where that can't be said.
+    pub async fn describe(&self, name: NarFileName) -> Result<Option<u64>> {
+        let upstreams = Arc::clone(&self.live()?.upstreams);
+        let plan = self.plan(name, &upstreams).await;
+        if plan.nar.is_some() {
+            return Ok(plan.size);
+        }
+        self.ask_by_name(&plan, &upstreams).await
+    }
+
+    async fn ask_by_name(
+        &self,
+        plan: &Plan,
+        upstreams: &Arc<crate::upstream::Upstreams>,
+    ) -> Result<Option<u64>> {
+        let mut failure = None;
+        for origin in same_name(plan.name, upstreams) {
+            match upstreams.head(&origin).await {
+                Heading::Present(length) => return Ok(length),
+                Heading::Absent => {}
+                Heading::Failed(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) => Err(Error::new(error.code(), "no upstream could say").because(error)),
+            None if plan.control_away => Err(Error::new(Code::Unavailable, "control is away")),
+            None => Err(Error::new(Code::Absent, "no upstream has it")),
+        }
+    }
+}

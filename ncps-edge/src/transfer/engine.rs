@@ -1,0 +1,284 @@
+//! What every transfer shares: the registry of those that run, the limits, and the way to store and control.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ncps_nix::NarFileName;
+use ncps_proto::{Code, ControlPlane, Error, Origin, Result, Turn};
+use ncps_runtime::tasks::Tasks;
+use parking_lot::Mutex;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::commit::PendingCommits;
+use super::distrust::Distrust;
+use super::download::disk_trouble;
+use super::fetch;
+use super::plan::{Plan, Source};
+use super::progress::Transfer;
+use super::reader::Reader;
+use crate::live::{Current, Live};
+use crate::lookup::Lookups;
+use crate::store::{LocalStore, Spool, StoredNar};
+use crate::upstream::Upstreams;
+
+/// Spool bytes are counted in these, since a semaphore counts in 32 bits.
+const SPOOL_UNIT: u64 = 1 << 20;
+/// What a file of unknown size counts as.
+const UNKNOWN_SIZE: u64 = 1 << 30;
+
+/// What an engine is made of.
+pub struct Parts {
+    pub store: Arc<LocalStore>,
+    pub control: Arc<dyn ControlPlane>,
+    pub lookups: Arc<Lookups>,
+    pub current: Arc<Current>,
+    pub tasks: Tasks,
+    /// Who we are to control.
+    pub instance: String,
+}
+
+/// All running transfers of an edge.
+pub struct Engine {
+    parts: Parts,
+    running: Mutex<HashMap<NarFileName, Arc<Transfer>>>,
+    limits: OnceCell<Limits>,
+    distrust: Distrust,
+    pending: PendingCommits,
+    counters: Counters,
+}
+
+/// Made from the first configuration; a changed limit counts from the next start.
+struct Limits {
+    downloads: Arc<Semaphore>,
+    decoders: Arc<Semaphore>,
+    spool: Arc<Semaphore>,
+    spool_units: u32,
+}
+
+/// What happened so far.
+#[derive(Debug, Default)]
+pub struct Counters {
+    started: AtomicU64,
+    committed: AtomicU64,
+    wrong_bytes: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn committed(&self) {
+        self.committed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn wrong_bytes(&self) {
+        self.wrong_bytes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Transfers started.
+    pub fn started(&self) -> u64 {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// Files whose bytes proved wrong.
+    pub fn wrong(&self) -> u64 {
+        self.wrong_bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Engine {
+    pub fn new(parts: Parts) -> Arc<Engine> {
+        Arc::new(Engine {
+            parts,
+            running: Mutex::default(),
+            limits: OnceCell::new(),
+            distrust: Distrust::default(),
+            pending: PendingCommits::default(),
+            counters: Counters::default(),
+        })
+    }
+
+    /// A reader of the running transfer of `name`; where none runs, one is started.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`] where too many wait already.
+    pub fn join(self: &Arc<Self>, name: NarFileName) -> Result<Reader> {
+        let settings = &self.live()?.settings;
+        let most = settings.max_downloads as usize + settings.max_waiting_downloads as usize;
+        let mut running = self.running.lock();
+        if let Some(transfer) = running.get(&name) {
+            return Ok(Reader::new(Arc::clone(transfer)));
+        }
+        if running.len() >= most {
+            return Err(Error::new(Code::Overloaded, format!("{most} NAR files are being fetched already")));
+        }
+        let transfer = Arc::new(Transfer::new(name));
+        running.insert(name, Arc::clone(&transfer));
+        drop(running);
+        self.counters.started.fetch_add(1, Ordering::Relaxed);
+        let reader = Reader::new(Arc::clone(&transfer));
+        self.parts.tasks.spawn("transfer", fetch::run(Arc::clone(self), transfer));
+        Ok(reader)
+    }
+
+    /// A reader of the transfer of `name`, if one runs.
+    pub fn peek(&self, name: NarFileName) -> Option<Reader> {
+        self.running.lock().get(&name).map(|transfer| Reader::new(Arc::clone(transfer)))
+    }
+
+    /// How many transfers run or wait.
+    pub fn running(&self) -> usize {
+        self.running.lock().len()
+    }
+
+    pub(super) fn leave(&self, name: NarFileName) {
+        self.running.lock().remove(&name);
+    }
+
+    /// The stored file, if it is here.
+    pub async fn stored(&self, name: NarFileName) -> Result<Option<StoredNar>> {
+        let store = Arc::clone(&self.parts.store);
+        let opened = tokio::task::spawn_blocking(move || store.open(name)).await;
+        let opened = opened.map_err(std::io::Error::other).flatten();
+        opened.map_err(|e| disk_trouble("open a NAR file", e))
+    }
+
+    /// What is known of a name, as a list of sources. Control being away is no failure: the name itself says
+    /// what the bytes must be.
+    pub(super) async fn plan(&self, name: NarFileName, upstreams: &Arc<Upstreams>) -> Plan {
+        match self.parts.control.locate(name).await {
+            Ok(Some(location)) => Plan::known(location, upstreams),
+            Ok(None) => Plan::unknown(name, upstreams, false),
+            Err(error) => {
+                tracing::warn!(nar = %name, error = error.story(), "control can't say where a NAR is");
+                Plan::unknown(name, upstreams, true)
+            }
+        }
+    }
+
+    pub(super) async fn begin_turn(self: &Arc<Self>, name: NarFileName) -> HeldTurn {
+        match self.parts.control.begin_fetch(&self.parts.instance, name).await {
+            Ok(Turn::Yours) => {}
+            // Turns save bandwidth and protect nothing: without a peer to read from we fetch all the same.
+            Ok(Turn::Theirs(_)) => tracing::debug!(nar = %name, "another edge is fetching this too"),
+            Err(error) => tracing::debug!(nar = %name, error = error.story(), "fetching without a turn"),
+        }
+        HeldTurn { engine: Arc::clone(self), name, committed: false }
+    }
+
+    pub(super) async fn begin_spool(&self, size: Option<u64>) -> Result<Spool> {
+        let store = Arc::clone(&self.parts.store);
+        let spool = tokio::task::spawn_blocking(move || store.begin(size)).await;
+        let spool = spool.map_err(std::io::Error::other).flatten();
+        spool.map_err(|e| disk_trouble("begin a spool file", e))
+    }
+
+    pub(super) async fn download_slot(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.limits().await.downloads).acquire_owned().await.ok()
+    }
+
+    /// Room for `size` bytes of spool. A file larger than all the room gets all of it, alone.
+    pub(super) async fn reserve_spool(&self, size: Option<u64>) -> OwnedSemaphorePermit {
+        let limits = self.limits().await;
+        let units = size.unwrap_or(UNKNOWN_SIZE).div_ceil(SPOOL_UNIT);
+        let units = u32::try_from(units).unwrap_or(u32::MAX).min(limits.spool_units);
+        let room = Arc::clone(&limits.spool).acquire_many_owned(units).await;
+        room.expect("the spool semaphore is never closed")
+    }
+
+    pub(super) fn decoders(&self) -> Arc<Semaphore> {
+        match self.limits.get() {
+            Some(limits) => Arc::clone(&limits.decoders),
+            None => Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    async fn limits(&self) -> &Limits {
+        let make = || async {
+            let settings = self.live().map(|live| live.settings.clone()).ok();
+            let count = |f: fn(&ncps_proto::EdgeSettings) -> u32| settings.as_ref().map_or(1, f).max(1);
+            let units = settings.as_ref().map_or(1, |s| s.max_spool_bytes / SPOOL_UNIT).max(1);
+            let spool_units = u32::try_from(units).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
+            Limits {
+                downloads: Arc::new(Semaphore::new(count(|s| s.max_downloads) as usize)),
+                decoders: Arc::new(Semaphore::new(count(|s| s.max_decoders) as usize)),
+                spool: Arc::new(Semaphore::new(spool_units as usize)),
+                spool_units,
+            }
+        };
+        self.limits.get_or_init(make).await
+    }
+
+    pub(super) fn distrust(&self, source: &Source) {
+        if let Source::Origin(origin) = source {
+            self.distrust.add(origin);
+        }
+    }
+
+    pub(super) fn distrusts(&self, source: &Source) -> bool {
+        matches!(source, Source::Origin(origin) if self.distrust.covers(origin))
+    }
+
+    /// Whether this origin's bytes proved wrong lately.
+    pub fn distrusts_origin(&self, origin: &Origin) -> bool {
+        self.distrust.covers(origin)
+    }
+
+    pub(super) fn live(&self) -> Result<Arc<Live>> {
+        self.parts.current.get()
+    }
+
+    pub(super) fn store(&self) -> &Arc<LocalStore> {
+        &self.parts.store
+    }
+
+    pub(super) fn control(&self) -> &Arc<dyn ControlPlane> {
+        &self.parts.control
+    }
+
+    pub(super) fn lookups(&self) -> &Arc<Lookups> {
+        &self.parts.lookups
+    }
+
+    pub(super) fn instance(&self) -> &str {
+        &self.parts.instance
+    }
+
+    /// Commits that control must still be told.
+    pub fn pending(&self) -> &PendingCommits {
+        &self.pending
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(super) fn stopped(&self) -> CancellationToken {
+        self.parts.tasks.life().hard()
+    }
+}
+
+/// The turn to fetch a file. Given back when dropped, unless a commit ended it.
+pub(super) struct HeldTurn {
+    engine: Arc<Engine>,
+    name: NarFileName,
+    committed: bool,
+}
+
+impl HeldTurn {
+    pub(super) fn committed(mut self) {
+        self.committed = true;
+    }
+}
+
+impl Drop for HeldTurn {
+    fn drop(&mut self) {
+        if self.committed {
+            return;
+        }
+        let (engine, name) = (Arc::clone(&self.engine), self.name);
+        // If control is away the turn expires by itself.
+        self.engine.parts.tasks.spawn("end of turn", async move {
+            engine.control().end_fetch(engine.instance(), name).await.ok();
+        });
+    }
+}

@@ -1,0 +1,275 @@
+//! The task behind a transfer: plan, turn, sources one after the other, proof, commit. It belongs to no request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ncps_nix::{Compression, FileHash, NarFileName, NarHash};
+use ncps_proto::{Code, Commit, Error, NarFacts, Origin, Result};
+
+use super::download::{Download, Downloaded, Trouble};
+use super::engine::Engine;
+use super::plan::{Plan, Source};
+use super::progress::Transfer;
+use crate::lookup::Doubt;
+use crate::upstream::{UpstreamError, Upstreams};
+
+/// Tries of one source that bring no byte forward.
+const FRUITLESS_TRIES: u32 = 3;
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// Runs a transfer to its end. Whatever happens, it ends with a named state and leaves the registry.
+pub(super) async fn run(engine: Arc<Engine>, transfer: Arc<Transfer>) {
+    let end = Ending { engine: Arc::clone(&engine), transfer: Arc::clone(&transfer) };
+    let stop = engine.stopped();
+    let result = tokio::select! {
+        result = within_deadline(&engine, &transfer) => result,
+        () = stop.cancelled() => Err(Error::new(Code::Unavailable, "the edge is stopping")),
+    };
+    if let Err(error) = result {
+        report(transfer.name, &error);
+        transfer.fail(error);
+    }
+    drop(end);
+}
+
+fn report(name: NarFileName, error: &Error) {
+    match error.code() {
+        Code::Absent => tracing::debug!(nar = %name, error = error.story(), "a NAR is nowhere"),
+        code => tracing::warn!(nar = %name, %code, error = error.story(), "a transfer failed"),
+    }
+}
+
+/// Its drop tells the truth: a transfer whose task is gone without an end has failed.
+struct Ending {
+    engine: Arc<Engine>,
+    transfer: Arc<Transfer>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.transfer.has_ended() {
+            self.transfer.fail(Error::internal("the task of a transfer ended early"));
+        }
+        self.engine.leave(self.transfer.name);
+    }
+}
+
+async fn within_deadline(engine: &Arc<Engine>, transfer: &Arc<Transfer>) -> Result<()> {
+    let deadline = engine.live()?.settings.transfer_timeout;
+    match tokio::time::timeout(deadline, fetch(engine, transfer)).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::new(Code::UpstreamTimeout, format!("not whole after {deadline:?}"))),
+    }
+}
+
+async fn fetch(engine: &Arc<Engine>, transfer: &Arc<Transfer>) -> Result<()> {
+    if serve_stored(engine, transfer, transfer.name).await? {
+        return Ok(());
+    }
+    let _slot = engine.download_slot().await;
+    let upstreams = Arc::clone(&engine.live()?.upstreams);
+    let mut doubted = false;
+    loop {
+        let plan = engine.plan(transfer.name, &upstreams).await;
+        if plan.name != transfer.name && serve_stored(engine, transfer, plan.name).await? {
+            return Ok(());
+        }
+        match obtain(engine, transfer, &plan, &upstreams).await? {
+            Obtained::Whole => return Ok(()),
+            Obtained::Absent if plan.control_away => {
+                return Err(Error::new(Code::Unavailable, "control is away and no upstream has this name"));
+            }
+            Obtained::Absent if doubted || !engine.doubt(&plan).await? => {
+                return Err(Error::new(Code::Absent, "no source has it"));
+            }
+            // The doubt brought new origins of the same file.
+            Obtained::Absent => doubted = true,
+        }
+    }
+}
+
+async fn serve_stored(engine: &Engine, transfer: &Transfer, name: NarFileName) -> Result<bool> {
+    let Some(stored) = engine.stored(name).await? else { return Ok(false) };
+    transfer.set_file(stored.file);
+    transfer.prove(stored.size);
+    Ok(true)
+}
+
+enum Obtained {
+    Whole,
+    Absent,
+}
+
+async fn obtain(
+    engine: &Arc<Engine>,
+    transfer: &Arc<Transfer>,
+    plan: &Plan,
+    upstreams: &Arc<Upstreams>,
+) -> Result<Obtained> {
+    let turn = engine.begin_turn(plan.name).await;
+    let mut download = Download::new(engine, transfer);
+    let mut failure = None;
+    for source in &plan.sources {
+        match exhaust(engine, &mut download, source, plan, upstreams).await {
+            Ok(true_name) => {
+                transfer.prove(download.written());
+                settle(engine, download.finish()?, true_name, plan, source).await?;
+                turn.committed();
+                return Ok(Obtained::Whole);
+            }
+            Err(Trouble::Absent) => {}
+            Err(Trouble::Ours(error)) => return Err(error),
+            Err(Trouble::Source(error)) => {
+                tracing::warn!(nar = %plan.name, source = source.label(), %error, "a source of a NAR failed");
+                failure = Some(error);
+                if download.written() > 0 && !download_goes_on(&mut download, failure.as_ref()) {
+                    break;
+                }
+            }
+        }
+    }
+    match failure {
+        None if download.written() == 0 => Ok(Obtained::Absent),
+        None => Err(Error::new(Code::UpstreamFailed, "the sources lost it midway")),
+        Some(error) => Err(Error::new(error.code(), "no source gave it whole").because(error)),
+    }
+}
+
+/// Whether another source may go on where this one ended. Not after wrong bytes that a reader has already.
+fn download_goes_on(download: &mut Download, failure: Option<&UpstreamError>) -> bool {
+    match failure {
+        Some(UpstreamError::WrongBytes | UpstreamError::Undecodable(_)) => download.begin_anew(),
+        _ => true,
+    }
+}
+
+/// Reads from one source until the whole is there and right, or the source is of no more use. Returns the
+/// true name of the file.
+async fn exhaust(
+    engine: &Engine,
+    download: &mut Download,
+    source: &Source,
+    plan: &Plan,
+    upstreams: &Upstreams,
+) -> std::result::Result<NarFileName, Trouble> {
+    if engine.distrusts(source) {
+        return Err(UpstreamError::Distrusted.into());
+    }
+    let mut fruitless = 0;
+    loop {
+        let before = download.written();
+        match download.read(source, plan, upstreams).await {
+            Ok(()) => return judge(engine, download, source, plan).await,
+            Err(Trouble::Source(error)) if may_pass(&error) => {
+                fruitless = if download.written() > before { 0 } else { fruitless + 1 };
+                if fruitless >= tries_for(&error) {
+                    return Err(error.into());
+                }
+                tracing::info!(nar = %plan.name, source = source.label(), %error, at = download.written(), "resuming");
+                tokio::time::sleep(RETRY_DELAY * fruitless).await;
+            }
+            Err(trouble) => return Err(trouble),
+        }
+    }
+}
+
+/// Whether the same source may do better when asked again.
+fn may_pass(error: &UpstreamError) -> bool {
+    matches!(
+        error,
+        UpstreamError::Timeout | UpstreamError::Stalled | UpstreamError::Transport(_) | UpstreamError::Cut(_)
+    ) || matches!(error, UpstreamError::Status(500..))
+}
+
+/// A source that lets us wait is left sooner than one that fails at once.
+fn tries_for(error: &UpstreamError) -> u32 {
+    match error {
+        UpstreamError::Timeout | UpstreamError::Stalled => 1,
+        _ => FRUITLESS_TRIES,
+    }
+}
+
+/// Compares what came with what was named.
+async fn judge(
+    engine: &Engine,
+    download: &mut Download,
+    source: &Source,
+    plan: &Plan,
+) -> std::result::Result<NarFileName, Trouble> {
+    download.ended();
+    let hash = download.hash();
+    if hash == plan.name.hash {
+        return Ok(plan.name);
+    }
+    if let Some(true_name) = right_nar_of_wrong_name(download, hash, plan).await {
+        tracing::warn!(nar = %plan.name, %true_name, source = source.label(),
+            "the FileHash was wrong, the NAR is right: kept under its true name");
+        return Ok(true_name);
+    }
+    engine.distrust(source);
+    engine.counters().wrong_bytes();
+    Err(UpstreamError::WrongBytes.into())
+}
+
+/// The metadata may be wrong and not the bytes: decoded, they tell.
+async fn right_nar_of_wrong_name(
+    download: &mut Download,
+    hash: FileHash,
+    plan: &Plan,
+) -> Option<NarFileName> {
+    let expected = plan.nar?;
+    let proven = download.proof().await?.ok()?;
+    (proven == expected).then_some(NarFileName { hash, compression: plan.name.compression })
+}
+
+/// Proves the NAR where that is still open, and commits.
+async fn settle(
+    engine: &Arc<Engine>,
+    downloaded: Downloaded,
+    name: NarFileName,
+    plan: &Plan,
+    source: &Source,
+) -> Result<()> {
+    let Downloaded { spool, prover, size, hash, .. } = downloaded;
+    let facts = match (name.compression, prover) {
+        (Compression::None, _) => Ok(NarFacts { hash: NarHash(hash.0), size }),
+        (_, Some(prover)) => prover.facts().await.map_err(|e| e.to_string()),
+        // Decoded already, to find out the true name.
+        (_, None) => plan.nar.ok_or_else(|| "its proof is missing".to_owned()),
+    };
+    let facts = facts.and_then(|facts| match plan.nar {
+        Some(expected) if expected != facts => Err(format!("it decodes to {facts:?}, not {expected:?}")),
+        _ => Ok(facts),
+    });
+    match facts {
+        Ok(nar) => {
+            let asked_as = (name != plan.name).then_some(plan.name);
+            let commit = Commit { name, asked_as, file_size: size, nar, origin: origin_of(source) };
+            engine.commit(spool, commit).await
+        }
+        Err(reason) => {
+            engine.distrust(source);
+            engine.counters().wrong_bytes();
+            tracing::error!(nar = %name, source = source.label(), reason, "a NAR is not what was signed: not kept");
+            Err(Error::new(Code::UpstreamFailed, reason))
+        }
+    }
+}
+
+fn origin_of(source: &Source) -> Option<Origin> {
+    match source {
+        Source::Origin(origin) => Some(origin.clone()),
+        Source::Stored(_) => None,
+    }
+}
+
+impl Engine {
+    /// Asks anew for the paths whose NAR is nowhere. Returns whether the same file has new origins.
+    async fn doubt(&self, plan: &Plan) -> Result<bool> {
+        let mut again = false;
+        for hash in &plan.store_paths {
+            again |= self.lookups().doubt(*hash, plan.name).await? == Doubt::SameFile;
+        }
+        Ok(again)
+    }
+}

@@ -1,0 +1,29 @@
+//! One NAR file on its way into the edge, with any number of readers. No request is the leader: a detached,
+//! tracked task fetches, proves and commits, and every request, the first one included, follows its spool.
+//!
+//! ```text
+//! join ─→ Transfer ──── Reader (offset, speed of its own) ──→ response body
+//!           ▲ progress
+//!         fetch ── plan ── sources ── Download (spool, hash) ── proof ── commit
+//! ```
+//!
+//! Held back are the last 64 KiB until the bytes are proven, so a wrong or short body never looks complete.
+//! Absent on purpose: HTTP towards clients, SQL, eviction.
+
+mod commit;
+mod decode;
+mod describe;
+mod distrust;
+mod download;
+mod engine;
+mod fetch;
+mod plan;
+mod progress;
+mod prover;
+mod reader;
+mod slots;
+
+pub use commit::PendingCommits;
+pub use engine::{Counters, Engine, Parts};
+pub use progress::{Failure, HOLD_BACK};
+pub use reader::{Head, Reader};

@@ -1,0 +1,102 @@
+//! A reader of a running transfer: it follows the spool at its own speed, and its leaving cancels nobody.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::Stream;
+use ncps_nix::NarFileName;
+use tokio::sync::watch;
+
+use super::progress::{End, Failure, Progress, Transfer};
+use crate::store_read::read_chunk;
+
+/// What is known of a body before its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Of the whole file, where it is promised.
+    pub length: Option<u64>,
+}
+
+/// One request's view of a transfer.
+pub struct Reader {
+    transfer: Arc<Transfer>,
+    progress: watch::Receiver<Progress>,
+}
+
+impl Reader {
+    pub(super) fn new(transfer: Arc<Transfer>) -> Reader {
+        let progress = transfer.watch();
+        Reader { transfer, progress }
+    }
+
+    /// The name under which it was asked for.
+    pub fn name(&self) -> NarFileName {
+        self.transfer.name
+    }
+
+    /// Waits until a byte at or after `from` can be given, or the whole is proven. Until then a failure can
+    /// still become a status.
+    pub async fn head(&mut self, from: u64) -> Result<Head, Failure> {
+        let progress = self.wait(|p| p.released > from).await?;
+        Ok(Head { length: progress.length })
+    }
+
+    /// Waits until the whole is proven; returns its length in bytes.
+    pub async fn proven(&mut self) -> Result<u64, Failure> {
+        let progress = self.wait(|_| false).await?;
+        Ok(progress.written)
+    }
+
+    /// The promised length, if there is one by now.
+    pub fn length_now(&self) -> Option<u64> {
+        self.progress.borrow().length
+    }
+
+    /// The bytes from `from` to before `to`, or to the end. Ends cleanly only where the last one was proven.
+    pub fn stream(self, from: u64, to: Option<u64>) -> impl Stream<Item = Result<Bytes, Failure>> + Send {
+        futures::stream::try_unfold((self, from), move |(mut reader, offset)| async move {
+            let chunk = reader.chunk(offset, to).await?;
+            Ok(chunk.map(|bytes| {
+                let next = offset + bytes.len() as u64;
+                (bytes, (reader, next))
+            }))
+        })
+    }
+
+    async fn chunk(&mut self, offset: u64, to: Option<u64>) -> Result<Option<Bytes>, Failure> {
+        if to.is_some_and(|to| offset >= to) {
+            return Ok(None);
+        }
+        self.wait(|p| p.released > offset).await?;
+        let Some(end) = self.claim(offset, to) else { return Ok(None) };
+        let file = self.transfer.file().ok_or_else(|| broken("a transfer released bytes without a file"))?;
+        match read_chunk(file, offset, end).await {
+            Ok(bytes) if !bytes.is_empty() => Ok(Some(bytes)),
+            Ok(_) => Err(broken("a spool file is shorter than its transfer")),
+            Err(error) => Err(ncps_proto::Error::internal("read a spool file").because(error).into()),
+        }
+    }
+
+    /// Takes what is released after `offset`; `None` at the proven end.
+    fn claim(&self, offset: u64, to: Option<u64>) -> Option<u64> {
+        let progress = self.progress.borrow();
+        let end = progress.released.min(to.unwrap_or(u64::MAX));
+        let some = (end > offset).then_some(end);
+        some.inspect(|end| self.transfer.deliver(*end))
+    }
+
+    /// Waits for a condition or the proven end, whichever comes first. A failure is the error.
+    async fn wait(&mut self, reached: impl Fn(&Progress) -> bool) -> Result<Progress, Failure> {
+        let progress = self.progress.wait_for(|p| p.end.is_some() || reached(p)).await;
+        let progress = progress.map_err(|_| broken("a transfer went without an end"))?;
+        match &progress.end {
+            // What was released is right as far as anybody can tell, but the body can't become whole.
+            Some(End::Failed(failure)) => Err(failure.clone()),
+            Some(End::Proven) | None => Ok(progress.clone()),
+        }
+    }
+}
+
+fn broken(what: &str) -> Failure {
+    ncps_proto::Error::internal(what).into()
+}

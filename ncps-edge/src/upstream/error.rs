@@ -1,0 +1,87 @@
+//! What can be wrong with an upstream's answer. Absence is not in here: that is an answer.
+
+use ncps_nix::NarInfoError;
+use ncps_proto::Code;
+
+/// Why an upstream's answer is of no use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamError {
+    #[error("no answer in time")]
+    Timeout,
+    #[error("the body stalled")]
+    Stalled,
+    #[error("it failed too often just now and is left alone for a moment")]
+    Paused,
+    #[error("{0}")]
+    Transport(String),
+    #[error("status {0}")]
+    Status(u16),
+    #[error("the body has a Content-Encoding that was not asked for")]
+    Encoded,
+    #[error("the URL {0:?} can't be used")]
+    BadUrl(String),
+    #[error("the narinfo is longer than 1 MiB")]
+    TooLong,
+    #[error("the narinfo is malformed: {0}")]
+    Malformed(String),
+    #[error("the narinfo is of another path, {0}")]
+    OtherPath(String),
+    #[error("no trusted key signed the narinfo and no CA proves its path")]
+    Untrusted,
+    #[error("the answer to a range request does not continue at byte {0}")]
+    WrongRange(u64),
+    #[error("it offers {offered} bytes where {expected} are expected")]
+    WrongLength { offered: u64, expected: u64 },
+    #[error("the body ended after {0} bytes")]
+    Cut(u64),
+    #[error("the body has more bytes than expected")]
+    TooMuch,
+    #[error("the bytes are not what their name says")]
+    WrongBytes,
+    #[error("the bytes can't be decoded: {0}")]
+    Undecodable(String),
+    #[error("its bytes proved wrong before")]
+    Distrusted,
+}
+
+impl UpstreamError {
+    /// What the client is told where nobody else had it.
+    pub fn code(&self) -> Code {
+        match self {
+            UpstreamError::Timeout | UpstreamError::Stalled => Code::UpstreamTimeout,
+            _ => Code::UpstreamFailed,
+        }
+    }
+
+    /// Whether the upstream itself seems to be down: what its breaker counts.
+    pub(super) fn is_outage(&self) -> bool {
+        match self {
+            UpstreamError::Timeout | UpstreamError::Stalled | UpstreamError::Transport(_) => true,
+            UpstreamError::Status(status) => *status >= 500,
+            _ => false,
+        }
+    }
+}
+
+impl From<reqwest::Error> for UpstreamError {
+    fn from(error: reqwest::Error) -> Self {
+        if error.is_timeout() {
+            return UpstreamError::Timeout;
+        }
+        UpstreamError::Transport(story(&error.without_url()))
+    }
+}
+
+impl From<NarInfoError> for UpstreamError {
+    fn from(error: NarInfoError) -> Self {
+        UpstreamError::Malformed(error.to_string())
+    }
+}
+
+/// The whole chain: the outer layers of a transport error hide the cause, which is what the operator needs.
+fn story(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", story(cause)),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,163 @@
+//! The bytes of a NAR file from one origin: opened at an offset, streamed with an idle deadline.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use http::{HeaderMap, Method, header};
+use ncps_proto::Origin;
+use url::Url;
+
+use super::narinfo::refuse_encoding;
+use super::{UpstreamError, Upstreams};
+
+/// A body that an origin gives.
+pub struct Body {
+    /// Ends in an error where the body was cut, as far as HTTP shows it, or stalled.
+    pub stream: BoxStream<'static, Result<Bytes, UpstreamError>>,
+    /// The first byte's place in the file: what was asked for, or 0 from an origin without ranges.
+    pub offset: u64,
+    /// The length of the whole file in bytes, where the origin says it.
+    pub total: Option<u64>,
+}
+
+/// How opening an origin went.
+pub enum Opening {
+    Body(Body),
+    Absent,
+    Failed(UpstreamError),
+}
+
+/// What an origin says of a file without sending it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heading {
+    /// It is there, of this length where the origin says it.
+    Present(Option<u64>),
+    Absent,
+    Failed(UpstreamError),
+}
+
+impl Upstreams {
+    /// Opens an origin's file at byte `from`.
+    pub async fn open(&self, origin: &Origin, from: u64) -> Opening {
+        match self.request(Method::GET, origin, from).await {
+            Ok(Some(response)) => match self.body(response, from) {
+                Ok(body) => Opening::Body(body),
+                Err(error) => Opening::Failed(error),
+            },
+            Ok(None) => Opening::Absent,
+            Err(error) => Opening::Failed(error),
+        }
+    }
+
+    /// Asks for an origin's file without its bytes.
+    pub async fn head(&self, origin: &Origin) -> Heading {
+        match self.request(Method::HEAD, origin, 0).await {
+            Ok(Some(response)) => Heading::Present(header_number(response.headers(), header::CONTENT_LENGTH)),
+            Ok(None) => Heading::Absent,
+            Err(error) => Heading::Failed(error),
+        }
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        origin: &Origin,
+        from: u64,
+    ) -> Result<Option<reqwest::Response>, UpstreamError> {
+        // An upstream that is no longer configured is not asked, whatever the index remembers of it.
+        let Some(upstream) = self.named(&origin.upstream) else { return Ok(None) };
+        let url = upstream.resolve(&origin.url)?;
+        let response = self.guarded(upstream, self.head_of(method, url, from)).await?;
+        match response.status().as_u16() {
+            200 | 206 => Ok(Some(response)),
+            404 | 410 | 403 => Ok(None),
+            status => Err(UpstreamError::Status(status)),
+        }
+    }
+
+    async fn head_of(&self, method: Method, url: Url, from: u64) -> Result<reqwest::Response, UpstreamError> {
+        let mut request = self.client.request(method, url);
+        if from > 0 {
+            request = request.header(header::RANGE, format!("bytes={from}-"));
+        }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let response = tokio::time::timeout(self.head_timeout, request.send());
+        let response = response.await.map_err(|_| UpstreamError::Timeout)??;
+        match response.status().as_u16() {
+            status @ 500.. => Err(UpstreamError::Status(status)),
+            _ => Ok(response),
+        }
+    }
+
+    fn body(&self, response: reqwest::Response, from: u64) -> Result<Body, UpstreamError> {
+        refuse_encoding(response.headers())?;
+        let (offset, total) = match response.status().as_u16() {
+            206 => {
+                let total = continues_at(response.headers(), from)?;
+                (from, total)
+            }
+            _ => (0, header_number(response.headers(), header::CONTENT_LENGTH)),
+        };
+        Ok(Body { stream: with_idle_deadline(response, self.idle_timeout), offset, total })
+    }
+}
+
+fn with_idle_deadline(
+    response: reqwest::Response,
+    idle: Duration,
+) -> BoxStream<'static, Result<Bytes, UpstreamError>> {
+    let chunks = response.bytes_stream();
+    let step = move |mut chunks: futures::stream::BoxStream<'static, _>| async move {
+        match tokio::time::timeout(idle, chunks.next()).await {
+            Ok(Some(chunk)) => Some((chunk, chunks)),
+            Ok(None) => None,
+            Err(_) => Some((Err(UpstreamError::Stalled), futures::stream::empty().boxed())),
+        }
+    };
+    futures::stream::unfold(chunks.map(|c| c.map_err(UpstreamError::from)).boxed(), step).boxed()
+}
+
+fn header_number(headers: &HeaderMap, name: header::HeaderName) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.parse().ok()
+}
+
+/// Checks that a 206 goes on at `from` and to the end; returns the total where it is said (RFC 9110, 14.4).
+fn continues_at(headers: &HeaderMap, from: u64) -> Result<Option<u64>, UpstreamError> {
+    let wrong = || UpstreamError::WrongRange(from);
+    let value = headers.get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok()).ok_or_else(wrong)?;
+    let (range, total) = value.strip_prefix("bytes ").and_then(|v| v.split_once('/')).ok_or_else(wrong)?;
+    let (first, last) = range.split_once('-').ok_or_else(wrong)?;
+    if first.parse::<u64>() != Ok(from) {
+        return Err(wrong());
+    }
+    if total == "*" {
+        return Ok(None);
+    }
+    let (last, total) =
+        (last.parse::<u64>().map_err(|_| wrong())?, total.parse::<u64>().map_err(|_| wrong())?);
+    if last.checked_add(1) == Some(total) { Ok(Some(total)) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content_range(value: &str, from: u64) -> Result<Option<u64>, UpstreamError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_RANGE, value.parse().expect("a header value"));
+        continues_at(&headers, from)
+    }
+
+    #[test]
+    fn content_range_is_checked() {
+        assert_eq!(content_range("bytes 5-9/10", 5), Ok(Some(10)));
+        assert_eq!(content_range("bytes 5-9/*", 5), Ok(None));
+        for wrong in ["bytes 4-9/10", "bytes 5-8/10", "bytes 5-/10", "items 5-9/10", "bytes */10", ""] {
+            assert_eq!(content_range(wrong, 5), Err(UpstreamError::WrongRange(5)), "{wrong}");
+        }
+        assert!(continues_at(&HeaderMap::new(), 5).is_err());
+    }
+}

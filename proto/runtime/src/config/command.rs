@@ -1,0 +1,83 @@
+//! The command line that the tables of fields make.
+//!
+//! Every value stays text here, without defaults and without checks, so that [`super::Resolver`] can report
+//! all problems of all sources together. Older names are flags of their own, hidden, so that giving both is
+//! noticed.
+
+use clap::{Arg, ArgAction, Command, ValueHint};
+
+use super::field::{Field, Kind};
+use super::names;
+
+/// The id of `--config` in the matches.
+pub(super) const CONFIG: &str = "config";
+
+/// A program that takes these fields and `--config`.
+#[must_use]
+pub fn command(name: &'static str, about: &'static str, groups: &[&[Field]]) -> Command {
+    bare(name, about).arg(config_arg()).args(args(groups))
+}
+
+/// A program with sub-commands, which takes these fields and `--config` before and after their names.
+#[must_use]
+pub fn root_command(name: &'static str, about: &'static str, groups: &[&[Field]]) -> Command {
+    bare(name, about)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .arg(config_arg().global(true))
+        .args(args(groups).into_iter().map(|arg| arg.global(true)))
+}
+
+fn bare(name: &'static str, about: &'static str) -> Command {
+    Command::new(name).about(about).version(env!("CARGO_PKG_VERSION"))
+}
+
+/// `--config`, which isn't a field: it can't be in the file that it names.
+#[must_use]
+pub fn config_arg() -> Arg {
+    Arg::new(CONFIG)
+        .long("config")
+        .value_name("FILE")
+        .value_hint(ValueHint::FilePath)
+        .overrides_with(CONFIG)
+        .help("Configuration file: YAML, TOML or JSON [env: NCPS_CONFIG_FILE] [default: $XDG_CONFIG_HOME/ncps/config.yaml, if there is one]")
+}
+
+/// The arguments of these fields, for a sub-command. A field in several tables makes one argument.
+#[must_use]
+pub fn args(groups: &[&[Field]]) -> Vec<Arg> {
+    names::unique(groups).iter().flat_map(arguments).collect()
+}
+
+fn arguments(field: &Field) -> impl Iterator<Item = Arg> + use<> {
+    let field = *field;
+    names::flags(&field).map(move |flag| {
+        let other_name = flag != field.flag;
+        argument(&field, flag).hide(field.hidden || other_name)
+    })
+}
+
+fn argument(field: &Field, flag: &'static str) -> Arg {
+    let arg = Arg::new(flag).long(flag).value_name(field.value_name).help(help(field));
+    match field.kind {
+        Kind::Value => arg.action(ArgAction::Set).overrides_with(flag),
+        Kind::List => arg.action(ArgAction::Append),
+        Kind::Switch => arg
+            .action(ArgAction::Set)
+            .overrides_with(flag)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true"),
+    }
+}
+
+fn help(field: &Field) -> String {
+    let mut text = field.help.to_owned();
+    if !field.env.is_empty() {
+        text += &format!(" [env: {}]", field.env);
+    }
+    if let Some(default) = field.default.filter(|text| !text.is_empty()) {
+        text += &format!(" [default: {default}]");
+    }
+    text
+}

@@ -1,0 +1,45 @@
+//! The three ways in which a program of ours ends.
+//!
+//! Knows the codes that service managers and scripts see. Absent: exit codes per cause; the log says why.
+
+use std::process::ExitCode;
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Asked to stop, and stopped; or the command did what it was asked. Code 0.
+    Ok,
+    /// Something failed while running. Code 1: a service manager may try again.
+    Failure,
+    /// The command line, the configuration or the place it points at can't be used. Code 2: trying again
+    /// won't help.
+    Usage,
+}
+
+impl Exit {
+    /// The code as the process' parent sees it.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_those_of_the_documentation() {
+        assert_eq!([Exit::Ok, Exit::Failure, Exit::Usage].map(Exit::code), [0, 1, 2]);
+    }
+}

@@ -1,0 +1,24 @@
+//! How a process of ours is configured, starts, reports and stops.
+//!
+//! Every program (`ncps`, `ncps-edge`, `ncps-control`, `ncps-cli`) is put together from these parts:
+//! [`config`] turns flags, environment and file into typed values and collects every problem; [`logs`]
+//! sets up what is reported; [`lifecycle`] and [`tasks`] own the start, the running work and the end;
+//! [`lock`] keeps a data path to one process; [`paths`] knows where things are by default; [`clock`] is
+//! the time of day as a parameter; [`exit`] the three ways to end; [`program`] strings them together.
+//!
+//! Absent on purpose: Nix formats, HTTP, SQL and gRPC, and any reading of the process environment: it is
+//! handed in by `main`, so that tests need not change it.
+
+pub mod clock;
+pub mod config;
+pub mod exit;
+pub mod fields;
+pub mod lifecycle;
+pub mod lock;
+pub mod logs;
+pub mod paths;
+pub mod program;
+pub mod systemd;
+pub mod tasks;
+
+pub use clap;

@@ -1,0 +1,117 @@
+//! What the main function of a serving program does, for all of them: command line, configuration with all its
+//! problems at once, logs, threads, signals, and the exit code. What is served is handed in.
+
+use std::ffi::OsString;
+
+use anyhow::Context;
+
+use crate::config::{self, ConfigErrors, Env, Field, Resolver, Sources};
+use crate::exit::Exit;
+use crate::fields::{RUNTIME, RuntimeConfig};
+use crate::lifecycle::Lifecycle;
+use crate::logs;
+use crate::systemd::Notify;
+use crate::tasks::Tasks;
+
+/// A serving program's command line.
+#[derive(Debug, Clone, Copy)]
+pub struct Program<'a> {
+    /// What it is called.
+    pub name: &'static str,
+    /// One line of help.
+    pub about: &'static str,
+    /// Its own fields; those of [`RUNTIME`] come beside.
+    pub fields: &'a [&'a [Field]],
+    /// Fields of other programs, which a shared file may have.
+    pub known: &'a [&'a [Field]],
+}
+
+/// Reads a program's own configuration; nothing where a problem was noted that leaves nothing to say.
+pub type Read<C> = fn(&mut Resolver, Env<'_>) -> Option<C>;
+
+impl Program<'_> {
+    /// Parses, starts, and runs until asked to stop. `start` puts the parts together; its failure is exit 2,
+    /// since it is about what the configuration points at.
+    pub fn run<C>(
+        &self,
+        args: impl IntoIterator<Item = OsString>,
+        env: Env<'_>,
+        read: Read<C>,
+        start: impl AsyncFnOnce(C, Tasks) -> anyhow::Result<()>,
+    ) -> Exit {
+        let groups: Vec<_> = std::iter::once(RUNTIME).chain(self.fields.iter().copied()).collect();
+        match config::command(self.name, self.about, &groups).try_get_matches_from(args) {
+            Ok(matches) => self.run_parsed(&matches, env, read, start),
+            Err(answer) => print(&answer),
+        }
+    }
+
+    /// The same for a command line that was parsed already.
+    pub fn run_parsed<C>(
+        &self,
+        matches: &clap::ArgMatches,
+        env: Env<'_>,
+        read: Read<C>,
+        start: impl AsyncFnOnce(C, Tasks) -> anyhow::Result<()>,
+    ) -> Exit {
+        let read = self.read(matches, env, read);
+        let served = match read {
+            Ok((_, runtime, config)) => {
+                serve(runtime, Notify::from_env(env), async move |tasks| start(config, tasks).await)
+            }
+            Err(problems) => Err(problems.into()),
+        };
+        served.unwrap_or_else(|error| {
+            eprintln!("{}: {error:#}", self.name);
+            Exit::Usage
+        })
+    }
+
+    /// The configuration, and the resolver that knows where each value came from.
+    ///
+    /// # Errors
+    /// All problems at once.
+    pub fn read<C>(
+        &self,
+        matches: &clap::ArgMatches,
+        env: Env<'_>,
+        read: Read<C>,
+    ) -> Result<(Resolver, RuntimeConfig, C), ConfigErrors> {
+        let groups: Vec<_> = std::iter::once(RUNTIME).chain(self.fields.iter().copied()).collect();
+        let file = config::find_file(matches, env);
+        let mut r = Resolver::new(Sources::gather(&groups, self.known, matches, env, file.as_deref()));
+        let runtime = RuntimeConfig::read(&mut r);
+        let own = read(&mut r, env);
+        r.finish()?;
+        // `read` gives nothing only where it noted a problem, which `finish` has just returned.
+        Ok((r, runtime, own.expect("no problem was noted")))
+    }
+}
+
+/// Help and version are answers, too.
+pub fn print(answer: &clap::Error) -> Exit {
+    // Where standard output is closed there is nobody to tell.
+    answer.print().ok();
+    if answer.use_stderr() { Exit::Usage } else { Exit::Ok }
+}
+
+fn serve<F>(runtime: RuntimeConfig, notify: Notify, start: F) -> anyhow::Result<Exit>
+where
+    F: AsyncFnOnce(Tasks) -> anyhow::Result<()>,
+{
+    logs::init(&runtime.logs).context("logging")?;
+    logs::log_panics();
+    let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("threads")?;
+    threads.block_on(async {
+        let life = Lifecycle::new(runtime.timing).with_notify(notify);
+        life.install_signals().context("signals")?;
+        let tasks = life.tasks();
+        let started = start(tasks.clone()).await;
+        if started.is_err() {
+            // What was opened is closed in order.
+            life.handle().stop_now();
+        }
+        let exit = life.run_until_stopped(tasks).await;
+        started.map(|()| exit)
+    })
+}
