@@ -1,0 +1,42 @@
+//! The command lines of people: `ncps`, which runs both planes in one process. It is the only crate that knows
+//! both planes, and holds no logic of either.
+
+mod configuration;
+mod serve;
+
+use std::ffi::OsString;
+
+use ncps_runtime::clap::{ArgMatches, Command};
+use ncps_runtime::config::{self, Env};
+use ncps_runtime::exit::Exit;
+use ncps_runtime::fields::RUNTIME;
+use ncps_runtime::program;
+
+pub use configuration::reference;
+pub use serve::start;
+
+const ABOUT: &str =
+    "A Nix binary cache for one network: fetches each path once, verifies, signs and serves it";
+
+/// Runs `ncps`. Never panics on what it is given.
+pub fn run(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
+    match command().try_get_matches_from(args) {
+        Ok(matches) => dispatch(&matches, env),
+        Err(answer) => program::print(&answer),
+    }
+}
+
+fn command() -> Command {
+    config::root_command("ncps", ABOUT, &[RUNTIME])
+        .subcommand(serve::command("serve", "Serve Nix clients").alias("s"))
+        .subcommand(configuration::command())
+}
+
+fn dispatch(matches: &ArgMatches, env: Env<'_>) -> Exit {
+    match matches.subcommand() {
+        Some(("serve", matches)) => serve::run(matches, env),
+        Some(("config", matches)) => configuration::run(matches, env),
+        // clap let nothing else through.
+        _ => Exit::Usage,
+    }
+}

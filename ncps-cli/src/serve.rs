@@ -1,0 +1,65 @@
+//! `ncps serve`: control and one edge in one process. The edge talks to control through the generated client
+//! over the generated server, without a socket: the same codec and mappings as between two processes.
+
+use std::sync::Arc;
+
+use ncps_control::compose::Composed;
+use ncps_control::config::{CONTROL, ControlConfig};
+use ncps_edge::compose::Edge;
+use ncps_edge::config::{EDGE, EdgeConfig, REMOTE};
+use ncps_proto::grpc;
+use ncps_runtime::clap::{ArgMatches, Command};
+use ncps_runtime::clock::SystemClock;
+use ncps_runtime::config::{self, Env, Field, Resolver};
+use ncps_runtime::exit::Exit;
+use ncps_runtime::fields::DATA;
+use ncps_runtime::program::Program;
+use ncps_runtime::tasks::Tasks;
+
+/// The fields of both planes.
+pub(crate) const FIELDS: &[&[Field]] = &[DATA, CONTROL, EDGE];
+
+pub(crate) const PROGRAM: Program<'_> = Program {
+    name: "ncps",
+    about: "",
+    fields: FIELDS,
+    // A file may be shared with an edge of its own process.
+    known: &[REMOTE],
+};
+
+/// Both planes' configuration.
+pub(crate) struct Both {
+    control: ControlConfig,
+    edge: EdgeConfig,
+}
+
+pub(crate) fn command(name: &'static str, about: &'static str) -> Command {
+    Command::new(name).about(about).args(config::args(FIELDS))
+}
+
+pub(crate) fn run(matches: &ArgMatches, env: Env<'_>) -> Exit {
+    PROGRAM.run_parsed(matches, env, read, async |both: Both, tasks| {
+        start(both.control, both.edge, &tasks).await.map(|_| ())
+    })
+}
+
+pub(crate) fn read(r: &mut Resolver, env: Env<'_>) -> Option<Both> {
+    let (control, edge) = (ControlConfig::read(r, env), EdgeConfig::read(r, env));
+    Some(Both { control: control?, edge: edge? })
+}
+
+/// Starts both planes in this process.
+///
+/// # Errors
+/// Where one of them can't start; what it opened is closed when the tasks end.
+pub async fn start(control: ControlConfig, edge: EdgeConfig, tasks: &Tasks) -> anyhow::Result<Edge> {
+    // Control takes the lock of the data path that both share.
+    let Composed { control } = ncps_control::compose::compose(
+        control,
+        ncps_control::compose::DataLock::Take,
+        tasks,
+        Arc::new(SystemClock),
+    )
+    .await?;
+    ncps_edge::compose::compose(edge, grpc::in_process(control), tasks).await
+}

@@ -1,0 +1,139 @@
+//! Puts the control plane together: folders, locks, key, database, tasks. What is not ours is recognised
+//! before it is touched.
+//!
+//! Absent: sockets (see [`crate::serve`]); a process that has the edge, too, needs none.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ncps_nix::SecretKey;
+use ncps_runtime::clock::Clock;
+use ncps_runtime::lock::{DirLock, LockError};
+use ncps_runtime::tasks::Tasks;
+
+use crate::config::{ControlConfig, KeySource};
+use crate::foreign::go_evidence;
+use crate::keys::{self, KeyFileError};
+use crate::{Control, Db, OpenError, Parts};
+
+/// Who holds the lock on the data path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataLock {
+    /// Control takes it: it has the data path to itself.
+    Take,
+    /// Whoever composes both planes in one process took it already.
+    HeldByCaller,
+}
+
+/// Why the control plane can't start. All of it is about the place that the configuration points at.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    /// The data path is the Go original's.
+    #[error(
+        "{data} is a data path of the Go ncps ({evidence} is its) and was left untouched: choose another \
+         --cache-data-path, or move it away (what it holds is fetched anew when asked for)"
+    )]
+    GoDataPath {
+        /// The data path.
+        data: PathBuf,
+        /// What gave it away.
+        evidence: PathBuf,
+    },
+    /// A folder can't be made.
+    #[error("make folder {path}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process uses the data path or the database.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The database can't be used.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// There is no key to sign with.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+}
+
+/// The running control plane.
+pub struct Composed {
+    /// What edges talk to.
+    pub control: Arc<Control>,
+}
+
+/// Makes, locks and opens what `config` names, and starts control in the background of `tasks`: when their
+/// hard token fires, sessions end, what waits is written, the database is closed and the locks are let go.
+///
+/// # Errors
+/// See [`ComposeError`]. What is not ours is left untouched.
+pub async fn compose(
+    config: ControlConfig,
+    data_lock: DataLock,
+    tasks: &Tasks,
+    clock: Arc<dyn Clock>,
+) -> Result<Composed, ComposeError> {
+    if let Some(evidence) = go_evidence(&config.data_path) {
+        return Err(ComposeError::GoDataPath { data: config.data_path, evidence });
+    }
+    let locks = lock(&config, data_lock)?;
+    let key = key(&config.key, &config.settings.hostname)?;
+    let db = Db::open(&config.database, clock.now()).await?;
+    say(&config, key.as_ref());
+    let ControlConfig { settings, negative_ttl, .. } = config;
+    let parts = Parts { db, key, settings, negative_ttl, clock, keep: locks };
+    Ok(Composed { control: Control::start(parts, tasks) })
+}
+
+fn lock(config: &ControlConfig, data_lock: DataLock) -> Result<Vec<DirLock>, ComposeError> {
+    let mut locks = Vec::new();
+    make_folder(&config.data_path)?;
+    if data_lock == DataLock::Take {
+        locks.push(DirLock::acquire(&config.data_path.join("lock"))?);
+    }
+    if let Some(folder) = config.database.parent() {
+        make_folder(folder)?;
+    }
+    let mut lock = config.database.clone().into_os_string();
+    lock.push(".lock");
+    locks.push(DirLock::acquire(Path::new(&lock))?);
+    Ok(locks)
+}
+
+fn make_folder(path: &Path) -> Result<(), ComposeError> {
+    std::fs::create_dir_all(path).map_err(|source| ComposeError::Folder { path: path.to_owned(), source })
+}
+
+fn key(source: &KeySource, hostname: &str) -> Result<Option<SecretKey>, KeyFileError> {
+    match source {
+        KeySource::None => Ok(None),
+        KeySource::Given(path) => keys::load(path).map(Some),
+        KeySource::Default(path) => keys::load_or_generate(path, hostname).map(Some),
+    }
+}
+
+/// What an operator should see of the configuration once.
+fn say(config: &ControlConfig, key: Option<&SecretKey>) {
+    tracing::info!(
+        data = %config.data_path.display(),
+        database = %config.database.display(),
+        key = key.map(SecretKey::name),
+        upstreams = config.settings.upstreams.len(),
+        "control plane"
+    );
+    if let Some(path) = &config.temp_path {
+        tracing::info!(path = %path.display(), "--cache-temp-path is not needed: downloads grow beside the store");
+    }
+    if config.settings.trusted_keys.is_empty() {
+        tracing::warn!(
+            "no --upstream-public-key: only content-addressed paths can be checked, all others are refused"
+        );
+    }
+}
+
+#[cfg(test)]
+#[path = "compose_tests.rs"]
+mod tests;

@@ -1,0 +1,216 @@
+//! The fields of the control plane: names of the original where it has them, and our own after its pattern.
+
+use ncps_runtime::config::{Alias, Field};
+
+pub(super) const HOSTNAME: Field = Field::value(
+    "cache-hostname",
+    "CACHE_HOSTNAME",
+    "cache.hostname",
+    "Name of the cache and of its signing key, without scheme and path. By default the machine's host name.",
+)
+.value_name("NAME");
+
+pub(super) const DATA_PATH: Field = Field::value(
+    "cache-data-path",
+    "CACHE_DATA_PATH",
+    "cache.data-path",
+    "Where everything is kept. By default $STATE_DIRECTORY, /var/lib/ncps for root, else $XDG_DATA_HOME/ncps.",
+)
+.value_name("PATH")
+.aliases(&[Alias::new("cache-storage-local", "CACHE_STORAGE_LOCAL", "cache.storage.local")]);
+
+pub(super) const DATABASE_URL: Field = Field::value(
+    "cache-database-url",
+    "CACHE_DATABASE_URL",
+    "cache.database-url",
+    "The index: sqlite: and an absolute path. By default db/db.sqlite under the data path.",
+)
+.value_name("URL");
+
+pub(super) const SIGN_NARINFO: Field = Field::switch(
+    "cache-sign-narinfo",
+    "CACHE_SIGN_NARINFO",
+    "cache.sign-narinfo",
+    "Sign narinfos with the cache's own key; otherwise only the upstreams' signatures are served.",
+)
+.default("true");
+
+pub(super) const SECRET_KEY_PATH: Field = Field::value(
+    "cache-secret-key-path",
+    "CACHE_SECRET_KEY_PATH",
+    "cache.secret-key-path",
+    "The signing key, in Nix's format. By default secret.key under the data path, made if there is none.",
+)
+.value_name("PATH");
+
+pub(super) const TEMP_PATH: Field = Field::value(
+    "cache-temp-path",
+    "CACHE_TEMP_PATH",
+    "cache.temp-path",
+    "Accepted for compatibility, not needed: downloads grow beside the store.",
+)
+.value_name("PATH");
+
+pub(super) const UPSTREAMS: Field = Field::list(
+    "upstream-cache",
+    "UPSTREAM_CACHES",
+    "cache.upstream.caches",
+    "An upstream cache, http or https; ?priority=N says which is asked first (lower wins, 40 if not given).",
+)
+.value_name("URL")
+.default(super::DEFAULT_UPSTREAM)
+.aliases(&[Alias::new("cache-upstream-url", "CACHE_UPSTREAM_URLS", "cache.upstream.urls")]);
+
+pub(super) const PUBLIC_KEYS: Field = Field::list(
+    "upstream-public-key",
+    "UPSTREAM_PUBLIC_KEYS",
+    "cache.upstream.public-keys",
+    "A key that upstreams sign with, name:base64; one pool for all. By default that of cache.nixos.org, if that \
+     is the only upstream.",
+)
+.value_name("KEY")
+.aliases(&[Alias::flag_env("cache-upstream-public-key", "CACHE_UPSTREAM_PUBLIC_KEYS")]);
+
+pub(super) const CONNECT_TIMEOUT: Field = Field::value(
+    "cache-upstream-dialer-timeout",
+    "CACHE_UPSTREAM_DIALER_TIMEOUT",
+    "cache.upstream.dialer-timeout",
+    "Time for a connection to an upstream, TLS included.",
+)
+.value_name("DURATION")
+.default("3s")
+.aliases(&[Alias::flag_env("upstream-dialer-timeout", "UPSTREAM_DIALER_TIMEOUT")]);
+
+pub(super) const HEADER_TIMEOUT: Field = Field::value(
+    "cache-upstream-response-header-timeout",
+    "CACHE_UPSTREAM_RESPONSE_HEADER_TIMEOUT",
+    "cache.upstream.response-header-timeout",
+    "Time from a request to an upstream to the head of its response.",
+)
+.value_name("DURATION")
+.default("3s")
+.aliases(&[Alias::flag_env("upstream-response-header-timeout", "UPSTREAM_RESPONSE_HEADER_TIMEOUT")]);
+
+pub(super) const IDLE_TIMEOUT: Field = Field::value(
+    "upstream-idle-timeout",
+    "UPSTREAM_IDLE_TIMEOUT",
+    "cache.upstream.idle-timeout",
+    "Time without a byte after which a download counts as stalled and goes on elsewhere.",
+)
+.value_name("DURATION")
+.default("30s");
+
+pub(super) const TRANSFER_TIMEOUT: Field = Field::value(
+    "upstream-transfer-timeout",
+    "UPSTREAM_TRANSFER_TIMEOUT",
+    "cache.upstream.transfer-timeout",
+    "Time for one NAR file, all sources and retries included.",
+)
+.value_name("DURATION")
+.default("6h");
+
+pub(super) const HEDGE_DELAY: Field = Field::value(
+    "upstream-hedge-delay",
+    "UPSTREAM_HEDGE_DELAY",
+    "cache.upstream.hedge-delay",
+    "When an upstream has not answered for this long, the next one is asked as well.",
+)
+.value_name("DURATION")
+.default("400ms");
+
+pub(super) const NEGATIVE_TTL: Field = Field::value(
+    "cache-negative-ttl",
+    "CACHE_NEGATIVE_TTL",
+    "cache.negative-ttl",
+    "For how long a path that no upstream has is not asked for again, give or take 10 %.",
+)
+.value_name("DURATION")
+.default("60s");
+
+pub(super) const PRIORITY: Field = Field::value(
+    "cache-priority",
+    "CACHE_PRIORITY",
+    "cache.priority",
+    "What nix-cache-info says to clients that have several caches; lower wins, cache.nixos.org has 40.",
+)
+.value_name("N")
+.default("10");
+
+pub(super) const MAX_DOWNLOADS: Field =
+    Field::value("max-downloads", "MAX_DOWNLOADS", "max-downloads", "NAR files that are fetched at once.")
+        .value_name("N")
+        .default("32");
+
+pub(super) const MAX_WAITING: Field = Field::value(
+    "max-waiting-downloads",
+    "MAX_WAITING_DOWNLOADS",
+    "max-waiting-downloads",
+    "NAR files that may wait for their turn to be fetched; past it requests get 503.",
+)
+.value_name("N")
+.default("4096");
+
+pub(super) const MAX_DECODERS: Field = Field::value(
+    "max-decoders",
+    "MAX_DECODERS",
+    "max-decoders",
+    "Compressed streams that are decoded at once. By default one per core.",
+)
+.value_name("N");
+
+pub(super) const MAX_SPOOL: Field = Field::value(
+    "max-spool-size",
+    "MAX_SPOOL_SIZE",
+    "max-spool-size",
+    "Disk that running downloads may take; past it they pass through and nothing is kept.",
+)
+.value_name("SIZE")
+.default("64G");
+
+pub(super) const NEAR_CACHE: Field =
+    Field::value("near-cache-size", "NEAR_CACHE_SIZE", "near-cache-size", "Memory for narinfos.")
+        .value_name("SIZE")
+        .default("64M");
+
+pub(super) const ABSENT_ON_FAILURE: Field = Field::switch(
+    "absent-on-upstream-failure",
+    "ABSENT_ON_UPSTREAM_FAILURE",
+    "absent-on-upstream-failure",
+    "Answer 404 instead of 502 or 504 when an upstream failed and none had the path. Clients then remember for \
+     an hour that the path is absent, long after the upstream is back, and build it themselves.",
+);
+
+pub(super) const CONTROL_ADDR: Field = Field::value(
+    "control-addr",
+    "CONTROL_ADDR",
+    "control.addr",
+    "Where edges reach control: unix:PATH, or a loopback address and port. By default control.sock in \
+     $RUNTIME_DIRECTORY, /run/ncps for root, $XDG_RUNTIME_DIR/ncps or the data path.",
+)
+.value_name("ADDR");
+
+/// The table of these fields.
+pub const CONTROL: &[Field] = &[
+    HOSTNAME,
+    DATA_PATH,
+    DATABASE_URL,
+    SIGN_NARINFO,
+    SECRET_KEY_PATH,
+    TEMP_PATH,
+    UPSTREAMS,
+    PUBLIC_KEYS,
+    CONNECT_TIMEOUT,
+    HEADER_TIMEOUT,
+    IDLE_TIMEOUT,
+    TRANSFER_TIMEOUT,
+    HEDGE_DELAY,
+    NEGATIVE_TTL,
+    PRIORITY,
+    MAX_DOWNLOADS,
+    MAX_WAITING,
+    MAX_DECODERS,
+    MAX_SPOOL,
+    NEAR_CACHE,
+    ABSENT_ON_FAILURE,
+    CONTROL_ADDR,
+];

@@ -1,0 +1,209 @@
+//! The configuration of the control plane: its table of fields, and what is read from them.
+//!
+//! Reading collects every problem in the [`Resolver`]; whoever called [`ControlConfig::read`] asks it to
+//! finish. Absent: fields of the edge, and making anything that is named here.
+
+mod fields;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ncps_nix::PublicKey;
+use ncps_proto::{EdgeSettings, UpstreamSettings};
+use ncps_runtime::config::values::{byte_size, duration};
+use ncps_runtime::config::{Env, Field, Resolver};
+use ncps_runtime::paths;
+
+pub use fields::CONTROL;
+
+const DEFAULT_UPSTREAM: &str = "https://cache.nixos.org";
+const DEFAULT_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+
+/// Where control listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlAddr {
+    /// At this socket.
+    Unix(PathBuf),
+    /// At this loopback address.
+    Tcp(SocketAddr),
+    /// At the first of these sockets that can be made.
+    FirstOf(Vec<PathBuf>),
+}
+
+/// Where the signing key comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// Narinfos are not signed.
+    None,
+    /// A file that was named and has to be there.
+    Given(PathBuf),
+    /// The file under the data path, which is made where it is missing.
+    Default(PathBuf),
+}
+
+/// All that control is configured with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ControlConfig {
+    /// Where everything is kept.
+    pub data_path: PathBuf,
+    /// The database's file.
+    pub database: PathBuf,
+    /// Where the signing key comes from.
+    pub key: KeySource,
+    /// For how long an absence is believed.
+    pub negative_ttl: Duration,
+    /// Where edges reach control.
+    pub addr: ControlAddr,
+    /// Given, and not needed.
+    pub temp_path: Option<PathBuf>,
+    /// What edges are configured with; index id and public keys are known later.
+    pub settings: EdgeSettings,
+}
+
+impl ControlConfig {
+    /// Reads the fields of [`CONTROL`]. `None` where something is missing without which nothing else makes
+    /// sense; problems are noted in `r` either way.
+    pub fn read(r: &mut Resolver, env: Env<'_>) -> Option<ControlConfig> {
+        let settings = settings(r);
+        let temp_path = r.get(&fields::TEMP_PATH, values::absolute_path);
+        let negative_ttl = r.get_or(&fields::NEGATIVE_TTL, duration, Duration::ZERO);
+        let database = r.get(&fields::DATABASE_URL, values::database_path);
+        let addr = r.get(&fields::CONTROL_ADDR, values::control_addr);
+        let sign = r.flag(&fields::SIGN_NARINFO);
+        let key_path = r.get(&fields::SECRET_KEY_PATH, values::absolute_path);
+        let data_path = data_path(r, env)?;
+        Some(ControlConfig {
+            database: database.unwrap_or_else(|| default_database(r, &data_path)),
+            key: if sign { key_source(r, key_path, &data_path) } else { KeySource::None },
+            negative_ttl,
+            addr: addr.unwrap_or_else(|| default_addr(r, env, &data_path)),
+            temp_path,
+            settings,
+            data_path,
+        })
+    }
+}
+
+fn data_path(r: &mut Resolver, env: Env<'_>) -> Option<PathBuf> {
+    if r.given(&fields::DATA_PATH) {
+        return r.get(&fields::DATA_PATH, values::absolute_path);
+    }
+    let found = paths::data_path(env, paths::is_root());
+    match &found {
+        Some(path) => r.computed(&fields::DATA_PATH, path.display()),
+        None => r.problem(&fields::DATA_PATH, "has to be given: there is no home directory to put it in"),
+    }
+    found
+}
+
+fn default_database(r: &mut Resolver, data: &Path) -> PathBuf {
+    let path = data.join("db/db.sqlite");
+    if !r.given(&fields::DATABASE_URL) {
+        r.computed(&fields::DATABASE_URL, format_args!("sqlite:{}", path.display()));
+    }
+    path
+}
+
+fn key_source(r: &mut Resolver, given: Option<PathBuf>, data: &Path) -> KeySource {
+    if let Some(path) = given {
+        return KeySource::Given(path);
+    }
+    let path = data.join("secret.key");
+    if !r.given(&fields::SECRET_KEY_PATH) {
+        r.computed(&fields::SECRET_KEY_PATH, path.display());
+    }
+    KeySource::Default(path)
+}
+
+fn default_addr(r: &mut Resolver, env: Env<'_>, data: &Path) -> ControlAddr {
+    let sockets = paths::control_sockets(env, paths::is_root(), Some(data));
+    if let Some(first) = sockets.first().filter(|_| !r.given(&fields::CONTROL_ADDR)) {
+        r.computed(&fields::CONTROL_ADDR, format_args!("unix:{}", first.display()));
+    }
+    ControlAddr::FirstOf(sockets)
+}
+
+fn settings(r: &mut Resolver) -> EdgeSettings {
+    let upstreams = upstreams(r);
+    EdgeSettings {
+        index_id: String::new(),
+        hostname: hostname(r),
+        public_keys: Vec::new(),
+        trusted_keys: trusted_keys(r, &upstreams),
+        upstreams,
+        priority: r.get_or(&fields::PRIORITY, values::number, 0),
+        connect_timeout: timeout(r, &fields::CONNECT_TIMEOUT),
+        header_timeout: timeout(r, &fields::HEADER_TIMEOUT),
+        idle_timeout: timeout(r, &fields::IDLE_TIMEOUT),
+        transfer_timeout: timeout(r, &fields::TRANSFER_TIMEOUT),
+        hedge_delay: r.get_or(&fields::HEDGE_DELAY, duration, Duration::ZERO),
+        max_downloads: r.get_or(&fields::MAX_DOWNLOADS, values::count, 1),
+        max_waiting_downloads: r.get_or(&fields::MAX_WAITING, values::number, 0),
+        max_decoders: decoders(r),
+        max_spool_bytes: r.get_or(&fields::MAX_SPOOL, byte_size, 0),
+        near_cache_bytes: r.get_or(&fields::NEAR_CACHE, byte_size, 0),
+        absent_on_upstream_failure: r.flag(&fields::ABSENT_ON_FAILURE),
+    }
+}
+
+fn hostname(r: &mut Resolver) -> String {
+    if r.given(&fields::HOSTNAME) {
+        return r.get_or(&fields::HOSTNAME, values::hostname, String::new());
+    }
+    let name = paths::hostname();
+    r.computed(&fields::HOSTNAME, &name);
+    name
+}
+
+/// In the order of their priorities, and as they were given.
+fn upstreams(r: &mut Resolver) -> Vec<UpstreamSettings> {
+    let given = Cell::new(0);
+    let mut upstreams = r.list(&fields::UPSTREAMS, |text| {
+        given.set(given.get() + 1);
+        values::upstream(text)
+    });
+    if given.get() == 0 {
+        r.problem(&fields::UPSTREAMS, "needs at least one upstream");
+    }
+    let mut seen = HashSet::new();
+    for upstream in upstreams.iter().filter(|upstream| !seen.insert(upstream.url.as_str())) {
+        r.problem(&fields::UPSTREAMS, format_args!("{} is given twice", upstream.url));
+    }
+    upstreams.sort_by_key(|upstream| upstream.priority);
+    upstreams
+}
+
+fn trusted_keys(r: &mut Resolver, upstreams: &[UpstreamSettings]) -> Vec<PublicKey> {
+    let is_default = matches!(upstreams, [only] if only.url == DEFAULT_UPSTREAM);
+    if r.given(&fields::PUBLIC_KEYS) || !is_default {
+        return r.list(&fields::PUBLIC_KEYS, PublicKey::parse);
+    }
+    r.computed(&fields::PUBLIC_KEYS, DEFAULT_KEY);
+    PublicKey::parse(DEFAULT_KEY).into_iter().collect()
+}
+
+/// A time that can't be zero: nothing would ever be in time.
+fn timeout(r: &mut Resolver, field: &Field) -> Duration {
+    let timeout = r.get(field, duration);
+    if timeout.is_some_and(|timeout| timeout.is_zero()) {
+        r.problem(field, "has to be longer than 0s");
+    }
+    timeout.unwrap_or(Duration::ZERO)
+}
+
+fn decoders(r: &mut Resolver) -> u32 {
+    if r.given(&fields::MAX_DECODERS) {
+        return r.get_or(&fields::MAX_DECODERS, values::count, 1);
+    }
+    let cores =
+        std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    r.computed(&fields::MAX_DECODERS, cores);
+    cores
+}

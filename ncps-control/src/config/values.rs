@@ -1,0 +1,110 @@
+//! Parsers of the values that only control has. Their errors say what is expected; who calls adds the text.
+
+use std::path::PathBuf;
+
+use ncps_proto::UpstreamSettings;
+use ncps_runtime::config::ListenAddr;
+use ncps_runtime::config::values::listen_addr;
+use url::Url;
+
+use super::ControlAddr;
+
+/// What an upstream without `?priority=` gets: cache.nixos.org's own.
+const DEFAULT_PRIORITY: i32 = 40;
+
+/// A name that can be a host's and a key's.
+pub(super) fn hostname(text: &str) -> Result<String, String> {
+    if text.contains("://") || text.contains('/') {
+        return Err("expected a host name without scheme and path, such as cache.example".to_owned());
+    }
+    let bad = |c: char| c == ':' || c.is_whitespace() || c.is_control();
+    if text.is_empty() || text.contains(bad) {
+        return Err(
+            "expected a host name, which is the name of the signing key, too: without port or spaces"
+                .to_owned(),
+        );
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("expected an absolute path".to_owned()) }
+}
+
+/// `sqlite:/path` or `sqlite:///path`.
+pub(super) fn database_path(text: &str) -> Result<PathBuf, String> {
+    let expected =
+        || "expected sqlite: and an absolute path, such as sqlite:/var/lib/ncps/db/db.sqlite".to_owned();
+    let (scheme, rest) = text.split_once(':').ok_or_else(expected)?;
+    if scheme.starts_with("postgres") || scheme.starts_with("mysql") {
+        return Err(format!("{scheme} is not supported yet; {}", expected()));
+    }
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    if scheme != "sqlite" || !path.starts_with('/') || path.ends_with('/') {
+        return Err(expected());
+    }
+    if path.contains('?') {
+        return Err(format!("parameters are not supported; {}", expected()));
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// A base URL, and the priority that its query may say.
+pub(super) fn upstream(text: &str) -> Result<UpstreamSettings, String> {
+    let expected =
+        || "expected a URL such as https://cache.nixos.org or http://host:5000?priority=10".to_owned();
+    let mut url = Url::parse(text).map_err(|e| format!("{}: {e}", expected()))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(expected());
+    }
+    if url.fragment().is_some() {
+        return Err(format!("a fragment means nothing here; {}", expected()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(
+            "a user and a password in the URL are not supported: they would be stored and logged".to_owned()
+        );
+    }
+    let priority = priority(&url)?;
+    url.set_query(None);
+    Ok(UpstreamSettings { url: url.as_str().trim_end_matches('/').to_owned(), priority })
+}
+
+fn priority(url: &Url) -> Result<i32, String> {
+    let mut priority = None;
+    for (key, value) in url.query_pairs() {
+        if key != "priority" {
+            return Err(format!("unknown parameter {key:?}: only priority=N is understood"));
+        }
+        let number = value.parse::<i32>().ok().filter(|number| *number >= 0);
+        let number = number.ok_or_else(|| "priority has to be a whole number, 0 or more".to_owned())?;
+        if priority.replace(number).is_some() {
+            return Err("priority is given twice".to_owned());
+        }
+    }
+    Ok(priority.unwrap_or(DEFAULT_PRIORITY))
+}
+
+/// `unix:PATH`, or an address of this machine's loopback: there is no encryption yet.
+pub(super) fn control_addr(text: &str) -> Result<ControlAddr, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return absolute_path(path).map(ControlAddr::Unix);
+    }
+    match listen_addr(text) {
+        Ok(ListenAddr::At(addr)) if addr.ip().is_loopback() => Ok(ControlAddr::Tcp(addr)),
+        Ok(_) => Err("without TLS control listens on a loopback address or a Unix socket only".to_owned()),
+        Err(_) => Err("expected unix:PATH or a loopback address and port, such as 127.0.0.1:8502".to_owned()),
+    }
+}
+
+/// A whole number from 1 on.
+pub(super) fn count(text: &str) -> Result<u32, String> {
+    let number = text.parse::<u32>().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "expected a whole number from 1 on".to_owned())
+}
+
+/// A whole number from 0 on.
+pub(super) fn number(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "expected a whole number from 0 on".to_owned())
+}

@@ -1,0 +1,124 @@
+//! The stream that joins an edge to control, from its hello to the end of either side.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use ncps_proto::{Accesses, Code, Directive, Directives, EdgeReport, Error, Hello, Reports, Result};
+use ncps_runtime::clock::Clock;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::Control;
+use crate::index::Index;
+use crate::sessions::{Opened, Sessions};
+
+/// Until when an edge must have said who it is.
+const HELLO: Duration = Duration::from_secs(10);
+/// Names and instance ids are kept in memory and logged: longer ones are refused.
+const MAX_NAME_BYTES: usize = 255;
+
+impl Control {
+    pub(super) async fn attach_edge(&self, mut reports: Reports) -> Result<Directives> {
+        let hello = hello(&mut reports).await?;
+        let Opened { id, directives, cut } = self.sessions.open(&hello, self.settings.clone());
+        tracing::info!(edge = hello.name, instance = hello.instance, url = hello.url, "edge attached");
+        let listener = Listener {
+            index: Arc::clone(&self.index),
+            sessions: Arc::clone(&self.sessions),
+            clock: Arc::clone(&self.clock),
+            stop: self.tasks.life().hard(),
+            session: Over { sessions: Arc::clone(&self.sessions), hello, id },
+            cut: cut.clone(),
+        };
+        self.tasks.spawn_background("edge-session", listener.run(reports));
+        Ok(DirectiveStream { directives, _dropped: cut.drop_guard() }.boxed())
+    }
+}
+
+async fn hello(reports: &mut Reports) -> Result<Hello> {
+    let first = tokio::time::timeout(HELLO, reports.next()).await;
+    let invalid = |message: &str| Error::new(Code::Invalid, message);
+    match first {
+        Ok(Some(EdgeReport::Hello(hello))) if is_name(&hello.name) && is_name(&hello.instance) => Ok(hello),
+        Ok(Some(EdgeReport::Hello(_))) => Err(invalid("an edge's name and instance have 1 to 255 bytes")),
+        Ok(_) => Err(invalid("an edge must say hello first")),
+        Err(_) => Err(invalid("an edge said nothing for 10 s")),
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&text.len()) && !text.contains(char::is_control)
+}
+
+/// Hears what one edge says until the session is over.
+struct Listener {
+    index: Arc<Index>,
+    sessions: Arc<Sessions>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+    cut: CancellationToken,
+    session: Over,
+}
+
+impl Listener {
+    async fn run(self, mut reports: Reports) {
+        loop {
+            let report = tokio::select! {
+                report = reports.next() => report,
+                () = self.cut.cancelled() => return,
+                () = self.stop.cancelled() => return,
+            };
+            match report {
+                Some(report) => self.hear(report),
+                None => return,
+            }
+        }
+    }
+
+    fn hear(&self, report: EdgeReport) {
+        let instance = &self.session.hello.instance;
+        match report {
+            EdgeReport::Inventory { held, last } => self.sessions.holds(instance, &held, last),
+            EdgeReport::Accesses(accesses) => self.note(&accesses),
+            EdgeReport::Committed(held) => self.sessions.committed(instance, held.name),
+            EdgeReport::Hello(_) => tracing::warn!(%instance, "edge says hello in the middle of a session"),
+        }
+    }
+
+    fn note(&self, accesses: &Accesses) {
+        let now = self.clock.now();
+        accesses.nars.iter().for_each(|(name, _)| self.index.accessed(*name, now));
+        accesses.narinfos.iter().for_each(|(hash, _)| self.index.served(*hash, now));
+    }
+}
+
+/// Closes the session however its listener ends, a panic included.
+struct Over {
+    sessions: Arc<Sessions>,
+    hello: Hello,
+    id: u64,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        tracing::info!(edge = self.hello.name, instance = self.hello.instance, "edge detached");
+        self.sessions.close(&self.hello.instance, self.id);
+    }
+}
+
+/// What an edge is told. Dropped by an edge that leaves, which ends the session.
+struct DirectiveStream {
+    directives: mpsc::Receiver<Result<Directive>>,
+    _dropped: DropGuard,
+}
+
+impl Stream for DirectiveStream {
+    type Item = Result<Directive>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.directives.poll_recv(cx)
+    }
+}

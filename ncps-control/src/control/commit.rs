@@ -1,0 +1,116 @@
+//! A NAR file lies proven in an edge's store. What was claimed of it becomes what is known; narinfos that
+//! named it wrongly are corrected, and those that can't be right are forgotten.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ncps_nix::{Compression, NarFileName, NarInfo, StorePathHash};
+use ncps_proto::{Code, Commit, Error, Result};
+
+use super::Control;
+use crate::record::{NarFile, facts_of, file_of, point_at, uncompressed};
+
+impl Control {
+    pub(super) async fn commit(&self, instance: &str, commit: Commit) -> Result<Vec<NarInfo>> {
+        check(&commit)?;
+        self.index.admit().await?;
+        let wrong = commit.asked_as.filter(|name| *name != commit.name);
+        let _file_turns = self.index.lock_files(wrong.into_iter().chain([commit.name])).await;
+        self.put_committed_file(&commit, wrong).await?;
+        let narinfos = self.settle_narinfos(&commit, wrong).await?;
+        if let Some(wrong) = wrong {
+            self.sessions.end(instance, wrong);
+        }
+        self.sessions.end(instance, commit.name);
+        self.sessions.committed(instance, commit.name);
+        Ok(narinfos)
+    }
+
+    async fn put_committed_file(&self, commit: &Commit, wrong: Option<NarFileName>) -> Result<()> {
+        let known = self.index.file(commit.name).await?;
+        let mut file = known.as_deref().cloned().unwrap_or_default();
+        file.file_size = Some(commit.file_size);
+        file.nar = Some(commit.nar);
+        file.proven = true;
+        match (&commit.origin, wrong) {
+            (Some(origin), _) => file.add_origin(origin.clone(), false),
+            (None, Some(wrong)) => self.inherit_origins(&mut file, wrong).await?,
+            (None, None) => {}
+        }
+        self.put_if_changed(commit.name, known.as_deref(), file);
+        if self.index.resolve(commit.name).await? != commit.name {
+            // It was taken for a wrong name once; now there are bytes of that name.
+            self.index.put_alias(commit.name, None);
+        }
+        if let Some(wrong) = wrong {
+            tracing::warn!(%wrong, right = %commit.name, "a file hash was wrong and is corrected");
+            self.index.put_file(wrong, NarFile::default());
+            self.index.put_alias(wrong, Some(commit.name));
+        }
+        Ok(())
+    }
+
+    /// Nobody said where the bytes came from: the places of the wrong name are the best guess.
+    async fn inherit_origins(&self, file: &mut NarFile, wrong: NarFileName) -> Result<()> {
+        let former = self.index.file(wrong).await?;
+        for origin in former.iter().flat_map(|former| &former.origins) {
+            file.add_origin(origin.clone(), false);
+        }
+        Ok(())
+    }
+
+    /// Corrects every narinfo that names the file under either name; returns those that name it now.
+    async fn settle_narinfos(&self, commit: &Commit, wrong: Option<NarFileName>) -> Result<Vec<NarInfo>> {
+        let names = || wrong.into_iter().chain([commit.name]);
+        let mut hashes = BTreeSet::new();
+        for name in names() {
+            hashes.extend(self.index.naming(name).await?.iter().map(|narinfo| narinfo.store_path.hash()));
+        }
+        let _turns = self.index.lock_narinfos(hashes.iter().copied()).await;
+        let mut settled = Settled::default();
+        for hash in hashes {
+            // It may have been replaced before the turn came.
+            let narinfo = self.index.narinfo(hash).await?;
+            if let Some(narinfo) = narinfo.filter(|narinfo| names().any(|name| name == file_of(narinfo))) {
+                self.settle(&narinfo, commit, &mut settled);
+            }
+        }
+        self.invalidate(&settled.changed);
+        Ok(settled.narinfos)
+    }
+
+    fn settle(&self, narinfo: &NarInfo, commit: &Commit, settled: &mut Settled) {
+        let hash = narinfo.store_path.hash();
+        if facts_of(narinfo) != commit.nar {
+            // Its signature holds, so its NAR is another file than its upstream says. Asked for anew, it is
+            // offered under its NAR hash.
+            tracing::warn!(path = %narinfo.store_path, file = %commit.name, "a narinfo named another NAR's file");
+            self.index.remove_narinfo(hash);
+            settled.changed.push(hash);
+            return;
+        }
+        let mut corrected = narinfo.clone();
+        point_at(&mut corrected, commit.name, Some(commit.file_size));
+        if corrected != *narinfo {
+            self.index.put_narinfo(Arc::new(corrected.clone()));
+            settled.changed.push(hash);
+        }
+        settled.narinfos.push(corrected);
+    }
+}
+
+#[derive(Default)]
+struct Settled {
+    narinfos: Vec<NarInfo>,
+    changed: Vec<StorePathHash>,
+}
+
+/// An uncompressed file is its NAR: name and facts can't differ.
+fn check(commit: &Commit) -> Result<()> {
+    let Commit { name, nar, file_size, .. } = commit;
+    let is_nar = name.hash == uncompressed(nar.hash) && *file_size == nar.size;
+    if name.compression == Compression::None && !is_nar {
+        return Err(Error::new(Code::Invalid, format!("commit of {name}: an uncompressed file is its NAR")));
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! Control: the use cases of [`ControlPlane`] over index, policy and sessions.
+//!
+//! Each use case that changes something has its own file; here are the short ones and what they share.
+//! Absent on purpose: sockets and the process (see [`crate::serve`]), and any NAR body.
+
+mod attach;
+mod commit;
+mod locate;
+mod publication;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ncps_nix::{NarFileName, NarInfo, PublicKey, SecretKey, StorePathHash, TrustedKeys};
+use ncps_proto::{
+    Commit, ControlPlane, Directives, EdgeSettings, Location, Lookup, Publication, Reports, Result, Turn,
+};
+use ncps_runtime::clock::Clock;
+use ncps_runtime::tasks::Tasks;
+
+use crate::db::Db;
+use crate::index::{Index, Known};
+use crate::publish::Policy;
+use crate::record::file_of;
+use crate::sessions::Sessions;
+
+/// How often the memory of turns and edges that are over is returned.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// What control is made of.
+pub struct Parts<K> {
+    /// The open database.
+    pub db: Db,
+    /// The signing key; `None` where narinfos are not signed.
+    pub key: Option<SecretKey>,
+    /// What edges are configured with. Its index id and public keys are filled in from the database and the
+    /// key; its trusted keys are control's own, too.
+    pub settings: EdgeSettings,
+    /// For how long an absence is believed, give or take 10 %.
+    pub negative_ttl: Duration,
+    /// The time of day, for what is written down.
+    pub clock: Arc<dyn Clock>,
+    /// Let go of when the database is closed: its lock.
+    pub keep: K,
+}
+
+/// The control plane.
+pub struct Control {
+    index: Arc<Index>,
+    policy: Policy,
+    settings: EdgeSettings,
+    sessions: Arc<Sessions>,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+}
+
+impl Control {
+    /// Starts the control plane. Its tasks run in the background of `tasks`: when the hard token fires,
+    /// sessions end, what waits is written and the database is closed.
+    pub fn start<K: Send + 'static>(parts: Parts<K>, tasks: &Tasks) -> Arc<Control> {
+        let Parts { db, key, mut settings, negative_ttl, clock, keep } = parts;
+        let index = Arc::new(Index::start(db, negative_ttl, Arc::clone(&clock), tasks, keep));
+        settings.index_id = index.id().to_owned();
+        settings.public_keys = key.iter().map(SecretKey::public).collect();
+        let policy = Policy { trusted: TrustedKeys::from_iter(settings.trusted_keys.iter().cloned()), key };
+        let sessions = Arc::new(Sessions::default());
+        tasks.spawn_background("control-housekeeping", housekeeping(Arc::clone(&sessions), tasks.clone()));
+        Arc::new(Control { index, policy, settings, sessions, clock, tasks: tasks.clone() })
+    }
+
+    /// What edges are configured with.
+    pub fn settings(&self) -> &EdgeSettings {
+        &self.settings
+    }
+
+    /// The key that narinfos are signed with.
+    pub fn public_key(&self) -> Option<PublicKey> {
+        self.policy.key.as_ref().map(SecretKey::public)
+    }
+
+    /// Waits until everything that was said so far is in the database.
+    pub async fn flushed(&self) {
+        self.index.flushed().await;
+    }
+
+    /// Ends every session; edges attach again where they find a control.
+    pub fn cut_sessions(&self) {
+        self.sessions.cut_all();
+    }
+
+    /// How many edges are attached.
+    pub fn edges(&self) -> usize {
+        self.sessions.count()
+    }
+
+    /// The URLs of attached edges that are believed to hold a file.
+    pub fn holders(&self, name: NarFileName) -> Vec<String> {
+        self.sessions.holders(name)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Tells every edge that narinfos changed or went.
+    fn invalidate(&self, hashes: &[StorePathHash]) {
+        if !hashes.is_empty() {
+            self.sessions.invalidate(hashes);
+        }
+    }
+}
+
+async fn housekeeping(sessions: Arc<Sessions>, tasks: Tasks) {
+    let stop = tasks.life().hard();
+    let mut ticks = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => sessions.expire(),
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+#[async_trait]
+impl ControlPlane for Control {
+    async fn narinfo(&self, hash: StorePathHash) -> Result<Lookup> {
+        Ok(match self.index.lookup(hash).await? {
+            Known::NarInfo(narinfo) => Lookup::Known(NarInfo::clone(&narinfo)),
+            Known::Absent(left) => Lookup::Absent(left),
+            Known::Nothing => Lookup::Unknown,
+        })
+    }
+
+    async fn publish_narinfo(&self, publication: Publication) -> Result<NarInfo> {
+        self.publish(publication).await
+    }
+
+    async fn publish_absent(&self, hash: StorePathHash) -> Result<Duration> {
+        let _turn = self.index.lock_narinfos([hash]).await;
+        if self.index.narinfo(hash).await?.is_some() {
+            // Somebody published it meanwhile: known paths stay known, there is nothing to believe.
+            return Ok(Duration::ZERO);
+        }
+        Ok(self.index.put_absent(hash))
+    }
+
+    async fn retract_narinfo(&self, hash: StorePathHash, nar: NarFileName) -> Result<()> {
+        self.index.admit().await?;
+        let _turn = self.index.lock_narinfos([hash]).await;
+        let Some(narinfo) = self.index.narinfo(hash).await? else { return Ok(()) };
+        let named = file_of(&narinfo);
+        if named != nar && named != self.index.resolve(nar).await? {
+            return Ok(());
+        }
+        tracing::info!(path = %narinfo.store_path, %nar, "no source has this path any more");
+        self.index.remove_narinfo(hash);
+        self.index.put_absent(hash);
+        self.invalidate(&[hash]);
+        Ok(())
+    }
+
+    async fn locate(&self, name: NarFileName) -> Result<Option<Location>> {
+        self.location(name).await
+    }
+
+    async fn begin_fetch(&self, instance: &str, name: NarFileName) -> Result<Turn> {
+        Ok(self.sessions.begin(instance, name))
+    }
+
+    async fn end_fetch(&self, instance: &str, name: NarFileName) -> Result<()> {
+        self.sessions.end(instance, name);
+        Ok(())
+    }
+
+    async fn commit_nar(&self, instance: &str, commit: Commit) -> Result<Vec<NarInfo>> {
+        self.commit(instance, commit).await
+    }
+
+    async fn attach(&self, reports: Reports) -> Result<Directives> {
+        self.attach_edge(reports).await
+    }
+}

@@ -1,0 +1,106 @@
+//! Publishing a narinfo: the first version of a path wins and every later publisher gets that one, unless it
+//! replaces a version that lost its NAR.
+
+use std::sync::Arc;
+
+use ncps_nix::{NarFileName, NarInfo};
+use ncps_proto::{Publication, Result};
+
+use super::Control;
+use crate::index::Held;
+use crate::publish::Offer;
+use crate::record::{NarFile, facts_of, file_of};
+
+impl Control {
+    pub(super) async fn publish(&self, publication: Publication) -> Result<NarInfo> {
+        let replaces = publication.replaces;
+        let offer = self.policy.offer(publication)?;
+        self.index.admit().await?;
+        let (offer, _file_turns) = self.with_file_turns(offer).await?;
+        let hash = offer.narinfo.store_path.hash();
+        let _turn = self.index.lock_narinfos([hash]).await;
+        match self.index.narinfo(hash).await? {
+            None => self.store(offer).await,
+            Some(stored) if replaces => self.replace(&stored, offer).await,
+            Some(stored) => self.keep(&stored, offer).await,
+        }
+    }
+
+    /// Takes the turns with the file that the upstream names and with the one that is meant, which mostly
+    /// are one. What is meant may change until the turns are there.
+    async fn with_file_turns(&self, offer: Offer) -> Result<(Offer, Held<'_>)> {
+        let claimed = offer.file();
+        let mut meant = claimed;
+        loop {
+            let turns = self.index.lock_files([claimed, meant]).await;
+            let named = self.under_true_name(offer.clone()).await?;
+            if named.file() == meant {
+                return Ok((named, turns));
+            }
+            meant = named.file();
+        }
+    }
+
+    /// Names the offer's file rightly where its file hash is known to be wrong: an earlier commit found
+    /// other bytes under that name, or another NAR in them.
+    async fn under_true_name(&self, offer: Offer) -> Result<Offer> {
+        let claimed = offer.file();
+        let name = self.index.resolve(claimed).await?;
+        let file = self.index.file(name).await?;
+        match file {
+            Some(file) if file.contradicts(offer.facts()) => {
+                tracing::warn!(path = %offer.narinfo.store_path, file = %name, upstream = offer.origin.upstream,
+                    "an upstream names a file that holds another NAR");
+                Ok(offer.decoded())
+            }
+            Some(file) if file.proven => Ok(offer.renamed(name, file.file_size)),
+            _ => Ok(offer),
+        }
+    }
+
+    async fn store(&self, offer: Offer) -> Result<NarInfo> {
+        self.put_offered_file(&offer, false).await?;
+        let narinfo = Arc::new(offer.narinfo);
+        tracing::debug!(path = %narinfo.store_path, upstream = offer.origin.upstream, "published");
+        self.index.put_narinfo(Arc::clone(&narinfo));
+        Ok(NarInfo::clone(&narinfo))
+    }
+
+    async fn replace(&self, stored: &NarInfo, offer: Offer) -> Result<NarInfo> {
+        if stored.nar_hash != offer.narinfo.nar_hash {
+            tracing::warn!(path = %stored.store_path, upstream = offer.origin.upstream,
+                old = %stored.nar_hash, new = %offer.narinfo.nar_hash, "a path has another NAR now");
+        }
+        self.put_offered_file(&offer, true).await?;
+        let narinfo = Arc::new(offer.narinfo);
+        self.index.put_narinfo(Arc::clone(&narinfo));
+        self.invalidate(&[stored.store_path.hash()]);
+        Ok(NarInfo::clone(&narinfo))
+    }
+
+    /// The stored version stays. Where the offer names the same file, its upstream is one more source.
+    async fn keep(&self, stored: &NarInfo, offer: Offer) -> Result<NarInfo> {
+        if file_of(stored) == offer.file() && facts_of(stored) == offer.facts() {
+            self.put_offered_file(&offer, false).await?;
+        }
+        Ok(stored.clone())
+    }
+
+    /// Makes sure of the file's record and of the offer's origin in it: as the best one where it `leads`.
+    async fn put_offered_file(&self, offer: &Offer, leads: bool) -> Result<()> {
+        let name = offer.file();
+        let known = self.index.file(name).await?;
+        let mut file = known.as_deref().cloned().unwrap_or_default();
+        file.file_size = file.file_size.or(offer.narinfo.file_size);
+        file.nar = file.nar.or(Some(offer.facts()));
+        file.add_origin(offer.origin.clone(), leads);
+        self.put_if_changed(name, known.as_deref(), file);
+        Ok(())
+    }
+
+    pub(super) fn put_if_changed(&self, name: NarFileName, known: Option<&NarFile>, file: NarFile) {
+        if known != Some(&file) {
+            self.index.put_file(name, file);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The index on disk: SQLite behind use cases. Rows become domain types here and nowhere else; a row that
+//! can't become one says which it is.
+//!
+//! One writer and several readers: in WAL mode neither waits for the other. `now` is an argument. The SQL is
+//! plain (`$1` placeholders, standard upserts), so that another database stays possible; what only SQLite
+//! knows is in `open`. Absent on purpose: what is in memory only (see [`crate::index`]) and every decision.
+
+mod error;
+mod open;
+mod recognise;
+mod rows;
+mod sql;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use ncps_nix::{NarFileName, NarHash, NarInfo, StorePathHash};
+use ncps_runtime::clock::UnixTime;
+use sqlx::SqlitePool;
+
+pub(crate) use error::DbError;
+pub use error::OpenError;
+pub(crate) use write::Batch;
+
+use crate::record::NarFile;
+use rows::{FileRow, NarInfoRow, OriginRow, SignatureRow};
+
+/// The open database. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Db {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    index_id: String,
+}
+
+type Result<T> = std::result::Result<T, DbError>;
+
+impl Db {
+    /// Opens the database at `path`, makes it if there is none, and migrates it. The caller holds the lock
+    /// on it; its folder exists.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a file that is not ours, newer than we are, or damaged is left untouched.
+    pub async fn open(path: &Path, now: UnixTime) -> std::result::Result<Db, OpenError> {
+        open::open(path, now).await
+    }
+
+    /// The random name of this index, made with the database.
+    pub fn index_id(&self) -> &str {
+        &self.index_id
+    }
+
+    pub(crate) async fn narinfo(&self, hash: StorePathHash) -> Result<Option<NarInfo>> {
+        let key = hash.as_bytes().as_slice();
+        let row: Option<NarInfoRow> = sqlx::query_as(sql::NARINFO)
+            .bind(key)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(|e| DbError::Sqlite("read a narinfo", e))?;
+        let Some(row) = row else { return Ok(None) };
+        let signatures: Vec<SignatureRow> = sqlx::query_as(sql::SIGNATURES)
+            .bind(key)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|e| DbError::Sqlite("read a narinfo's signatures", e))?;
+        row.into_narinfo(hash, signatures).map(Some)
+    }
+
+    /// The store paths whose narinfos name this file.
+    pub(crate) async fn naming(&self, name: NarFileName) -> Result<Vec<StorePathHash>> {
+        let rows: Vec<(Vec<u8>,)> = sqlx::query_as(sql::NAMING)
+            .bind(rows::file_hash(&name))
+            .bind(name.compression.name())
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|e| DbError::Sqlite("read a NAR file's narinfos", e))?;
+        rows.into_iter().map(|(hash,)| rows::store_path_hash(&hash)).collect()
+    }
+
+    pub(crate) async fn nar_file(&self, name: NarFileName) -> Result<Option<NarFile>> {
+        let row: Option<FileRow> = sqlx::query_as(sql::FILE)
+            .bind(rows::file_hash(&name))
+            .bind(name.compression.name())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(|e| DbError::Sqlite("read a NAR file", e))?;
+        let Some(row) = row else { return Ok(None) };
+        let origins: Vec<OriginRow> = sqlx::query_as(sql::ORIGINS)
+            .bind(rows::file_hash(&name))
+            .bind(name.compression.name())
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|e| DbError::Sqlite("read a NAR file's origins", e))?;
+        row.into_file(name, origins).map(Some)
+    }
+
+    /// The representations of a NAR.
+    pub(crate) async fn files_of(&self, nar: NarHash) -> Result<Vec<NarFileName>> {
+        let rows: Vec<(Vec<u8>, String)> = sqlx::query_as(sql::FILES_OF)
+            .bind(nar.0.as_bytes().as_slice())
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|e| DbError::Sqlite("read a NAR's files", e))?;
+        let at = ("nar_files", nar.to_string());
+        rows.iter().map(|(hash, compression)| rows::file_name(&at, hash, compression)).collect()
+    }
+
+    /// The file that is meant by a name that turned out wrong.
+    pub(crate) async fn alias(&self, name: NarFileName) -> Result<Option<NarFileName>> {
+        let row: Option<(Vec<u8>, String)> = sqlx::query_as(sql::ALIAS)
+            .bind(rows::file_hash(&name))
+            .bind(name.compression.name())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(|e| DbError::Sqlite("read an alias", e))?;
+        let at = ("aliases", name.to_string());
+        row.map(|(hash, compression)| rows::file_name(&at, &hash, &compression)).transpose()
+    }
+
+    /// Closes every connection; the write-ahead log is folded into the file.
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}

@@ -1,0 +1,92 @@
+//! Making, opening and migrating the database: the part that only SQLite knows.
+
+use std::error::Error;
+use std::path::Path;
+use std::time::Duration;
+
+use ncps_runtime::clock::UnixTime;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr, SqlitePool};
+
+use super::recognise::{APPLICATION_ID, Found, recognise};
+use super::{Db, OpenError};
+
+/// Every migration that this program knows: version, description, SQL.
+const MIGRATIONS: [(i64, &str, &str); 1] =
+    [(1, "index", include_str!("../../../migrations/sqlite/0001_index.sql"))];
+
+/// How long a connection waits for another program's lock (a backup, a shell).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const READERS: u32 = 4;
+
+pub(super) async fn open(path: &Path, now: UnixTime) -> Result<Db, OpenError> {
+    let known = MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or(0);
+    if recognise(path, known).await? == Found::Nothing {
+        claim(path).await.map_err(|e| sqlite("create", path, e))?;
+    }
+    let options = options(path);
+    let writer = pool(options.clone(), 1).await.map_err(|e| sqlite("open", path, e))?;
+    migrator().run(&writer).await.map_err(|e| sqlite("migrate", path, e))?;
+    let index_id = index_id(&writer, now).await.map_err(|e| sqlite("read the index id of", path, e))?;
+    let readers = pool(options.read_only(true), READERS).await.map_err(|e| sqlite("open", path, e))?;
+    Ok(Db { writer, readers, index_id })
+}
+
+/// Marks a new file as ours before it gets a write-ahead log: the mark is in the file itself, so that a
+/// crash right after leaves nothing that looks foreign.
+async fn claim(path: &Path) -> Result<(), sqlx::Error> {
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+    let mut connection = options.connect().await?;
+    let mark = format!("PRAGMA application_id = {APPLICATION_ID}");
+    sqlx::query(AssertSqlSafe(mark)).execute(&mut connection).await?;
+    connection.close().await
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging()
+}
+
+async fn pool(options: SqliteConnectOptions, connections: u32) -> Result<SqlitePool, sqlx::Error> {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        // Opening a file costs more than keeping it open.
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .acquire_timeout(BUSY_TIMEOUT)
+        .connect_with(options)
+        .await
+}
+
+fn migrator() -> Migrator {
+    let migrations = MIGRATIONS.map(|(version, description, sql)| {
+        Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    Migrator::with_migrations(migrations.into())
+}
+
+/// Reads the random name of the index, and makes it where there is none yet.
+async fn index_id(writer: &SqlitePool, now: UnixTime) -> Result<String, Box<dyn Error + Send + Sync>> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|e| format!("no randomness: {e}"))?;
+    let fresh = [("index_id", data_encoding::HEXLOWER.encode(&random)), ("created_at", now.to_string())];
+    for (key, value) in fresh {
+        sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING")
+            .bind(key)
+            .bind(value)
+            .execute(writer)
+            .await?;
+    }
+    Ok(sqlx::query_scalar("SELECT value FROM meta WHERE key = 'index_id'").fetch_one(writer).await?)
+}
+
+fn sqlite(action: &'static str, path: &Path, source: impl Into<Box<dyn Error + Send + Sync>>) -> OpenError {
+    OpenError::Sqlite { action, path: path.to_owned(), source: source.into() }
+}

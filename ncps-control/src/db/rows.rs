@@ -1,0 +1,170 @@
+//! Rows into domain types. A value that the program never writes is an error that names table, column and
+//! row, never a default.
+
+use std::fmt::Display;
+
+use ncps_nix::{
+    Compression, ContentAddress, FileHash, NarFileName, NarHash, NarInfo, Sha256Hash, Signature, StorePath,
+    StorePathHash,
+};
+use ncps_proto::{NarFacts, Origin};
+
+use super::DbError;
+use crate::record::NarFile;
+
+type Result<T> = std::result::Result<T, DbError>;
+/// The table, and the key of the row in text.
+pub(super) type At = (&'static str, String);
+
+/// name, nar_hash, nar_size, file_hash, compression, file_size, store_refs, deriver, ca
+#[derive(Debug)]
+pub(super) struct NarInfoRow {
+    name: String,
+    nar_hash: Vec<u8>,
+    nar_size: i64,
+    file_hash: Vec<u8>,
+    compression: String,
+    file_size: Option<i64>,
+    references: String,
+    deriver: Option<String>,
+    ca: Option<String>,
+}
+
+/// Reads columns in the order of the struct's fields: the macros of sqlx, which would do this, are not built.
+macro_rules! row {
+    ($row:ident { $($field:ident),+ $(,)? }) => {
+        impl<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow> for $row {
+            fn from_row(row: &'r sqlx::sqlite::SqliteRow) -> std::result::Result<Self, sqlx::Error> {
+                let mut column = 0..;
+                Ok($row { $($field: sqlx::Row::try_get(row, column.next().unwrap_or(0_usize))?),+ })
+            }
+        }
+    };
+}
+
+row!(NarInfoRow { name, nar_hash, nar_size, file_hash, compression, file_size, references, deriver, ca });
+
+/// file_size, nar_hash, nar_size, proven
+#[derive(Debug)]
+pub(super) struct FileRow {
+    file_size: Option<i64>,
+    nar_hash: Option<Vec<u8>>,
+    nar_size: Option<i64>,
+    proven: i64,
+}
+
+row!(FileRow { file_size, nar_hash, nar_size, proven });
+
+/// upstream, url, origin_compression
+#[derive(Debug)]
+pub(super) struct OriginRow {
+    upstream: String,
+    url: String,
+    compression: String,
+}
+
+row!(OriginRow { upstream, url, compression });
+
+/// key_name, signature
+#[derive(Debug)]
+pub(super) struct SignatureRow {
+    key_name: String,
+    signature: Vec<u8>,
+}
+
+row!(SignatureRow { key_name, signature });
+
+impl NarInfoRow {
+    pub(super) fn into_narinfo(self, hash: StorePathHash, signatures: Vec<SignatureRow>) -> Result<NarInfo> {
+        let at = ("narinfos", hash.to_string());
+        let file = file_name(&at, &self.file_hash, &self.compression)?;
+        Ok(NarInfo {
+            store_path: StorePath::new(hash, &self.name).map_err(|e| bad(&at, "name", e))?,
+            url: file.url(),
+            compression: file.compression,
+            file_hash: Some(file.hash),
+            file_size: self.file_size.map(|size| unsigned(&at, "file_size", size)).transpose()?,
+            nar_hash: NarHash(sha256(&at, "nar_hash", &self.nar_hash)?),
+            nar_size: unsigned(&at, "nar_size", self.nar_size)?,
+            references: store_paths(&at, "store_refs", &self.references)?,
+            deriver: store_paths(&at, "deriver", self.deriver.as_deref().unwrap_or(""))?.pop(),
+            signatures: signatures.into_iter().map(|row| row.into_signature(hash)).collect::<Result<_>>()?,
+            ca: self.ca.map(|ca| ContentAddress::parse(&ca)).transpose().map_err(|e| bad(&at, "ca", e))?,
+        })
+    }
+}
+
+impl SignatureRow {
+    fn into_signature(self, hash: StorePathHash) -> Result<Signature> {
+        let at = ("signatures", hash.to_string());
+        let bytes = fixed(&at, "signature", &self.signature)?;
+        Ok(Signature { key_name: self.key_name, bytes })
+    }
+}
+
+impl FileRow {
+    pub(super) fn into_file(self, name: NarFileName, origins: Vec<OriginRow>) -> Result<NarFile> {
+        let at = ("nar_files", name.to_string());
+        let nar = match (self.nar_hash, self.nar_size) {
+            (Some(hash), Some(size)) => Some(NarFacts {
+                hash: NarHash(sha256(&at, "nar_hash", &hash)?),
+                size: unsigned(&at, "nar_size", size)?,
+            }),
+            (None, None) => None,
+            _ => return Err(bad(&at, "nar_size", "NAR hash and size must come together")),
+        };
+        Ok(NarFile {
+            file_size: self.file_size.map(|size| unsigned(&at, "file_size", size)).transpose()?,
+            nar,
+            proven: self.proven != 0,
+            origins: origins.into_iter().map(|row| row.into_origin(name)).collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl OriginRow {
+    fn into_origin(self, name: NarFileName) -> Result<Origin> {
+        let at = ("origins", name.to_string());
+        let compression = compression(&at, &self.compression)?;
+        Ok(Origin { upstream: self.upstream, url: self.url, compression })
+    }
+}
+
+pub(super) fn file_hash(name: &NarFileName) -> &[u8] {
+    name.hash.0.as_bytes().as_slice()
+}
+
+pub(super) fn file_name(at: &At, hash: &[u8], name: &str) -> Result<NarFileName> {
+    let hash = FileHash(sha256(at, "file_hash", hash)?);
+    Ok(NarFileName { hash, compression: compression(at, name)? })
+}
+
+pub(super) fn store_path_hash(bytes: &[u8]) -> Result<StorePathHash> {
+    let at = ("narinfos", data_encoding::HEXLOWER.encode(bytes));
+    fixed(&at, "store_path_hash", bytes).map(StorePathHash::from_bytes)
+}
+
+fn compression(at: &At, name: &str) -> Result<Compression> {
+    Compression::from_name(name).ok_or_else(|| bad(at, "compression", "no compression of ours"))
+}
+
+fn sha256(at: &At, column: &'static str, bytes: &[u8]) -> Result<Sha256Hash> {
+    fixed(at, column, bytes).map(Sha256Hash::from_bytes)
+}
+
+fn fixed<const N: usize>(at: &At, column: &'static str, bytes: &[u8]) -> Result<[u8; N]> {
+    bytes.try_into().map_err(|_| bad(at, column, format!("{} bytes, expected {N}", bytes.len())))
+}
+
+fn unsigned(at: &At, column: &'static str, number: i64) -> Result<u64> {
+    u64::try_from(number).map_err(|_| bad(at, column, "negative"))
+}
+
+fn store_paths(at: &At, column: &'static str, text: &str) -> Result<Vec<StorePath>> {
+    let names = text.split(' ').filter(|name| !name.is_empty());
+    names.map(|name| StorePath::parse(name).map_err(|e| bad(at, column, e))).collect()
+}
+
+fn bad((table, key): &At, column: &'static str, reason: impl Display) -> DbError {
+    DbError::BadRow { table, column, key: key.clone(), reason: reason.to_string() }
+}

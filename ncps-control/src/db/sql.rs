@@ -1,0 +1,65 @@
+//! Every statement that runs after the start. Each finds its rows by primary key or index: a test asks
+//! SQLite for the plans.
+
+pub(super) const NARINFO: &str = "SELECT name, nar_hash, nar_size, file_hash, compression, file_size, \
+     store_refs, deriver, ca FROM narinfos WHERE store_path_hash = $1";
+pub(super) const SIGNATURES: &str =
+    "SELECT key_name, signature FROM signatures WHERE store_path_hash = $1 ORDER BY position";
+pub(super) const NAMING: &str =
+    "SELECT store_path_hash FROM narinfos WHERE file_hash = $1 AND compression = $2";
+pub(super) const FILE: &str =
+    "SELECT file_size, nar_hash, nar_size, proven FROM nar_files WHERE file_hash = $1 AND compression = $2";
+pub(super) const ORIGINS: &str = "SELECT upstream, url, origin_compression FROM origins \
+     WHERE file_hash = $1 AND compression = $2 ORDER BY rank";
+pub(super) const FILES_OF: &str = "SELECT file_hash, compression FROM nar_files WHERE nar_hash = $1";
+pub(super) const ALIAS: &str =
+    "SELECT true_file_hash, true_compression FROM aliases WHERE file_hash = $1 AND compression = $2";
+
+pub(super) const PUT_FILE: &str = "INSERT INTO nar_files \
+     (file_hash, compression, file_size, nar_hash, nar_size, proven, created_at, last_access) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT (file_hash, compression) DO UPDATE SET \
+     file_size = excluded.file_size, nar_hash = excluded.nar_hash, nar_size = excluded.nar_size, \
+     proven = excluded.proven";
+pub(super) const DELETE_ORIGINS: &str = "DELETE FROM origins WHERE file_hash = $1 AND compression = $2";
+pub(super) const PUT_ORIGIN: &str = "INSERT INTO origins \
+     (file_hash, compression, rank, upstream, url, origin_compression) VALUES ($1, $2, $3, $4, $5, $6)";
+pub(super) const PUT_ALIAS: &str = "INSERT INTO aliases \
+     (file_hash, compression, true_file_hash, true_compression) VALUES ($1, $2, $3, $4) \
+     ON CONFLICT (file_hash, compression) DO UPDATE SET \
+     true_file_hash = excluded.true_file_hash, true_compression = excluded.true_compression";
+pub(super) const DELETE_ALIAS: &str = "DELETE FROM aliases WHERE file_hash = $1 AND compression = $2";
+pub(super) const PUT_NARINFO: &str = "INSERT INTO narinfos (store_path_hash, name, nar_hash, nar_size, \
+     file_hash, compression, file_size, store_refs, deriver, ca, created_at, served_at) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11) ON CONFLICT (store_path_hash) DO UPDATE SET \
+     name = excluded.name, nar_hash = excluded.nar_hash, nar_size = excluded.nar_size, \
+     file_hash = excluded.file_hash, compression = excluded.compression, file_size = excluded.file_size, \
+     store_refs = excluded.store_refs, deriver = excluded.deriver, ca = excluded.ca";
+pub(super) const DELETE_SIGNATURES: &str = "DELETE FROM signatures WHERE store_path_hash = $1";
+pub(super) const PUT_SIGNATURE: &str =
+    "INSERT INTO signatures (store_path_hash, position, key_name, signature) VALUES ($1, $2, $3, $4)";
+pub(super) const DELETE_NARINFO: &str = "DELETE FROM narinfos WHERE store_path_hash = $1";
+pub(super) const ACCESSED: &str =
+    "UPDATE nar_files SET last_access = $3 WHERE file_hash = $1 AND compression = $2";
+pub(super) const SERVED: &str = "UPDATE narinfos SET served_at = $2 WHERE store_path_hash = $1";
+
+#[cfg(test)]
+pub(super) const ALL: [&str; 18] = [
+    NARINFO,
+    SIGNATURES,
+    NAMING,
+    FILE,
+    ORIGINS,
+    FILES_OF,
+    ALIAS,
+    PUT_FILE,
+    DELETE_ORIGINS,
+    PUT_ORIGIN,
+    PUT_ALIAS,
+    DELETE_ALIAS,
+    PUT_NARINFO,
+    DELETE_SIGNATURES,
+    PUT_SIGNATURE,
+    DELETE_NARINFO,
+    ACCESSED,
+    SERVED,
+];

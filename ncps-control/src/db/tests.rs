@@ -1,0 +1,272 @@
+//! Whose databases are opened, what is refused and how it is left, and rows there and back.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ncps_nix::{Compression, ContentAddress};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection};
+use tempfile::TempDir;
+
+use super::*;
+use crate::record::{facts_of, file_of, point_at};
+use crate::testing::{Upstream, file, origin};
+
+const NOW: UnixTime = UnixTime(1_000_000);
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a directory"))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("db.sqlite")
+    }
+
+    /// Every file and its bytes.
+    fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let entries = std::fs::read_dir(self.0.path()).expect("readable");
+        let paths = entries.map(|entry| entry.expect("readable").path());
+        paths.map(|path| (path.clone(), std::fs::read(path).expect("readable"))).collect()
+    }
+
+    async fn refused(&self) -> OpenError {
+        let before = self.contents();
+        let error = Db::open(&self.path(), NOW).await.expect_err("must be refused");
+        assert_eq!(self.contents(), before, "left untouched");
+        error
+    }
+
+    async fn open(&self) -> Db {
+        Db::open(&self.path(), NOW).await.expect("opens")
+    }
+
+    /// Runs statements as another program would, and closes the file.
+    async fn as_another(&self, statements: &[&str]) {
+        let mut connection = raw(&self.path()).await;
+        for statement in statements {
+            sqlx::query(AssertSqlSafe((*statement).to_owned())).execute(&mut connection).await.expect("runs");
+        }
+        connection.close().await.expect("closes");
+    }
+}
+
+async fn raw(path: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+    options.connect().await.expect("opens")
+}
+
+#[tokio::test]
+async fn a_new_database_is_ours_and_keeps_its_id() {
+    let folder = Folder::new();
+    let first = folder.open().await;
+    assert_eq!(first.index_id().len(), 32);
+    first.close().await;
+    let bytes = std::fs::read(folder.path()).expect("there");
+    assert_eq!(&bytes[68..72], b"ncps", "the application id");
+    assert_eq!(folder.contents().len(), 1, "closed in order, no log is left");
+    let second = folder.open().await;
+    assert_eq!(second.index_id(), first.index_id());
+    second.close().await;
+    let other = Folder::new().open().await;
+    assert_ne!(other.index_id(), first.index_id());
+}
+
+#[tokio::test]
+async fn an_empty_file_and_an_empty_database_become_ours() {
+    let folder = Folder::new();
+    std::fs::write(folder.path(), "").expect("written");
+    folder.open().await.close().await;
+    let folder = Folder::new();
+    folder.as_another(&["PRAGMA user_version = 7"]).await;
+    folder.open().await.close().await;
+}
+
+#[tokio::test]
+async fn a_database_that_was_not_closed_opens_again() {
+    let folder = Folder::new();
+    let db = folder.open().await;
+    let narinfo = stored(&db, 1).await;
+    // As after a crash: the log is still there.
+    let copy = Folder::new();
+    for (path, bytes) in folder.contents() {
+        std::fs::write(copy.0.path().join(path.file_name().expect("a file")), bytes).expect("copied");
+    }
+    assert!(copy.contents().len() > 1, "with its log");
+    let again = copy.open().await;
+    assert_eq!(again.index_id(), db.index_id());
+    assert_eq!(again.narinfo(narinfo.store_path.hash()).await.expect("reads"), Some(narinfo));
+}
+
+#[tokio::test]
+async fn the_originals_database_is_refused() {
+    let folder = Folder::new();
+    folder
+        .as_another(&["CREATE TABLE schema_migrations (version TEXT)", "CREATE TABLE narinfos (id INTEGER)"])
+        .await;
+    let error = folder.refused().await;
+    assert!(matches!(error, OpenError::GoOriginal(_)), "{error}");
+    assert!(error.to_string().contains("--cache-database-url"), "says what to do: {error}");
+}
+
+#[tokio::test]
+async fn other_programs_databases_are_refused() {
+    let with_tables = Folder::new();
+    with_tables.as_another(&["CREATE TABLE bookmarks (url TEXT)"]).await;
+    let marked = Folder::new();
+    marked.as_another(&["PRAGMA application_id = 42"]).await;
+    let in_log = Folder::new();
+    in_log.as_another(&["PRAGMA user_version = 1"]).await;
+    std::fs::write(in_log.0.path().join("db.sqlite-wal"), "pending").expect("written");
+    for folder in [with_tables, marked, in_log] {
+        let error = folder.refused().await;
+        assert!(matches!(error, OpenError::Foreign(_)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_newer_database_is_refused() {
+    let folder = Folder::new();
+    folder.open().await.close().await;
+    let later = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 VALUES (99, 'later', TRUE, x'00', 0)";
+    folder.as_another(&[later]).await;
+    let error = folder.refused().await;
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 1, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn damaged_files_are_refused() {
+    let ours = Folder::new();
+    ours.open().await.close().await;
+    let whole = std::fs::read(ours.path()).expect("there");
+    let mut scrambled = whole.clone();
+    scrambled[100..2000].fill(0xAB);
+    for bytes in
+        [b"no database".to_vec(), vec![0; 4096], whole[..50].to_vec(), whole[..8192].to_vec(), scrambled]
+    {
+        let folder = Folder::new();
+        std::fs::write(folder.path(), &bytes).expect("written");
+        let error = folder.refused().await;
+        assert!(matches!(error, OpenError::Damaged { .. }), "{} bytes: {error}", bytes.len());
+    }
+}
+
+/// A narinfo as it is served, with everything that one can have.
+async fn stored(db: &Db, seed: u8) -> NarInfo {
+    let mut narinfo = Upstream::new().narinfo(seed);
+    let own = crate::testing::own_key();
+    narinfo.signatures.push(own.sign(&narinfo.fingerprint()));
+    let ca = "fixed:r:sha256:0000000000000000000000000000000000000000000000000000";
+    narinfo.ca = Some(ContentAddress::parse(ca).expect("valid"));
+    let (name, nar_file) = (file_of(&narinfo), file_record(&narinfo));
+    point_at(&mut narinfo, name, Some(1));
+    let narinfos = vec![(narinfo.store_path.hash(), Some(narinfo.clone().into()))];
+    let batch = Batch { files: vec![(name, nar_file.into())], narinfos, ..Batch::default() };
+    db.write(&batch, NOW).await.expect("writes");
+    db.write(&batch, NOW).await.expect("may be repeated");
+    narinfo
+}
+
+fn file_record(narinfo: &NarInfo) -> NarFile {
+    let mut second = origin(narinfo);
+    second.upstream.push_str(":81");
+    NarFile {
+        file_size: narinfo.file_size,
+        nar: Some(facts_of(narinfo)),
+        proven: true,
+        origins: vec![second, origin(narinfo)],
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_is_read() {
+    let folder = Folder::new();
+    let db = folder.open().await;
+    let narinfo = stored(&db, 1).await;
+    let name = file_of(&narinfo);
+    assert_eq!(db.narinfo(narinfo.store_path.hash()).await.expect("reads"), Some(narinfo.clone()));
+    let mut theirs = Upstream::new().narinfo(1);
+    theirs.signatures.clear();
+    assert_eq!(db.nar_file(name).await.expect("reads"), Some(file_record(&theirs)));
+    assert_eq!(db.naming(name).await.expect("reads"), [narinfo.store_path.hash()]);
+    assert_eq!(db.files_of(narinfo.nar_hash).await.expect("reads"), [name]);
+
+    let gone = Batch { narinfos: vec![(narinfo.store_path.hash(), None)], ..Batch::default() };
+    db.write(&gone, NOW).await.expect("writes");
+    assert_eq!(db.narinfo(narinfo.store_path.hash()).await.expect("reads"), None);
+    let left: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM signatures").fetch_one(&db.readers).await.expect("reads");
+    assert_eq!(left, 0, "signatures go with their narinfo");
+}
+
+#[tokio::test]
+async fn aliases_come_and_go() {
+    let folder = Folder::new();
+    let db = folder.open().await;
+    let (wrong, right, other) =
+        (file("w", Compression::Xz), file("r", Compression::Zstd), file("o", Compression::None));
+    for target in [Some(right), Some(other), None] {
+        db.write(&Batch { aliases: vec![(wrong, target)], ..Batch::default() }, NOW).await.expect("writes");
+        assert_eq!(db.alias(wrong).await.expect("reads"), target);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_written_whole_or_not_at_all() {
+    let folder = Folder::new();
+    let db = folder.open().await;
+    let narinfo = Upstream::new().narinfo(1);
+    let wrong = file("w", Compression::Xz);
+    // The narinfo's file is missing: the last statement fails.
+    let batch = Batch {
+        aliases: vec![(wrong, Some(wrong))],
+        narinfos: vec![(narinfo.store_path.hash(), Some(narinfo.into()))],
+        ..Batch::default()
+    };
+    db.write(&batch, NOW).await.expect_err("a narinfo without its file");
+    assert_eq!(db.alias(wrong).await.expect("reads"), None);
+}
+
+#[tokio::test]
+async fn a_bad_row_names_itself() {
+    let folder = Folder::new();
+    let db = folder.open().await;
+    let narinfo = stored(&db, 1).await;
+    let hash = narinfo.store_path.hash();
+    for (column, value) in [("name", "'a/b'"), ("compression", "'lz4'"), ("nar_size", "-1"), ("ca", "'x'")] {
+        let update = format!("PRAGMA foreign_keys = OFF; UPDATE narinfos SET {column} = {value}");
+        let folder = Folder::new();
+        let db = folder.open().await;
+        stored(&db, 1).await;
+        sqlx::raw_sql(AssertSqlSafe(update)).execute(&db.writer).await.expect("runs");
+        let error = db.narinfo(hash).await.expect_err("a bad row").to_string();
+        assert!(error.starts_with(&format!("table narinfos, column {column}, row {hash}: ")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn no_statement_looks_through_a_table() {
+    let folder = Folder::new();
+    let db = folder.open().await;
+    for statement in sql::ALL {
+        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+        let plan = sqlx::query(explain).fetch_all(&db.writer).await.expect("explains");
+        for step in plan {
+            let step: String = step.get("detail");
+            assert!(!step.contains("SCAN") && !step.contains("TEMP B-TREE"), "{statement}: {step}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_waits_for_no_writer() {
+    let folder = Folder::new();
+    let db = folder.open().await;
+    let narinfo = stored(&db, 1).await;
+    let writing = db.writer.begin_with("BEGIN IMMEDIATE").await.expect("begins");
+    assert!(db.narinfo(narinfo.store_path.hash()).await.expect("reads").is_some());
+    writing.rollback().await.expect("rolls back");
+}

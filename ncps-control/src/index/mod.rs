@@ -1,0 +1,221 @@
+//! The index: what is known, in memory first. What was put is seen by every later reader at once; its row
+//! goes with the next batch, and nobody waits for that.
+//!
+//! Reads take no lock and wait for no write: what waits for its row is answered from memory, the rest by the
+//! database. Absent on purpose: what may be put (see [`crate::control`]).
+
+mod locks;
+mod negatives;
+mod overlay;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ncps_nix::{NarFileName, NarHash, NarInfo, StorePathHash};
+use ncps_proto::{Code, Error, Result};
+use ncps_runtime::clock::{Clock, UnixTime};
+use ncps_runtime::tasks::Tasks;
+
+use crate::db::Db;
+use crate::record::{NarFile, file_of};
+pub(crate) use locks::Held;
+use locks::Locks;
+use negatives::Negatives;
+use overlay::Overlay;
+use writer::Writer;
+
+/// States that may wait for their rows; past it a use case that changes something waits, then is refused.
+const MAX_WAITING: usize = 16_384;
+/// How long it waits: below the deadline that edges set on their calls.
+const ADMISSION: Duration = Duration::from_millis(400);
+/// Accesses that may wait; past it samples are forgotten.
+const MAX_ACCESSES: usize = 65_536;
+/// Aliases never point at aliases for long: each is put to a true name. The limit ends a damaged chain.
+const MAX_ALIASES: usize = 8;
+
+/// What is known of one path.
+pub(crate) enum Known {
+    NarInfo(Arc<NarInfo>),
+    /// For this long.
+    Absent(Duration),
+    Nothing,
+}
+
+/// The index in memory and on disk.
+pub(crate) struct Index {
+    overlay: Arc<Overlay>,
+    negatives: Negatives,
+    locks: Locks,
+    db: Db,
+}
+
+impl Index {
+    /// Takes the database into use. Its writer runs in the background of `tasks` and closes the database
+    /// when the hard token fires; what `keep` holds (locks) is let go after that.
+    pub(crate) fn start<K: Send + 'static>(
+        db: Db,
+        negative_ttl: Duration,
+        clock: Arc<dyn Clock>,
+        tasks: &Tasks,
+        keep: K,
+    ) -> Self {
+        let overlay = Arc::new(Overlay::default());
+        let stop = tasks.life().hard();
+        let writer = Writer { overlay: Arc::clone(&overlay), db: db.clone(), clock, stop };
+        tasks.spawn_background("index-writer", async move {
+            writer.run().await;
+            drop(keep);
+        });
+        Self { overlay, negatives: Negatives::new(negative_ttl), locks: Locks::new(), db }
+    }
+
+    /// The random name of this index.
+    pub(crate) fn id(&self) -> &str {
+        self.db.index_id()
+    }
+
+    /// What is known of a path.
+    pub(crate) async fn lookup(&self, hash: StorePathHash) -> Result<Known> {
+        // What waits comes first: a publication ends an absence.
+        if let Some(Some(narinfo)) = self.overlay.narinfo(hash) {
+            return Ok(Known::NarInfo(narinfo));
+        }
+        if let Some(left) = self.negatives.get(hash) {
+            return Ok(Known::Absent(left));
+        }
+        Ok(self.narinfo(hash).await?.map_or(Known::Nothing, Known::NarInfo))
+    }
+
+    pub(crate) async fn narinfo(&self, hash: StorePathHash) -> Result<Option<Arc<NarInfo>>> {
+        match self.overlay.narinfo(hash) {
+            Some(waiting) => Ok(waiting),
+            None => Ok(self.db.narinfo(hash).await?.map(Arc::new)),
+        }
+    }
+
+    pub(crate) async fn file(&self, name: NarFileName) -> Result<Option<Arc<NarFile>>> {
+        match self.overlay.file(name) {
+            Some(waiting) => Ok(Some(waiting)),
+            None => Ok(self.db.nar_file(name).await?.map(Arc::new)),
+        }
+    }
+
+    /// The file that a name means: another one where it turned out wrong.
+    pub(crate) async fn resolve(&self, name: NarFileName) -> Result<NarFileName> {
+        let mut meant = name;
+        for _ in 0..MAX_ALIASES {
+            match self.alias(meant).await? {
+                Some(next) => meant = next,
+                None => return Ok(meant),
+            }
+        }
+        Err(Error::internal(format!("the aliases of {name} go round in a circle")))
+    }
+
+    async fn alias(&self, name: NarFileName) -> Result<Option<NarFileName>> {
+        match self.overlay.alias(name) {
+            Some(waiting) => Ok(waiting),
+            None => Ok(self.db.alias(name).await?),
+        }
+    }
+
+    /// The narinfos that name a file, in the order of their paths.
+    pub(crate) async fn naming(&self, name: NarFileName) -> Result<Vec<Arc<NarInfo>>> {
+        let mut hashes = BTreeSet::new();
+        hashes.extend(self.db.naming(name).await?);
+        let mut narinfos = Vec::with_capacity(hashes.len());
+        for hash in hashes {
+            // A row may be older than what waits: only what is read now counts.
+            let narinfo = self.narinfo(hash).await?;
+            narinfos.extend(narinfo.filter(|narinfo| file_of(narinfo) == name));
+        }
+        Ok(narinfos)
+    }
+
+    /// The files of a NAR, in the order of their names.
+    pub(crate) async fn files_of(&self, nar: NarHash) -> Result<Vec<(NarFileName, Arc<NarFile>)>> {
+        let mut names = BTreeSet::from_iter(self.overlay.files_of(nar));
+        names.extend(self.db.files_of(nar).await?);
+        let mut files = Vec::with_capacity(names.len());
+        for name in names {
+            let file = self.file(name).await?;
+            let file = file.filter(|file| file.nar.is_some_and(|facts| facts.hash == nar));
+            files.extend(file.map(|file| (name, file)));
+        }
+        Ok(files)
+    }
+
+    /// Waits until there is room for a change. Before any lock is taken.
+    pub(crate) async fn admit(&self) -> Result<()> {
+        if self.overlay.waiting() < MAX_WAITING {
+            return Ok(());
+        }
+        let room = self.wait_until(MAX_WAITING - 1);
+        let refusal = |_| Error::new(Code::Overloaded, "too much waits to be written into the index");
+        tokio::time::timeout(ADMISSION, room).await.map_err(refusal)
+    }
+
+    /// Waits until everything that was put has its row.
+    pub(crate) async fn flushed(&self) {
+        self.wait_until(0).await;
+    }
+
+    async fn wait_until(&self, waiting: usize) {
+        loop {
+            let written = self.overlay.written.notified();
+            if self.overlay.waiting() <= waiting {
+                return;
+            }
+            written.await;
+        }
+    }
+
+    /// Turns with files; see the contract in `locks`.
+    pub(crate) async fn lock_files(&self, names: impl IntoIterator<Item = NarFileName>) -> Held<'_> {
+        self.locks.files(names).await
+    }
+
+    /// Turns with narinfos; see the contract in `locks`.
+    pub(crate) async fn lock_narinfos(&self, hashes: impl IntoIterator<Item = StorePathHash>) -> Held<'_> {
+        self.locks.narinfos(hashes).await
+    }
+
+    /// Puts a narinfo, which ends its absence. Its file was put before.
+    pub(crate) fn put_narinfo(&self, narinfo: Arc<NarInfo>) {
+        let hash = narinfo.store_path.hash();
+        self.overlay.put_narinfo(hash, Some(narinfo));
+        self.negatives.remove(hash);
+    }
+
+    /// Takes a narinfo away.
+    pub(crate) fn remove_narinfo(&self, hash: StorePathHash) {
+        self.overlay.put_narinfo(hash, None);
+    }
+
+    /// Believes an absence; returns for how long.
+    pub(crate) fn put_absent(&self, hash: StorePathHash) -> Duration {
+        self.negatives.put(hash)
+    }
+
+    pub(crate) fn put_file(&self, name: NarFileName, file: NarFile) {
+        self.overlay.put_file(name, Arc::new(file));
+    }
+
+    /// `None` takes the alias away.
+    pub(crate) fn put_alias(&self, name: NarFileName, target: Option<NarFileName>) {
+        self.overlay.put_alias(name, target);
+    }
+
+    pub(crate) fn accessed(&self, name: NarFileName, at: UnixTime) {
+        self.overlay.accessed(name, at, MAX_ACCESSES);
+    }
+
+    pub(crate) fn served(&self, hash: StorePathHash, at: UnixTime) {
+        self.overlay.served(hash, at, MAX_ACCESSES);
+    }
+}

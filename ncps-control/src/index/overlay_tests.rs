@@ -1,0 +1,93 @@
+//! What readers see of states that wait, and in which order these are written.
+
+use ncps_nix::Compression;
+
+use super::*;
+use crate::testing::{Upstream, facts, file, unsigned};
+
+fn record(size: u64) -> Arc<NarFile> {
+    Arc::new(NarFile { file_size: Some(size), nar: Some(facts(1)), ..NarFile::default() })
+}
+
+fn narinfo(seed: u8) -> Arc<NarInfo> {
+    Arc::new(Upstream::new().narinfo(seed))
+}
+
+#[test]
+fn what_waits_is_seen_until_it_is_written() {
+    let overlay = Overlay::default();
+    let (name, narinfo) = (file_of(&unsigned(1)), narinfo(1));
+    let hash = narinfo.store_path.hash();
+    overlay.put_file(name, record(1));
+    overlay.put_narinfo(hash, Some(Arc::clone(&narinfo)));
+    let taken = overlay.take(10);
+    assert_eq!((taken.batch.files.len(), taken.batch.narinfos.len()), (1, 1));
+    assert_eq!(overlay.narinfo(hash), Some(Some(narinfo)), "taken, but not written yet");
+    assert_eq!((overlay.naming(name), overlay.files_of(facts(1).hash)), (vec![hash], vec![name]));
+    overlay.settle(&taken);
+    assert_eq!((overlay.narinfo(hash), overlay.file(name)), (None, None));
+    assert_eq!(overlay.waiting(), 0);
+    assert!(overlay.take(10).batch.is_empty());
+}
+
+#[test]
+fn a_state_that_changes_while_it_is_written_waits_on() {
+    let overlay = Overlay::default();
+    let hash = unsigned(1).store_path.hash();
+    overlay.put_narinfo(hash, Some(narinfo(1)));
+    let taken = overlay.take(10);
+    overlay.put_narinfo(hash, None);
+    overlay.settle(&taken);
+    assert_eq!(overlay.narinfo(hash), Some(None), "gone is a state, too");
+    let taken = overlay.take(10);
+    assert_eq!(taken.batch.narinfos, [(hash, None)]);
+    overlay.settle(&taken);
+    assert_eq!(overlay.waiting(), 0);
+}
+
+#[test]
+fn a_batch_that_fails_is_taken_again_with_its_accesses() {
+    let overlay = Overlay::default();
+    let name = file("x", Compression::Xz);
+    overlay.put_file(name, record(1));
+    overlay.accessed(name, UnixTime(5), 10);
+    let taken = overlay.take(10);
+    overlay.accessed(name, UnixTime(6), 10);
+    overlay.put_back(taken);
+    let again = overlay.take(10);
+    assert_eq!((again.batch.files.len(), again.batch.accessed), (1, vec![(name, UnixTime(6))]));
+}
+
+#[test]
+fn a_narinfo_is_never_written_before_its_file() {
+    let overlay = Overlay::default();
+    let hash = unsigned(1).store_path.hash();
+    let (first, second) = (file("first", Compression::Xz), file("second", Compression::Xz));
+    overlay.put_file(first, record(1));
+    overlay.put_narinfo(hash, Some(narinfo(1)));
+    overlay.put_file(second, record(1));
+    overlay.put_narinfo(hash, Some(narinfo(1)));
+    overlay.put_file(first, record(2));
+    let mut order = Vec::new();
+    while overlay.waiting() > 0 {
+        let taken = overlay.take(1);
+        order.extend(taken.batch.files.iter().map(|(name, _)| Some(*name)));
+        order.extend(taken.batch.narinfos.iter().map(|_| None));
+        overlay.settle(&taken);
+    }
+    assert_eq!(order, [Some(first), Some(second), None]);
+}
+
+#[test]
+fn accesses_are_bounded_and_the_latest_counts() {
+    let overlay = Overlay::default();
+    for (name, at) in [("a", 1), ("b", 2), ("c", 3), ("a", 4)] {
+        overlay.accessed(file(name, Compression::Xz), UnixTime(at), 2);
+    }
+    let mut accessed = overlay.take(10).batch.accessed;
+    accessed.sort_by_key(|(_, at)| *at);
+    assert_eq!(
+        accessed,
+        [(file("b", Compression::Xz), UnixTime(2)), (file("a", Compression::Xz), UnixTime(4))]
+    );
+}

@@ -1,0 +1,75 @@
+//! The writer's promises: nothing that was put is lost by a write that fails.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ncps_nix::Compression;
+use ncps_proto::{Code, ControlPlane};
+use ncps_runtime::logs::capture;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+
+use super::MAX_WAITING;
+use crate::testing::{House, Upstream, file, own_key, publication, settings};
+
+async fn run(folder: &Path, statement: &str) {
+    let options = SqliteConnectOptions::new().filename(folder.join("db.sqlite"));
+    let mut connection = options.connect().await.expect("opens");
+    sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.expect("runs");
+    connection.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn a_write_that_fails_is_said_and_tried_again_while_reads_go_on() {
+    let (folder, upstream, log) = (tempfile::tempdir().expect("a directory"), Upstream::new(), capture());
+    let settings = settings(upstream.key.public());
+    let house = House::open(folder.path(), own_key(), settings, Duration::from_secs(60)).await;
+    run(
+        folder.path(),
+        "CREATE TRIGGER fire BEFORE INSERT ON narinfos BEGIN SELECT RAISE(ABORT, 'disk on fire'); END",
+    )
+    .await;
+    let mark = log.mark();
+    let control = Arc::clone(&house.control);
+    let ours = control.publish_narinfo(publication(upstream.narinfo(1))).await.expect("trusted");
+    let is_said =
+        || log.since(mark).iter().any(|event| event.fields.values().any(|v| v.contains("disk on fire")));
+    while !is_said() {
+        tokio::task::yield_now().await;
+    }
+    let known = control.narinfo(ours.store_path.hash()).await.expect("answers");
+    assert_eq!(known, ncps_proto::Lookup::Known(ours.clone()));
+    let location = control.locate(crate::record::file_of(&ours)).await.expect("answers").expect("known");
+    assert_eq!(location.store_paths, [ours.store_path.hash()]);
+    run(folder.path(), "DROP TRIGGER fire").await;
+    control.flushed().await;
+    let db = control.index().db.clone();
+    assert_eq!(db.narinfo(ours.store_path.hash()).await.expect("reads"), Some(ours));
+    drop(control);
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn past_the_limit_changes_are_refused_and_reads_go_on() {
+    let (folder, upstream) = (tempfile::tempdir().expect("a directory"), Upstream::new());
+    let settings = settings(upstream.key.public());
+    let house = House::open(folder.path(), own_key(), settings, Duration::from_secs(60)).await;
+    let control = Arc::clone(&house.control);
+    let ours = control.publish_narinfo(publication(upstream.narinfo(1))).await.expect("trusted");
+    let fire = "CREATE TRIGGER fire BEFORE INSERT ON aliases BEGIN SELECT RAISE(ABORT, 'full'); END";
+    run(folder.path(), fire).await;
+    for seed in 0..MAX_WAITING {
+        let name = file(&seed.to_string(), Compression::Xz);
+        control.index().put_alias(name, Some(name));
+    }
+    let refused = control.publish_narinfo(publication(upstream.narinfo(2))).await.expect_err("no room");
+    assert_eq!(refused.code(), Code::Overloaded);
+    let known = control.narinfo(ours.store_path.hash()).await.expect("answers");
+    assert_eq!(known, ncps_proto::Lookup::Known(ours));
+    run(folder.path(), "DROP TRIGGER fire").await;
+    control.flushed().await;
+    control.publish_narinfo(publication(upstream.narinfo(2))).await.expect("room again");
+    drop(control);
+    house.stop().await;
+}

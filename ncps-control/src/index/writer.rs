@@ -1,0 +1,81 @@
+//! The one task that writes: batches of what waits, until the process ends.
+//!
+//! A batch that fails is logged and tried again, later and later; nothing that waits is given up before the
+//! process is. Absent: any decision about what to write.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ncps_runtime::clock::Clock;
+use tokio_util::sync::CancellationToken;
+
+use super::overlay::Overlay;
+use crate::db::Db;
+
+/// Large enough that a burst costs few transactions, small enough that a reader of the write-ahead log
+/// never waits long for a checkpoint.
+const BATCH: usize = 512;
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+/// Below the lifecycle's last moment, so that what could not be written is still said.
+const LAST_FLUSH: Duration = Duration::from_secs(4);
+
+pub(super) struct Writer {
+    pub(super) overlay: Arc<Overlay>,
+    pub(super) db: Db,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Write what is left, then end.
+    pub(super) stop: CancellationToken,
+}
+
+impl Writer {
+    /// Writes until told to stop, then what is left, and closes the database.
+    pub(super) async fn run(self) {
+        while !self.stop.is_cancelled() {
+            tokio::select! {
+                () = self.overlay.dirty.notified() => self.flush_patiently().await,
+                () = self.stop.cancelled() => {}
+            }
+        }
+        if tokio::time::timeout(LAST_FLUSH, self.flush_hastily()).await.is_err() {
+            tracing::error!(lost = self.overlay.waiting(), "the index could not be written before the end");
+        }
+        self.db.close().await;
+    }
+
+    /// Tries until all is written or the end has come. A write that began is waited for.
+    async fn flush_patiently(&self) {
+        let mut retry = FIRST_RETRY;
+        while !self.flush().await {
+            tokio::select! {
+                () = tokio::time::sleep(retry) => retry = (retry * 2).min(LAST_RETRY),
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn flush_hastily(&self) {
+        while !self.flush().await {
+            tokio::time::sleep(FIRST_RETRY).await;
+        }
+    }
+
+    /// Writes batches until nothing waits; false where one failed.
+    async fn flush(&self) -> bool {
+        loop {
+            let taken = self.overlay.take(BATCH);
+            if taken.batch.is_empty() {
+                return true;
+            }
+            if let Err(error) = self.db.write(&taken.batch, self.clock.now()).await {
+                let story = ncps_proto::Error::from(error).story();
+                let waiting = self.overlay.waiting();
+                tracing::error!(error = story, waiting, "the index can't be written, trying again");
+                self.overlay.put_back(taken);
+                return false;
+            }
+            tracing::trace!(rows = taken.batch.len(), "batch written");
+            self.overlay.settle(&taken);
+        }
+    }
+}

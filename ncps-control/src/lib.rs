@@ -1,0 +1,28 @@
+//! `ncps-control`: the control plane. It owns the index, the signing key and the turns, and answers edges
+//! through [`ncps_proto::ControlPlane`].
+//!
+//! Pure parts: `publish` (what is served of an upstream's narinfo), `leases`, `placements`. Around them:
+//! `index` (memory) over [`Db`] (SQLite), `sessions` (who is attached), [`Control`] (the use cases), and the
+//! process: [`config`], [`compose`], [`serve`], [`run`].
+//!
+//! Absent on purpose: HTTP towards clients or upstreams, and any NAR body.
+
+pub mod compose;
+pub mod config;
+mod control;
+mod db;
+mod foreign;
+mod index;
+mod keys;
+mod leases;
+mod placements;
+mod publish;
+mod record;
+pub mod run;
+pub mod serve;
+mod sessions;
+#[cfg(test)]
+mod testing;
+
+pub use control::{Control, Parts};
+pub use db::{Db, OpenError};

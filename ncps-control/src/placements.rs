@@ -1,0 +1,171 @@
+//! Who is believed to hold which NAR file. A pure state machine over what edges say; a hint, since an edge's
+//! disk decides.
+//!
+//! An edge says what it holds in pages after each attach. Until the last page, what it said before is
+//! believed as well; then whatever it did not say again is forgotten. Of an edge that is gone everything is
+//! remembered for an hour, in case it was a broken link, and counted no longer. Absent on purpose: turns (see
+//! [`crate::leases`]) and sockets.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use ncps_nix::NarFileName;
+
+/// How long the holdings of an edge that is gone are remembered.
+pub(crate) const MEMORY: Duration = Duration::from_secs(3600);
+
+#[derive(Debug, Default)]
+struct Edge {
+    /// Since when it is gone; `None` while it is attached.
+    gone: Option<Instant>,
+    /// Counts its inventories, so that the last page tells what was not said again.
+    inventory: u64,
+    /// What it holds, and in which inventory it said so.
+    held: HashMap<NarFileName, u64>,
+}
+
+/// What every edge holds.
+#[derive(Debug, Default)]
+pub(crate) struct Placements {
+    edges: HashMap<String, Edge>,
+    holders: HashMap<NarFileName, HashSet<String>>,
+}
+
+impl Placements {
+    /// An edge is there and begins to say what it holds.
+    pub(crate) fn attached(&mut self, instance: &str) {
+        let edge = self.edges.entry(instance.to_owned()).or_default();
+        edge.gone = None;
+        edge.inventory += 1;
+    }
+
+    /// A page of its inventory.
+    pub(crate) fn page(&mut self, instance: &str, held: impl IntoIterator<Item = NarFileName>, last: bool) {
+        for name in held {
+            self.committed(instance, name);
+        }
+        if last {
+            self.forget_unsaid(instance);
+        }
+    }
+
+    /// A file came into its store. Of an edge that was never attached nothing is noted: its inventory will
+    /// say it.
+    pub(crate) fn committed(&mut self, instance: &str, name: NarFileName) {
+        let Some(edge) = self.edges.get_mut(instance) else { return };
+        edge.held.insert(name, edge.inventory);
+        self.holders.entry(name).or_default().insert(instance.to_owned());
+    }
+
+    /// The edge is there no longer.
+    pub(crate) fn detached(&mut self, instance: &str, now: Instant) {
+        if let Some(edge) = self.edges.get_mut(instance) {
+            edge.gone = Some(now);
+        }
+    }
+
+    /// Forgets edges that are gone for long.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        let is_over =
+            |edge: &Edge| edge.gone.is_some_and(|gone| now.saturating_duration_since(gone) >= MEMORY);
+        let over: Vec<String> =
+            self.edges.iter().filter(|(_, e)| is_over(e)).map(|(i, _)| i.clone()).collect();
+        for instance in over {
+            let held = self.edges.remove(&instance).map(|edge| edge.held).unwrap_or_default();
+            held.keys().for_each(|name| self.forget(&instance, *name));
+        }
+    }
+
+    /// The attached edges that hold a file, in the order of their instances.
+    pub(crate) fn holders(&self, name: NarFileName) -> Vec<&str> {
+        let attached = |instance: &&str| self.edges.get(*instance).is_some_and(|edge| edge.gone.is_none());
+        let holders = self.holders.get(&name).into_iter().flatten().map(String::as_str);
+        let mut holders: Vec<&str> = holders.filter(attached).collect();
+        holders.sort_unstable();
+        holders
+    }
+
+    fn forget_unsaid(&mut self, instance: &str) {
+        let Some(edge) = self.edges.get_mut(instance) else { return };
+        let current = edge.inventory;
+        let unsaid: Vec<NarFileName> =
+            edge.held.iter().filter(|(_, at)| **at < current).map(|(n, _)| *n).collect();
+        for name in &unsaid {
+            edge.held.remove(name);
+        }
+        unsaid.iter().for_each(|name| self.forget(instance, *name));
+    }
+
+    fn forget(&mut self, instance: &str, name: NarFileName) {
+        if let Some(holders) = self.holders.get_mut(&name) {
+            holders.remove(instance);
+            if holders.is_empty() {
+                self.holders.remove(&name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ncps_nix::{Compression, FileHash, Sha256Hash};
+
+    use super::*;
+
+    fn file(seed: u8) -> NarFileName {
+        NarFileName { hash: FileHash(Sha256Hash::of(&[seed])), compression: Compression::Zstd }
+    }
+
+    #[test]
+    fn inventories_and_commits_place_files() {
+        let mut placements = Placements::default();
+        placements.attached("a");
+        placements.page("a", [file(1), file(2)], false);
+        placements.page("a", [file(3)], true);
+        placements.attached("b");
+        placements.committed("b", file(1));
+        assert_eq!(placements.holders(file(1)), ["a", "b"]);
+        assert_eq!(placements.holders(file(3)), ["a"]);
+        assert_eq!(placements.holders(file(4)), [""; 0]);
+    }
+
+    #[test]
+    fn a_new_inventory_replaces_the_old_one_at_its_end() {
+        let mut placements = Placements::default();
+        placements.attached("a");
+        placements.page("a", [file(1), file(2)], true);
+        placements.detached("a", Instant::now());
+        placements.attached("a");
+        placements.page("a", [file(2)], false);
+        assert_eq!(placements.holders(file(1)), ["a"], "not yet said to be gone");
+        placements.committed("a", file(3));
+        placements.page("a", [], true);
+        assert_eq!(placements.holders(file(1)), [""; 0]);
+        assert_eq!((placements.holders(file(2)), placements.holders(file(3))), (vec!["a"], vec!["a"]));
+    }
+
+    #[test]
+    fn nothing_is_noted_of_an_edge_that_never_attached() {
+        let mut placements = Placements::default();
+        placements.committed("a", file(1));
+        assert_eq!(placements.holders(file(1)), [""; 0]);
+        assert!(placements.edges.is_empty() && placements.holders.is_empty());
+    }
+
+    #[test]
+    fn an_edge_that_is_gone_counts_not_but_is_remembered_for_an_hour() {
+        let (mut placements, start) = (Placements::default(), Instant::now());
+        placements.attached("a");
+        placements.page("a", [file(1)], true);
+        placements.detached("a", start);
+        assert_eq!(placements.holders(file(1)), [""; 0]);
+        placements.expire(start + MEMORY - Duration::from_secs(1));
+        placements.attached("a");
+        assert_eq!(placements.holders(file(1)), ["a"], "it came back in time");
+        placements.detached("a", start);
+        placements.expire(start + MEMORY);
+        placements.attached("a");
+        assert_eq!(placements.holders(file(1)), [""; 0], "it was away too long");
+        assert!(placements.holders.is_empty(), "nothing is left behind");
+    }
+}

@@ -1,0 +1,119 @@
+//! An upstream's narinfo into what we serve: checked, named by its file's hash, signed. Pure: a publication
+//! in, an offer or a refusal out.
+//!
+//! Knows who is trusted and our key. Absent on purpose: what is stored already (see [`crate::control`]).
+//! Store path, NAR hash, NAR size, references, deriver and CA are never changed: they are what the upstream
+//! signed, or what the signature leaves to the upstream.
+
+use ncps_nix::{Compression, NarFileName, NarInfo, SecretKey, Signature, TrustedKeys};
+use ncps_proto::{Code, Error, NarFacts, Origin, Publication, Result};
+
+use crate::record::{facts_of, file_of, point_at, uncompressed};
+
+/// Who is believed, and who signs.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    /// The upstreams' keys: one pool for all, as in Nix.
+    pub(crate) trusted: TrustedKeys,
+    /// Our key; `None` where narinfos are not signed.
+    pub(crate) key: Option<SecretKey>,
+}
+
+/// A narinfo as it would be served.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Offer {
+    pub(crate) narinfo: NarInfo,
+    pub(crate) origin: Origin,
+}
+
+impl Offer {
+    /// The file that the narinfo names.
+    pub(crate) fn file(&self) -> NarFileName {
+        file_of(&self.narinfo)
+    }
+
+    /// The signed facts of its NAR.
+    pub(crate) fn facts(&self) -> NarFacts {
+        facts_of(&self.narinfo)
+    }
+
+    /// The same path under another file of the same NAR: the upstream's file hash is known to be wrong.
+    pub(crate) fn renamed(mut self, file: NarFileName, file_size: Option<u64>) -> Self {
+        point_at(&mut self.narinfo, file, file_size);
+        self
+    }
+
+    /// The same path with its NAR uncompressed, as for an upstream that gives no file hash.
+    pub(crate) fn decoded(self) -> Self {
+        let (hash, size) = (uncompressed(self.narinfo.nar_hash), self.narinfo.nar_size);
+        self.renamed(NarFileName { hash, compression: Compression::None }, Some(size))
+    }
+}
+
+impl Policy {
+    /// Checks a publication and makes of it what we serve.
+    ///
+    /// # Errors
+    /// [`Code::Invalid`], naming upstream, path and reason, where neither a trusted key nor a CA vouches.
+    pub(crate) fn offer(&self, publication: Publication) -> Result<Offer> {
+        let Publication { mut narinfo, upstream, .. } = publication;
+        let signed = self.trusted.verify(&narinfo).is_some();
+        if !signed && !narinfo.proves_itself() {
+            return Err(self.refusal(&narinfo, &upstream));
+        }
+        // A CA that says nothing of the NAR's hash is enough for a client, which compares the contents with
+        // it. Our signature would vouch for the hash, too, so it needs a proof of that.
+        let vouched = signed || narinfo.proves_nar_hash();
+        narinfo.references.sort_unstable();
+        narinfo.references.dedup();
+        narinfo.signatures = self.signatures(&narinfo, vouched);
+        Ok(named(narinfo, upstream))
+    }
+
+    /// The upstream's signatures, each once, and ours in the place of any former one of our key's name.
+    fn signatures(&self, narinfo: &NarInfo, vouched: bool) -> Vec<Signature> {
+        let mut kept: Vec<Signature> = Vec::with_capacity(narinfo.signatures.len() + 1);
+        let own_name = self.key.as_ref().map(SecretKey::name);
+        for signature in &narinfo.signatures {
+            if Some(signature.key_name.as_str()) != own_name && !kept.contains(signature) {
+                kept.push(signature.clone());
+            }
+        }
+        if let Some(key) = self.key.as_ref().filter(|_| vouched) {
+            kept.push(key.sign(&narinfo.fingerprint()));
+        }
+        kept
+    }
+
+    fn refusal(&self, narinfo: &NarInfo, upstream: &str) -> Error {
+        let names: Vec<&str> =
+            narinfo.signatures.iter().map(|signature| signature.key_name.as_str()).collect();
+        let reason = match names.as_slice() {
+            [] => "it carries no signature and no CA that proves it".to_owned(),
+            names if self.trusted.iter().any(|key| names.contains(&key.name())) => {
+                "a signature in a trusted key's name does not fit it".to_owned()
+            }
+            names => format!("none of its keys is trusted ({})", names.join(", ")),
+        };
+        Error::new(Code::Invalid, format!("{upstream}: narinfo of {} refused: {reason}", narinfo.store_path))
+    }
+}
+
+/// Gives the narinfo our URL and keeps the upstream's as the origin.
+fn named(mut narinfo: NarInfo, upstream: String) -> Offer {
+    let url = std::mem::take(&mut narinfo.url);
+    let origin = Origin { upstream, url, compression: narinfo.compression };
+    let file_hash = narinfo.file_hash.filter(|_| narinfo.compression != Compression::None);
+    let offer = Offer { narinfo, origin };
+    match file_hash {
+        Some(hash) => {
+            let (compression, size) = (offer.narinfo.compression, offer.narinfo.file_size);
+            offer.renamed(NarFileName { hash, compression }, size)
+        }
+        None => offer.decoded(),
+    }
+}
+
+#[cfg(test)]
+#[path = "publish_tests.rs"]
+mod tests;

@@ -1,0 +1,66 @@
+//! What the index knows of one NAR file: plain data between the database and the use cases.
+//!
+//! A narinfo needs no record of its own: it is stored as it is served. Absent on purpose: who holds a file
+//! (soft state, see [`crate::placements`]) and when it was last read (only eviction asks).
+
+use ncps_nix::{FileHash, NarFileName, NarHash, NarInfo};
+use ncps_proto::{NarFacts, Origin};
+
+/// One representation of a NAR.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct NarFile {
+    /// In bytes: of the committed file, else as a narinfo claims.
+    pub(crate) file_size: Option<u64>,
+    /// What it decodes to; `None` for a name that turned out wrong.
+    pub(crate) nar: Option<NarFacts>,
+    /// An edge decoded it and found `nar`; else `nar` is what a signed narinfo claims.
+    pub(crate) proven: bool,
+    /// Where it can be fetched, in the order in which they became known.
+    pub(crate) origins: Vec<Origin>,
+}
+
+impl NarFile {
+    /// Adds an origin, at the front where it `leads`. An upstream has one place for a file: a newer URL
+    /// takes the former one's place, so that URLs that change with every answer don't pile up.
+    pub(crate) fn add_origin(&mut self, origin: Origin, leads: bool) {
+        let former = self.origins.iter().position(|known| known.upstream == origin.upstream);
+        match former {
+            Some(place) if !leads => self.origins[place] = origin,
+            Some(place) => {
+                self.origins.remove(place);
+                self.origins.insert(0, origin);
+            }
+            None if leads => self.origins.insert(0, origin),
+            None => self.origins.push(origin),
+        }
+    }
+
+    /// Whether the file is known to decode to another NAR.
+    pub(crate) fn contradicts(&self, nar: NarFacts) -> bool {
+        self.proven && self.nar.is_some_and(|proven| proven != nar)
+    }
+}
+
+/// The NAR file that a served narinfo names.
+pub(crate) fn file_of(narinfo: &NarInfo) -> NarFileName {
+    let hash = narinfo.file_hash.unwrap_or(uncompressed(narinfo.nar_hash));
+    NarFileName { hash, compression: narinfo.compression }
+}
+
+/// The signed facts of a narinfo's NAR.
+pub(crate) fn facts_of(narinfo: &NarInfo) -> NarFacts {
+    NarFacts { hash: narinfo.nar_hash, size: narinfo.nar_size }
+}
+
+/// Makes a narinfo name `file`: the parts of it that no signature covers.
+pub(crate) fn point_at(narinfo: &mut NarInfo, file: NarFileName, file_size: Option<u64>) {
+    narinfo.file_hash = Some(file.hash);
+    narinfo.compression = file.compression;
+    narinfo.file_size = file_size;
+    narinfo.url = file.url();
+}
+
+/// The file hash of a NAR that is stored as it is.
+pub(crate) fn uncompressed(nar: NarHash) -> FileHash {
+    FileHash(nar.0)
+}

@@ -1,0 +1,207 @@
+//! The gRPC server of control: a socket that edges connect to. Knows how a socket is made so that nobody
+//! else can use it, and how the server ends. Absent: TLS, so only loopback addresses and Unix sockets; and
+//! what is served (see [`ncps_proto::grpc`]).
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ncps_proto::ControlPlane;
+use ncps_proto::grpc;
+use ncps_runtime::tasks::Tasks;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::transport::Server;
+
+use crate::Control;
+use crate::config::ControlAddr;
+
+/// How often a silent connection is asked whether it lives, and how long it may take to answer.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why control can't listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The socket can't be made.
+    #[error("can't listen at {at}")]
+    At {
+        /// The address.
+        at: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// None of the default places can have a socket.
+    #[error("can't make a socket in any of the default places; name one with --control-addr ({tried})")]
+    Nowhere {
+        /// Each place, and why not.
+        tried: String,
+    },
+}
+
+/// A bound socket.
+#[derive(Debug)]
+pub enum ControlListener {
+    /// Of mode 0600.
+    Unix(UnixListener, SocketFile),
+    /// On the loopback.
+    Tcp(TcpListener, SocketAddr),
+}
+
+impl fmt::Display for ControlListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(_, file) => write!(f, "unix:{}", file.path.display()),
+            Self::Tcp(_, addr) => addr.fmt(f),
+        }
+    }
+}
+
+impl ControlListener {
+    /// Binds where the configuration says. A socket that somebody else answers at is left alone; one that
+    /// nobody answers at is replaced.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub async fn bind(addr: &ControlAddr) -> Result<Self, BindError> {
+        match addr {
+            ControlAddr::Unix(path) => {
+                unix(path).await.map_err(|e| at(format!("unix:{}", path.display()), e))
+            }
+            ControlAddr::Tcp(addr) => tcp(*addr).await.map_err(|e| at(addr.to_string(), e)),
+            ControlAddr::FirstOf(paths) => first_of(paths).await,
+        }
+    }
+}
+
+fn at(at: String, source: io::Error) -> BindError {
+    BindError::At { at, source }
+}
+
+async fn tcp(addr: SocketAddr) -> io::Result<ControlListener> {
+    let listener = TcpListener::bind(addr).await?;
+    let addr = listener.local_addr()?;
+    Ok(ControlListener::Tcp(listener, addr))
+}
+
+async fn first_of(paths: &[PathBuf]) -> Result<ControlListener, BindError> {
+    let mut tried = Vec::with_capacity(paths.len());
+    for path in paths {
+        match in_own_folder(path).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => tried.push(format!("{}: {error}", path.display())),
+        }
+    }
+    Err(BindError::Nowhere { tried: tried.join("; ") })
+}
+
+/// Makes the socket's own folder, never one above it.
+async fn in_own_folder(path: &Path) -> io::Result<ControlListener> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+        std::fs::create_dir(folder)?;
+    }
+    unix(path).await
+}
+
+/// Bound under another name, closed to others, and only then given its own: at no time can anybody else
+/// connect, nor does a stale socket stand in the way.
+async fn unix(path: &Path) -> io::Result<ControlListener> {
+    check_free(path).await?;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}", std::process::id()));
+    let temporary = PathBuf::from(temporary);
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        removed => removed?,
+    }
+    let listener = UnixListener::bind(&temporary)?;
+    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&temporary, path)?;
+    let inode = std::fs::metadata(path)?.ino();
+    Ok(ControlListener::Unix(listener, SocketFile { path: path.to_owned(), inode }))
+}
+
+/// Nothing lies there, or a socket that nobody answers at.
+async fn check_free(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(ErrorKind::AlreadyExists, "something that is no socket lies there"));
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path).await {
+        Ok(_) => Err(io::Error::new(ErrorKind::AddrInUse, "another process answers there")),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The socket's name, taken away at the end unless somebody else has made it theirs.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if std::fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            // Nobody can be told any more, and a socket that is left behind is replaced at the next start.
+            std::fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+/// Serves control at a socket until the soft token fires; then sessions end, calls that run finish, and no
+/// new ones come. The process can't do without it: its early end is the process'.
+pub fn serve(listener: ControlListener, control: Arc<Control>, tasks: &Tasks) {
+    tracing::info!(addr = %listener, "control listens");
+    let life = tasks.life().clone();
+    tasks.spawn_critical("control-grpc", async move {
+        let stop = life.soft();
+        let sessions = Arc::clone(&control);
+        let asked = async move {
+            stop.cancelled().await;
+            sessions.cut_sessions();
+        };
+        tokio::select! {
+            served = run(listener, control, asked) => {
+                if let Err(error) = served {
+                    tracing::error!(%error, "the control server failed");
+                }
+            }
+            () = life.hard().cancelled_owned() => {}
+        }
+    });
+}
+
+async fn run(
+    listener: ControlListener,
+    control: Arc<Control>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let plane: Arc<dyn ControlPlane> = control;
+    let router = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .tcp_nodelay(true)
+        .add_service(grpc::server(plane));
+    match listener {
+        ControlListener::Unix(listener, _file) => {
+            router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await
+        }
+        ControlListener::Tcp(listener, _) => {
+            router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;

@@ -1,0 +1,154 @@
+//! Sockets: whose they are, who may connect, and how the server ends.
+
+use std::net::Ipv4Addr;
+
+use futures::StreamExt;
+use hyper_util::rt::TokioIo;
+use ncps_proto::{Directive, EdgeReport, Hello, Lookup};
+use ncps_runtime::exit::Exit;
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use super::*;
+use crate::testing::{House, Upstream, own_key, path, settings};
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+async fn bound(path: &Path) -> io::Result<ControlListener> {
+    match ControlListener::bind(&ControlAddr::Unix(path.to_owned())).await {
+        Ok(listener) => Ok(listener),
+        Err(BindError::At { source, .. }) => Err(source),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn only_its_owner_can_use_the_socket() {
+    let folder = folder();
+    let path = folder.path().join("control.sock");
+    let listener = bound(&path).await.expect("binds");
+    assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+    assert_eq!(listener.to_string(), format!("unix:{}", path.display()));
+    drop(listener);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn a_socket_is_replaced_only_where_nobody_answers() {
+    let folder = folder();
+    let path = folder.path().join("control.sock");
+    let stale = std::os::unix::net::UnixListener::bind(&path).expect("binds");
+    let error = bound(&path).await.expect_err("somebody answers");
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    drop(stale);
+    let listener = bound(&path).await.expect("nobody answers any more");
+    UnixStream::connect(&path).await.expect("we do");
+    drop(listener);
+    std::fs::write(&path, "a file").expect("written");
+    let error = bound(&path).await.expect_err("no socket");
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read(&path).expect("there"), b"a file");
+}
+
+#[tokio::test]
+async fn a_socket_that_became_anothers_is_left_to_them() {
+    let folder = folder();
+    let path = folder.path().join("control.sock");
+    let ours = bound(&path).await.expect("binds");
+    std::fs::remove_file(&path).expect("removed");
+    let _theirs = std::os::unix::net::UnixListener::bind(&path).expect("binds");
+    drop(ours);
+    assert!(path.exists());
+}
+
+#[tokio::test]
+async fn the_first_place_that_works_is_taken() {
+    let folder = folder();
+    let places = ["no/such/folder/control.sock", "made/control.sock", "late.sock"];
+    let places = places.map(|place| folder.path().join(place)).to_vec();
+    let listener = ControlListener::bind(&ControlAddr::FirstOf(places.clone())).await.expect("binds");
+    assert_eq!(listener.to_string(), format!("unix:{}", places[1].display()));
+    let nowhere = ControlListener::bind(&ControlAddr::FirstOf(places[..1].to_vec())).await;
+    let error = nowhere.expect_err("nowhere").to_string();
+    assert!(error.contains("no/such/folder/control.sock") && error.contains("--control-addr"), "{error}");
+}
+
+async fn unix_channel(path: PathBuf) -> Channel {
+    let connector = tower_connector(path);
+    Endpoint::from_static("http://control").connect_with_connector(connector).await.expect("connects")
+}
+
+fn tower_connector(
+    path: PathBuf,
+) -> impl tonic::codegen::Service<
+    Uri,
+    Response = TokioIo<UnixStream>,
+    Error = io::Error,
+    Future = futures::future::BoxFuture<'static, io::Result<TokioIo<UnixStream>>>,
+> {
+    Connector(path)
+}
+
+#[derive(Clone)]
+struct Connector(PathBuf);
+
+impl tonic::codegen::Service<Uri> for Connector {
+    type Response = TokioIo<UnixStream>;
+    type Error = io::Error;
+    type Future = futures::future::BoxFuture<'static, io::Result<TokioIo<UnixStream>>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let path = self.0.clone();
+        Box::pin(async move { UnixStream::connect(path).await.map(TokioIo::new) })
+    }
+}
+
+/// Attaches, and returns what keeps the session open.
+async fn served(house: &House, channel: Channel) -> ncps_proto::Directives {
+    let plane = grpc::RemoteControl::new(channel);
+    assert_eq!(plane.narinfo(path(1).hash()).await.expect("answers"), Lookup::Unknown);
+    let hello = Hello { name: "edge".to_owned(), instance: "i".to_owned(), url: None };
+    let reports = futures::stream::iter([EdgeReport::Hello(hello)]).chain(futures::stream::pending()).boxed();
+    let mut directives = plane.attach(reports).await.expect("attaches");
+    let first = directives.next().await.expect("a directive").expect("no break");
+    assert!(matches!(first, Directive::Configure(_)), "{first:?}");
+    assert_eq!(house.control.edges(), 1);
+    directives
+}
+
+async fn house(folder: &TempDir) -> House {
+    let settings = settings(Upstream::new().key.public());
+    House::open(folder.path(), own_key(), settings, Duration::from_secs(60)).await
+}
+
+#[tokio::test]
+async fn control_is_served_at_a_socket_until_the_process_is_asked_to_stop() {
+    let folder = folder();
+    let house = house(&folder).await;
+    let path = folder.path().join("control.sock");
+    serve(bound(&path).await.expect("binds"), Arc::clone(&house.control), &house.tasks());
+    let mut directives = served(&house, unix_channel(path.clone()).await).await;
+    assert_eq!(house.end_softly().await, Exit::Ok);
+    assert!(!matches!(directives.next().await, Some(Ok(_))), "the session ended");
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn control_is_served_at_a_loopback_address() {
+    let folder = folder();
+    let house = house(&folder).await;
+    let any = ControlAddr::Tcp((Ipv4Addr::LOCALHOST, 0).into());
+    let listener = ControlListener::bind(&any).await.expect("binds");
+    let uri = format!("http://{listener}");
+    serve(listener, Arc::clone(&house.control), &house.tasks());
+    let channel = Endpoint::from_shared(uri).expect("a URI").connect().await.expect("connects");
+    let directives = served(&house, channel).await;
+    assert_eq!(house.end_softly().await, Exit::Ok);
+    drop(directives);
+}

@@ -1,0 +1,167 @@
+//! What the tests of this crate share: narinfos of a made-up upstream, and a control plane in a folder that
+//! is stopped in order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ncps_nix::{
+    Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, SecretKey, Sha256Hash, StorePath, nix32,
+};
+use ncps_proto::{Commit, EdgeSettings, NarFacts, Origin, Publication, UpstreamSettings};
+use ncps_runtime::clock::{ManualClock, UnixTime};
+use ncps_runtime::exit::Exit;
+use ncps_runtime::lifecycle::{Lifecycle, Timing};
+use ncps_runtime::tasks::Tasks;
+
+use crate::record::{facts_of, file_of};
+use crate::{Control, Db, Parts};
+
+pub(crate) const UPSTREAM: &str = "http://upstream.test";
+
+/// An upstream with a key.
+pub(crate) struct Upstream {
+    pub(crate) key: SecretKey,
+}
+
+impl Upstream {
+    pub(crate) fn new() -> Self {
+        Self { key: SecretKey::generate("upstream-1").expect("randomness is there") }
+    }
+
+    /// A signed narinfo; `seed` tells paths apart.
+    pub(crate) fn narinfo(&self, seed: u8) -> NarInfo {
+        let mut narinfo = unsigned(seed);
+        self.sign(&mut narinfo);
+        narinfo
+    }
+
+    pub(crate) fn sign(&self, narinfo: &mut NarInfo) {
+        narinfo.signatures = vec![self.key.sign(&narinfo.fingerprint())];
+    }
+}
+
+pub(crate) fn unsigned(seed: u8) -> NarInfo {
+    NarInfo {
+        store_path: path(seed),
+        url: format!("nar/opaque-{seed}?id=1"),
+        compression: Compression::Xz,
+        file_hash: Some(FileHash(Sha256Hash::of(&[seed, 1]))),
+        file_size: Some(1000 + u64::from(seed)),
+        nar_hash: NarHash(Sha256Hash::of(&[seed, 2])),
+        nar_size: 5000,
+        references: vec![path(seed), path(200)],
+        deriver: Some(StorePath::new(path(seed).hash(), "path.drv").expect("valid")),
+        signatures: vec![],
+        ca: None,
+    }
+}
+
+pub(crate) fn path(seed: u8) -> StorePath {
+    StorePath::parse(&format!("{}-path-{seed}", nix32::encode(&[seed; 20]))).expect("valid")
+}
+
+pub(crate) fn file(seed: &str, compression: Compression) -> NarFileName {
+    NarFileName { hash: FileHash(Sha256Hash::of(seed.as_bytes())), compression }
+}
+
+pub(crate) fn publication(narinfo: NarInfo) -> Publication {
+    Publication { narinfo, upstream: UPSTREAM.to_owned(), replaces: false }
+}
+
+pub(crate) fn origin(narinfo: &NarInfo) -> Origin {
+    Origin { upstream: UPSTREAM.to_owned(), url: narinfo.url.clone(), compression: narinfo.compression }
+}
+
+/// The commit of the file that a served narinfo names.
+pub(crate) fn commit(ours: &NarInfo) -> Commit {
+    Commit {
+        name: file_of(ours),
+        asked_as: None,
+        file_size: ours.file_size.unwrap_or(1),
+        nar: facts_of(ours),
+        origin: None,
+    }
+}
+
+pub(crate) fn facts(seed: u8) -> NarFacts {
+    NarFacts { hash: NarHash(Sha256Hash::of(&[seed, 2])), size: 5000 }
+}
+
+pub(crate) fn settings(trusted: PublicKey) -> EdgeSettings {
+    let upstream = |name: &str, priority| UpstreamSettings { url: format!("http://{name}.test"), priority };
+    EdgeSettings {
+        index_id: String::new(),
+        hostname: "cache.test".to_owned(),
+        public_keys: vec![],
+        upstreams: vec![upstream("best", 10), upstream("upstream", 40)],
+        trusted_keys: vec![trusted],
+        priority: 10,
+        connect_timeout: Duration::from_secs(3),
+        header_timeout: Duration::from_secs(3),
+        idle_timeout: Duration::from_secs(30),
+        transfer_timeout: Duration::from_secs(60),
+        hedge_delay: Duration::from_millis(400),
+        max_downloads: 4,
+        max_waiting_downloads: 16,
+        max_decoders: 2,
+        max_spool_bytes: 1 << 30,
+        near_cache_bytes: 1 << 20,
+        absent_on_upstream_failure: false,
+    }
+}
+
+/// A control plane in a folder.
+pub(crate) struct House {
+    pub(crate) control: Arc<Control>,
+    pub(crate) clock: ManualClock,
+    life: Lifecycle,
+    tasks: Tasks,
+}
+
+impl House {
+    /// Opens the index in `folder`, and signs with `key`.
+    pub(crate) async fn open(
+        folder: &Path,
+        key: SecretKey,
+        settings: EdgeSettings,
+        negative_ttl: Duration,
+    ) -> Self {
+        let life = Lifecycle::new(Timing { delay: Duration::ZERO, grace: Duration::from_secs(20) });
+        let tasks = life.tasks();
+        let clock = ManualClock::at(UnixTime(1_000_000));
+        let db = Db::open(&folder.join("db.sqlite"), UnixTime(1_000_000)).await.expect("opens");
+        let parts =
+            Parts { db, key: Some(key), settings, negative_ttl, clock: Arc::new(clock.clone()), keep: () };
+        let control = Control::start(parts, &tasks);
+        Self { control, clock, life, tasks }
+    }
+
+    pub(crate) fn tasks(&self) -> Tasks {
+        self.tasks.clone()
+    }
+
+    /// As the process ends that is asked to once, with a long grace.
+    pub(crate) async fn end_softly(self) -> Exit {
+        let Self { control, life, tasks, .. } = self;
+        drop(control);
+        life.handle().stop();
+        life.run_until_stopped(tasks).await
+    }
+
+    /// As an end of the process: everything is written and closed.
+    pub(crate) async fn stop(self) {
+        drop(self.control);
+        self.life.handle().stop_now();
+        assert_eq!(self.life.run_until_stopped(self.tasks).await, Exit::Ok, "every task has ended");
+    }
+}
+
+pub(crate) fn own_key() -> SecretKey {
+    SecretKey::generate("cache.test").expect("randomness is there")
+}
+
+/// The same key again: keys can't be cloned.
+pub(crate) fn same_key(key: &SecretKey) -> SecretKey {
+    SecretKey::parse(&key.to_text()).expect("its own text")
+}

@@ -1,0 +1,381 @@
+//! Both planes in the test's process: combined (no socket between them) or split (gRPC over a Unix socket, with
+//! a link that can be broken). A test runs in both modes; see [`both_modes!`](crate::both_modes).
+//!
+//! [`Cluster::end`] stops everything and checks that nothing is left: transfers, lookups, spool files, tasks.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ncps_control::compose::Composed;
+use ncps_control::config::{ControlAddr, ControlConfig, KeySource};
+use ncps_control::serve::ControlListener;
+use ncps_edge::compose::Edge;
+use ncps_edge::config::{ControlUrl, EdgeConfig};
+use ncps_nix::{CacheInfo, NarInfo, PublicKey};
+use ncps_proto::{EdgeSettings, UpstreamSettings};
+use ncps_runtime::clock::SystemClock;
+use ncps_runtime::config::ListenAddr;
+use ncps_runtime::exit::Exit;
+use ncps_runtime::lifecycle::{LifeHandle, Lifecycle, Timing};
+use ncps_runtime::tasks::Tasks;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use crate::{Fixture, Link, Outcome, Request, Response, Upstream, UpstreamKey, eventually};
+
+/// Machines that run tests are slow at times: here control has longer than an edge gives it in real life.
+const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(20);
+
+/// How the planes are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In one process, without a socket.
+    Combined,
+    /// As two processes are: gRPC over a Unix socket, a data path each.
+    Split,
+}
+
+/// A cluster to be.
+pub struct ClusterBuilder {
+    mode: Mode,
+    settings: EdgeSettings,
+    negative_ttl: Duration,
+    sign: bool,
+    data: Arc<TempDir>,
+    deadline: Duration,
+}
+
+/// A running cluster of control and one edge.
+pub struct Cluster {
+    /// Where Nix clients are served.
+    pub addr: SocketAddr,
+    /// The edge's parts, for counters.
+    pub edge: Edge,
+    /// Breaks and mends the way from the edge to control, in split mode.
+    pub link: Option<Link>,
+    planes: Vec<Plane>,
+    data: Arc<TempDir>,
+    mode: Mode,
+    ended: bool,
+}
+
+/// One process' worth of a cluster.
+struct Plane {
+    life: LifeHandle,
+    tasks: Tasks,
+    stopped: JoinHandle<Exit>,
+}
+
+impl ClusterBuilder {
+    /// A cluster with nothing upstream.
+    pub fn new(mode: Mode) -> ClusterBuilder {
+        ClusterBuilder {
+            mode,
+            settings: default_settings(),
+            negative_ttl: Duration::from_secs(60),
+            sign: true,
+            data: Arc::new(TempDir::new().expect("a temporary directory")),
+            deadline: CONTROL_DEADLINE,
+        }
+    }
+
+    /// One upstream more, after those before.
+    #[must_use]
+    pub fn upstream(self, upstream: &Upstream) -> Self {
+        self.upstream_url(&upstream.url())
+    }
+
+    /// The same by URL.
+    #[must_use]
+    pub fn upstream_url(mut self, url: &str) -> Self {
+        let priority = i32::try_from(self.settings.upstreams.len()).unwrap_or(i32::MAX);
+        let url = url.trim_end_matches('/').to_owned();
+        self.settings.upstreams.push(UpstreamSettings { url, priority });
+        self
+    }
+
+    /// One trusted key more.
+    #[must_use]
+    pub fn trust(mut self, key: &UpstreamKey) -> Self {
+        self.settings.trusted_keys.push(key.public());
+        self
+    }
+
+    /// Any other setting.
+    #[must_use]
+    pub fn settings(mut self, change: impl FnOnce(&mut EdgeSettings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// How long an absence is believed (default 60 s).
+    #[must_use]
+    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.negative_ttl = ttl;
+        self
+    }
+
+    /// Passes upstream signatures only.
+    #[must_use]
+    pub fn without_signing(mut self) -> Self {
+        self.sign = false;
+        self
+    }
+
+    /// How long a call to control may take in split mode.
+    #[must_use]
+    pub fn control_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// On the data of a cluster that has ended.
+    #[must_use]
+    pub fn on(mut self, data: Arc<TempDir>) -> Self {
+        self.data = data;
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(self) -> Cluster {
+        let cluster = match self.mode {
+            Mode::Combined => self.combined().await,
+            Mode::Split => self.split().await,
+        };
+        let ready = async || cluster.planes.iter().all(|plane| plane.life.is_ready());
+        eventually("the cluster is ready", ready).await;
+        cluster
+    }
+
+    async fn combined(self) -> Cluster {
+        let (control, edge) = (self.control(&self.data.path().join("data")), self.edge());
+        let (life, tasks) = a_process();
+        let edge = ncps_cli::start(control, edge, &tasks).await.expect("both planes start");
+        self.cluster(edge, vec![running(life, tasks)], None)
+    }
+
+    async fn split(self) -> Cluster {
+        let control = self.control(&self.data.path().join("control"));
+        let ControlAddr::Unix(socket) = control.addr.clone() else { unreachable!("set below") };
+        let control_plane = self.start_control(control).await;
+        let link = Link::unix(&self.data.path().join("link.sock"), socket.as_path()).await;
+        let url = ControlUrl::Unix(self.data.path().join("link.sock"));
+        let remote = ncps_edge::remote::connect(&url, self.deadline).expect("a channel");
+        let (life, tasks) = a_process();
+        let edge = ncps_edge::compose::compose(self.edge(), remote, &tasks).await.expect("the edge starts");
+        self.cluster(edge, vec![running(life, tasks), control_plane], Some(link))
+    }
+
+    async fn start_control(&self, config: ControlConfig) -> Plane {
+        let (life, tasks) = a_process();
+        let listener = ControlListener::bind(&config.addr).await.expect("control's socket");
+        let composed = ncps_control::compose::compose(
+            config,
+            ncps_control::compose::DataLock::Take,
+            &tasks,
+            Arc::new(SystemClock),
+        )
+        .await;
+        let Composed { control } = composed.expect("control starts");
+        ncps_control::serve::serve(listener, control, &tasks);
+        running(life, tasks)
+    }
+
+    fn control(&self, data: &Path) -> ControlConfig {
+        ControlConfig {
+            data_path: data.to_owned(),
+            database: data.join("db/db.sqlite"),
+            key: if self.sign { KeySource::Default(data.join("secret.key")) } else { KeySource::None },
+            negative_ttl: self.negative_ttl,
+            addr: ControlAddr::Unix(self.data.path().join("control.sock")),
+            temp_path: None,
+            settings: self.settings.clone(),
+        }
+    }
+
+    fn edge(&self) -> EdgeConfig {
+        EdgeConfig {
+            data_path: self.data.path().join("data"),
+            server_addr: "127.0.0.1:0".parse::<ListenAddr>().expect("an address"),
+            name: "edge".to_owned(),
+            url: None,
+        }
+    }
+
+    fn cluster(self, edge: Edge, planes: Vec<Plane>, link: Option<Link>) -> Cluster {
+        Cluster { addr: edge.addr, edge, link, planes, data: self.data, mode: self.mode, ended: false }
+    }
+}
+
+/// Timeouts that let a test of failures end soon.
+fn default_settings() -> EdgeSettings {
+    EdgeSettings {
+        index_id: String::new(),
+        hostname: "cache.test".to_owned(),
+        public_keys: Vec::new(),
+        upstreams: Vec::new(),
+        trusted_keys: Vec::new(),
+        priority: 10,
+        connect_timeout: Duration::from_secs(2),
+        header_timeout: Duration::from_secs(3),
+        idle_timeout: Duration::from_secs(3),
+        transfer_timeout: Duration::from_secs(120),
+        hedge_delay: Duration::from_millis(400),
+        max_downloads: 32,
+        max_waiting_downloads: 1024,
+        max_decoders: 2,
+        max_spool_bytes: 16 << 30,
+        near_cache_bytes: 16 << 20,
+        absent_on_upstream_failure: false,
+    }
+}
+
+fn a_process() -> (Lifecycle, Tasks) {
+    let life = Lifecycle::new(Timing { delay: Duration::ZERO, grace: GRACE });
+    let tasks = life.tasks();
+    (life, tasks)
+}
+
+fn running(life: Lifecycle, tasks: Tasks) -> Plane {
+    let handle = life.handle();
+    let stopped = tokio::spawn(life.run_until_stopped(tasks.clone()));
+    Plane { life: handle, tasks, stopped }
+}
+
+impl Cluster {
+    /// A cluster with nothing upstream.
+    pub fn builder(mode: Mode) -> ClusterBuilder {
+        ClusterBuilder::new(mode)
+    }
+
+    /// Of one upstream whose key is trusted.
+    pub async fn of(mode: Mode, upstream: &Upstream, key: &UpstreamKey) -> Cluster {
+        Cluster::builder(mode).upstream(upstream).trust(key).start().await
+    }
+
+    /// A GET whose body is not read yet.
+    pub async fn get(&self, path: &str) -> Response {
+        self.send(Request::get(path)).await
+    }
+
+    /// A HEAD.
+    pub async fn head(&self, path: &str) -> Response {
+        self.send(Request::head(path)).await
+    }
+
+    /// Any request, on a connection of its own.
+    pub async fn send(&self, request: Request) -> Response {
+        request.send(self.addr).await.expect("the edge answers")
+    }
+
+    /// A GET to its end.
+    pub async fn fetch(&self, path: &str) -> (u16, Outcome) {
+        let mut response = self.get(path).await;
+        (response.status, response.outcome().await)
+    }
+
+    /// The narinfo that is served for a fixture.
+    pub async fn narinfo(&self, fixture: &Fixture) -> NarInfo {
+        let mut response = self.get(&fixture.narinfo_path()).await;
+        assert_eq!(response.status, 200, "narinfo of {}", fixture.narinfo.store_path);
+        NarInfo::parse(&response.whole().await).expect("what we serve parses strictly")
+    }
+
+    /// The key that it signs with, as clients learn it.
+    pub async fn public_key(&self) -> PublicKey {
+        let text = self.get("/pubkey").await.text().await;
+        PublicKey::parse(text.trim()).expect("a public key")
+    }
+
+    /// What it says of itself.
+    pub async fn cache_info(&self) -> CacheInfo {
+        CacheInfo::parse(self.get("/nix-cache-info").await.text().await).expect("it parses")
+    }
+
+    /// The URL for Nix.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// The edge's store directory.
+    pub fn store_dir(&self) -> PathBuf {
+        self.data.path().join("data/store")
+    }
+
+    /// Whether a NAR file lies in the store.
+    pub fn stores(&self, nar_path: &str) -> bool {
+        self.store_dir().join(nar_path.trim_start_matches('/')).exists()
+    }
+
+    /// Files in the store's `nar/`.
+    pub fn stored_files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.store_dir().join("nar")).expect("the store is there");
+        let names = entries.map(|e| e.expect("listed").file_name().to_string_lossy().into_owned());
+        names.collect()
+    }
+
+    /// Waits until no transfer runs.
+    pub async fn quiet(&self) {
+        let quiet = async || self.edge.engine.running() == 0 && self.edge.lookups.running() == 0;
+        eventually("nothing runs", quiet).await;
+    }
+
+    /// Asks the planes to stop, as a first SIGTERM does, without waiting.
+    pub fn stop(&self) {
+        self.planes.iter().for_each(|plane| plane.life.stop());
+    }
+
+    /// Stops it and checks that nothing is left. Returns its data, for another cluster.
+    pub async fn end(mut self) -> Arc<TempDir> {
+        self.ended = true;
+        self.quiet().await;
+        assert_eq!(self.edge.store.spool_files().expect("listed"), 0, "spool files are left");
+        for plane in std::mem::take(&mut self.planes) {
+            plane.life.stop();
+            let exit = plane.stopped.await.expect("the life of a process ends");
+            assert_eq!(exit, Exit::Ok, "still running: {:?}", plane.tasks.live());
+            assert_eq!(plane.tasks.panics(), 0, "a task panicked");
+        }
+        Arc::clone(&self.data)
+    }
+
+    /// Ends it and starts it again on its data.
+    pub async fn restart(self, builder: ClusterBuilder) -> Cluster {
+        assert_eq!(self.mode, builder.mode);
+        let data = self.end().await;
+        builder.on(data).start().await
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let forgotten = !self.ended && !std::thread::panicking();
+        assert!(!forgotten, "a test ends its cluster with .end().await, which checks that nothing is left");
+    }
+}
+
+/// Defines a test that runs in both modes: `name::combined` and `name::split`.
+#[macro_export]
+macro_rules! both_modes {
+    ($($(#[$meta:meta])* async fn $name:ident($mode:ident) $body:block)*) => {$(
+        mod $name {
+            use super::*;
+
+            $(#[$meta])*
+            async fn scenario($mode: $crate::cluster::Mode) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn combined() {
+                scenario($crate::cluster::Mode::Combined).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn split() {
+                scenario($crate::cluster::Mode::Split).await;
+            }
+        }
+    )*};
+}

@@ -1,0 +1,46 @@
+//! The harness of ncps's tests: everything around the system under test, and nothing of it.
+//!
+//! | module | what it stands for |
+//! | --- | --- |
+//! | [`fixture`] | store paths: NAR, file, signed narinfo, from bytes to many gigabytes |
+//! | [`upstream`], [`script`] | an upstream cache that does what a test says, and remembers |
+//! | [`client`] | an HTTP client that tells a whole body from a cut one |
+//! | [`link`] | a connection that can be broken and mended |
+//! | [`nix`] | the real `nix`, kept apart from the machine's own |
+//! | [`process`] | our programs as processes: signals, logs, memory |
+//! | [`wait`], [`gate`] | conditions in place of sleeps |
+//!
+//! Absent on purpose: TLS and HTTP/2 in the scripted upstream and the raw client.
+
+mod body;
+pub mod client;
+pub mod cluster;
+mod codec;
+pub mod fixture;
+pub mod gate;
+mod http1;
+pub mod link;
+mod nar;
+pub mod nix;
+mod noise;
+pub mod port;
+pub mod process;
+mod range;
+pub mod script;
+pub mod upstream;
+pub mod wait;
+
+pub use body::Body;
+pub use client::{Connection, Outcome, Request, Response, get, head};
+pub use cluster::{Cluster, ClusterBuilder, Mode};
+pub use codec::{decode, encode};
+pub use fixture::{Fixture, FixtureBuilder, UpstreamKey};
+pub use gate::Gate;
+pub use http1::Headers;
+pub use link::{Endpoint, Link};
+pub use nix::Nix;
+pub use port::ReservedPort;
+pub use process::Process;
+pub use script::{Cut, Framing, Rule};
+pub use upstream::{Seen, Upstream};
+pub use wait::{always, eventually, eventually_some, in_time, patience};

@@ -1,0 +1,3 @@
+//! The behaviour of ncps, as clients and operators see it. One integration binary; a file per subject.
+
+mod first_light;
