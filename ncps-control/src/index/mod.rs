@@ -126,7 +126,7 @@ impl Index {
 
     /// The narinfos that name a file, in the order of their paths.
     pub(crate) async fn naming(&self, name: NarFileName) -> Result<Vec<Arc<NarInfo>>> {
-        let mut hashes = BTreeSet::new();
+        let mut hashes = BTreeSet::from_iter(self.overlay.naming(name));
         hashes.extend(self.db.naming(name).await?);
         let mut narinfos = Vec::with_capacity(hashes.len());
         for hash in hashes {

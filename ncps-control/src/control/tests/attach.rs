@@ -1,0 +1,77 @@
+//! Attached edges: takeover, slowness, what they report.
+
+use std::time::Duration;
+
+use ncps_nix::Compression;
+use ncps_proto::{Accesses, Directive, EdgeReport, HeldNar, Turn};
+use tempfile::TempDir;
+
+use super::*;
+
+#[tokio::test]
+async fn a_new_session_of_an_instance_takes_over_with_its_turns() {
+    let case = Case::new().await;
+    let name = file("x", Compression::Xz);
+    let mut old = Edge::attach(case.control(), "a").await;
+    let _b = Edge::attach(case.control(), "b").await;
+    assert_eq!(case.control().begin_fetch("a", name).await.expect("answers"), Turn::Yours);
+    let _new = Edge::attach(case.control(), "a").await;
+    assert_eq!(old.next().await, None, "the old session ends");
+    drop(old);
+    let theirs = Turn::Theirs(Some("http://a:8501".to_owned()));
+    assert_eq!(case.control().begin_fetch("b", name).await.expect("answers"), theirs);
+    assert_eq!(case.house.control.edges(), 2);
+    case.house.stop().await;
+}
+
+#[tokio::test]
+async fn an_edge_that_does_not_keep_up_is_cut() {
+    let case = Case::new().await;
+    let mut slow = Edge::attach(case.control(), "slow").await;
+    let ours = case.publish(case.upstream.narinfo(1)).await;
+    let mut replacement = publication(case.upstream.narinfo(1));
+    replacement.replaces = true;
+    while case.house.control.edges() == 1 {
+        case.control().publish_narinfo(replacement.clone()).await.expect("trusted");
+    }
+    let mut heard = 0;
+    while let Some(directive) = slow.next().await {
+        assert_eq!(directive, Directive::Invalidate(vec![ours.store_path.hash()]));
+        heard += 1;
+    }
+    assert!(heard >= 1000, "the queue holds {heard}");
+    case.house.stop().await;
+}
+
+#[tokio::test]
+async fn holdings_and_accesses_are_heard() {
+    let case = Case::new().await;
+    let ours = case.publish(case.upstream.narinfo(1)).await;
+    let held = HeldNar { name: file_of(&ours), file_size: 1 };
+    case.house.control.flushed().await;
+    case.house.clock.advance(Duration::from_secs(500));
+    let edge = Edge::attach(case.control(), "a").await;
+    edge.reports.send(EdgeReport::Inventory { held: vec![held], last: true }).expect("open");
+    let accesses = Accesses { narinfos: vec![(ours.store_path.hash(), 2)], nars: vec![(held.name, 3)] };
+    edge.reports.send(EdgeReport::Accesses(accesses)).expect("open");
+    while case.house.control.holders(held.name).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(case.house.control.holders(held.name), ["http://a:8501"]);
+    drop(edge);
+    while case.house.control.edges() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let Case { house, folder, .. } = case;
+    house.stop().await;
+    assert_eq!(column(&folder, "SELECT last_access FROM nar_files").await, [1_000_500]);
+    assert_eq!(column(&folder, "SELECT served_at FROM narinfos").await, [1_000_500]);
+    assert_eq!(column(&folder, "SELECT created_at FROM narinfos").await, [1_000_000]);
+}
+
+async fn column(folder: &TempDir, sql: &'static str) -> Vec<i64> {
+    use sqlx::ConnectOptions;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("db.sqlite"));
+    let mut connection = options.connect().await.expect("opens");
+    sqlx::query_scalar(sql).fetch_all(&mut connection).await.expect("reads")
+}

@@ -1,0 +1,171 @@
+//! The use cases over a real database: the conformance suite, and what only control promises.
+
+mod attach;
+mod commit;
+mod publication;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use ncps_nix::{Compression, NarInfo};
+use ncps_proto::conformance::{self, Setup};
+use ncps_proto::{Commit, ControlPlane, Directive, EdgeReport, Hello, Lookup, grpc};
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use crate::record::{facts_of, file_of};
+use crate::testing::*;
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+/// Planes of the suite live until the test ends.
+#[derive(Default)]
+struct Houses(Mutex<Vec<(House, TempDir)>>);
+
+impl Houses {
+    async fn make(&self, setup: Setup) -> Arc<dyn ControlPlane> {
+        let folder = folder();
+        let settings = settings(setup.trusted);
+        let house = House::open(folder.path(), own_key(), settings, setup.negative_ttl).await;
+        let control = Arc::clone(&house.control);
+        self.0.lock().push((house, folder));
+        control
+    }
+
+    async fn stop(self) {
+        for (house, _folder) in self.0.into_inner() {
+            house.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn control_passes_the_suite() {
+    let houses = Houses::default();
+    conformance::check(|setup| houses.make(setup)).await;
+    houses.stop().await;
+}
+
+#[tokio::test]
+async fn control_through_grpc_passes_the_suite() {
+    let houses = Houses::default();
+    conformance::check(|setup| async { grpc::in_process(houses.make(setup).await) }).await;
+    houses.stop().await;
+}
+
+struct Case {
+    upstream: Upstream,
+    key: ncps_nix::SecretKey,
+    folder: TempDir,
+    house: House,
+}
+
+impl Case {
+    async fn new() -> Self {
+        let (upstream, key, folder) = (Upstream::new(), own_key(), folder());
+        let house = open(&upstream, &key, &folder).await;
+        Self { upstream, key, folder, house }
+    }
+
+    async fn restart(self) -> Self {
+        let Self { upstream, key, folder, house } = self;
+        house.stop().await;
+        let house = open(&upstream, &key, &folder).await;
+        Self { upstream, key, folder, house }
+    }
+
+    fn control(&self) -> &dyn ControlPlane {
+        &*self.house.control
+    }
+
+    async fn publish(&self, narinfo: NarInfo) -> NarInfo {
+        self.control().publish_narinfo(publication(narinfo)).await.expect("trusted")
+    }
+
+    async fn known(&self, narinfo: &NarInfo) -> Option<NarInfo> {
+        match self.control().narinfo(narinfo.store_path.hash()).await.expect("answers") {
+            Lookup::Known(narinfo) => Some(narinfo),
+            Lookup::Absent(_) | Lookup::Unknown => None,
+        }
+    }
+}
+
+async fn open(upstream: &Upstream, key: &ncps_nix::SecretKey, folder: &TempDir) -> House {
+    let settings = settings(upstream.key.public());
+    House::open(folder.path(), same_key(key), settings, Duration::from_secs(60)).await
+}
+
+#[tokio::test]
+async fn a_restart_keeps_everything() {
+    let case = Case::new().await;
+    let id = case.house.control.settings().index_id.clone();
+    let mut theirs = case.upstream.narinfo(1);
+    theirs.references.push(path(7));
+    case.upstream.sign(&mut theirs);
+    let ours = case.publish(theirs.clone()).await;
+    let other = case.publish(case.upstream.narinfo(2)).await;
+    let right = file("right", Compression::Zstd);
+    let corrected = Commit { name: right, asked_as: Some(file_of(&other)), file_size: 9, ..commit(&other) };
+    case.control().commit_nar("a", corrected).await.expect("answers");
+    // Nobody waited for a row: what is not written yet is written at the end.
+    let case = case.restart().await;
+    assert_eq!(case.house.control.settings().index_id, id);
+    assert_eq!(case.known(&theirs).await.expect("kept").render(), ours.render());
+    let location = case.control().locate(file_of(&ours)).await.expect("answers").expect("kept");
+    assert_eq!((location.file_size, location.nar), (ours.file_size, Some(facts_of(&ours))));
+    assert_eq!(
+        (location.origins, location.store_paths),
+        (vec![origin(&theirs)], vec![ours.store_path.hash()])
+    );
+    let moved = case.known(&other).await.expect("kept");
+    assert_eq!((file_of(&moved), moved.file_size), (right, Some(9)));
+    let location = case.control().locate(file_of(&other)).await.expect("answers").expect("an alias");
+    assert_eq!((location.name, location.store_paths), (right, vec![other.store_path.hash()]));
+    case.house.stop().await;
+}
+
+#[tokio::test]
+async fn answers_are_the_same_before_and_after_the_row_is_written() {
+    let case = Case::new().await;
+    let ours = case.publish(case.upstream.narinfo(1)).await;
+    let name = file_of(&ours);
+    let before = (case.known(&ours).await, case.control().locate(name).await.expect("answers"));
+    case.house.control.flushed().await;
+    let after = (case.known(&ours).await, case.control().locate(name).await.expect("answers"));
+    assert_eq!(before, after);
+    assert!(before.1.is_some());
+    case.house.stop().await;
+}
+
+/// An attached edge.
+struct Edge {
+    reports: mpsc::UnboundedSender<EdgeReport>,
+    directives: ncps_proto::Directives,
+}
+
+impl Edge {
+    async fn attach(control: &dyn ControlPlane, instance: &str) -> Self {
+        let (reports, mut said) = mpsc::unbounded_channel();
+        let url = Some(format!("http://{instance}:8501"));
+        let hello = Hello { name: instance.to_owned(), instance: instance.to_owned(), url };
+        reports.send(EdgeReport::Hello(hello)).expect("open");
+        let stream = futures::stream::poll_fn(move |cx| said.poll_recv(cx));
+        let directives = control.attach(Box::pin(stream)).await.expect("attaches");
+        let mut edge = Self { reports, directives };
+        assert!(matches!(edge.next().await, Some(Directive::Configure(_))));
+        edge
+    }
+
+    async fn next(&mut self) -> Option<Directive> {
+        self.directives.next().await.map(|directive| directive.expect("no break"))
+    }
+
+    async fn invalidated(&mut self, narinfo: &NarInfo) {
+        let next = self.next().await;
+        assert_eq!(next, Some(Directive::Invalidate(vec![narinfo.store_path.hash()])));
+    }
+}

@@ -1,0 +1,85 @@
+//! The house holds: which crate may know which, what each must not know, and documents that are generated are
+//! as they would be generated now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the workspace")
+}
+
+/// Every package's direct dependencies, development ones left out.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let arguments = ["metadata", "--format-version=1", "--no-deps", "--offline"];
+    let output = Command::new(cargo).args(arguments).current_dir(root()).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("metadata is JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    packages.iter().map(|package| (text(&package["name"]), needs(package))).collect()
+}
+
+fn needs(package: &serde_json::Value) -> BTreeSet<String> {
+    let all = package["dependencies"].as_array().expect("dependencies");
+    all.iter().filter(|d| d["kind"].is_null()).map(|d| text(&d["name"])).collect()
+}
+
+fn text(value: &serde_json::Value) -> String {
+    value.as_str().expect("a string").to_owned()
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let layers = [
+        ("ncps-nix", &[][..]),
+        ("ncps-runtime", &[]),
+        ("ncps-proto", &["ncps-nix"]),
+        ("ncps-edge", &["ncps-nix", "ncps-proto", "ncps-runtime"]),
+        ("ncps-control", &["ncps-nix", "ncps-proto", "ncps-runtime"]),
+        ("ncps-cli", &["ncps-proto", "ncps-runtime", "ncps-edge", "ncps-control"]),
+    ];
+    let dependencies = dependencies();
+    for (package, allowed) in layers {
+        let ours = dependencies[package].iter().filter(|name| name.starts_with("ncps-"));
+        let wrong: Vec<_> = ours.filter(|name| !allowed.contains(&name.as_str())).collect();
+        assert!(wrong.is_empty(), "{package} must not know {wrong:?}");
+    }
+}
+
+#[test]
+fn what_is_absent_on_purpose_is_absent() {
+    let absent = [
+        ("ncps-nix", &["tokio", "http", "hyper", "axum", "reqwest", "sqlx", "tonic"][..]),
+        ("ncps-runtime", &["http", "hyper", "axum", "reqwest", "sqlx", "tonic"]),
+        ("ncps-proto", &["axum", "reqwest", "sqlx"]),
+        ("ncps-edge", &["sqlx", "ed25519-dalek"]),
+        ("ncps-control", &["axum", "reqwest"]),
+    ];
+    let dependencies = dependencies();
+    for (package, never) in absent {
+        let found: Vec<_> = never.iter().filter(|name| dependencies[package].contains(**name)).collect();
+        assert!(found.is_empty(), "{package} must do without {found:?}");
+    }
+}
+
+/// Run with `UPDATE_DOCS=1` to write the file anew.
+#[test]
+fn the_configuration_reference_is_fresh() {
+    let path = root().join("docs/CONFIGURATION.md");
+    let fresh = format!("{}\n{}", REFERENCE_HEAD, ncps_cli::reference());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &fresh).expect("the reference can be written");
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == fresh, "run: UPDATE_DOCS=1 cargo test -p ncps-tests --test it reference");
+}
+
+const REFERENCE_HEAD: &str = "# Configuration
+
+Flags win over environment variables, these over the configuration file, that over defaults. The file is YAML, TOML
+or JSON: `--config`, or `$NCPS_CONFIG_FILE`, or `$XDG_CONFIG_HOME/ncps/config.yaml` if there is one; keys with dots
+are nested. Unknown keys and bad values are errors: all of them are printed, and the program exits with 2.
+
+`ncps serve` takes all of these; `ncps-control` and `ncps-edge` their own.
+";
