@@ -54,12 +54,6 @@ pub(crate) fn read(r: &mut Resolver, env: Env<'_>) -> Option<Both> {
 /// Where one of them can't start; what it opened is closed when the tasks end.
 pub async fn start(control: ControlConfig, edge: EdgeConfig, tasks: &Tasks) -> anyhow::Result<Edge> {
     // Control takes the lock of the data path that both share.
-    let Composed { control } = ncps_control::compose::compose(
-        control,
-        ncps_control::compose::DataLock::Take,
-        tasks,
-        Arc::new(SystemClock),
-    )
-    .await?;
+    let Composed { control } = ncps_control::compose::compose(control, tasks, Arc::new(SystemClock)).await?;
     ncps_edge::compose::compose(edge, grpc::in_process(control), tasks).await
 }

@@ -17,15 +17,6 @@ use crate::foreign::go_evidence;
 use crate::keys::{self, KeyFileError};
 use crate::{Control, Db, OpenError, Parts};
 
-/// Who holds the lock on the data path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DataLock {
-    /// Control takes it: it has the data path to itself.
-    Take,
-    /// Whoever composes both planes in one process took it already.
-    HeldByCaller,
-}
-
 /// Why the control plane can't start. All of it is about the place that the configuration points at.
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
@@ -72,14 +63,13 @@ pub struct Composed {
 /// See [`ComposeError`]. What is not ours is left untouched.
 pub async fn compose(
     config: ControlConfig,
-    data_lock: DataLock,
     tasks: &Tasks,
     clock: Arc<dyn Clock>,
 ) -> Result<Composed, ComposeError> {
     if let Some(evidence) = go_evidence(&config.data_path) {
         return Err(ComposeError::GoDataPath { data: config.data_path, evidence });
     }
-    let locks = lock(&config, data_lock)?;
+    let locks = lock(&config)?;
     let key = key(&config.key, &config.settings.hostname)?;
     let db = Db::open(&config.database, clock.now()).await?;
     say(&config, key.as_ref());
@@ -88,12 +78,10 @@ pub async fn compose(
     Ok(Composed { control: Control::start(parts, tasks) })
 }
 
-fn lock(config: &ControlConfig, data_lock: DataLock) -> Result<Vec<DirLock>, ComposeError> {
+fn lock(config: &ControlConfig) -> Result<Vec<DirLock>, ComposeError> {
     let mut locks = Vec::new();
     make_folder(&config.data_path)?;
-    if data_lock == DataLock::Take {
-        locks.push(DirLock::acquire(&config.data_path.join("lock"))?);
-    }
+    locks.push(DirLock::acquire(&config.data_path.join("lock"))?);
     if let Some(folder) = config.database.parent() {
         make_folder(folder)?;
     }

@@ -34,7 +34,7 @@ fn life() -> Lifecycle {
 }
 
 async fn start(config: ControlConfig, life: &Lifecycle) -> Result<Composed, ComposeError> {
-    compose(config, DataLock::Take, &life.tasks(), Arc::new(SystemClock)).await
+    compose(config, &life.tasks(), Arc::new(SystemClock)).await
 }
 
 async fn refused(config: ControlConfig) -> ComposeError {
@@ -69,8 +69,7 @@ async fn everything_is_made_and_let_go_at_the_end() {
     let data = folder.path().join("not/yet/there");
     let life = life();
     let tasks = life.tasks();
-    let composed =
-        compose(config(&data), DataLock::Take, &tasks, Arc::new(SystemClock)).await.expect("starts");
+    let composed = compose(config(&data), &tasks, Arc::new(SystemClock)).await.expect("starts");
     let key = composed.control.public_key().expect("signs");
     assert_eq!(key.name(), "cache.test");
     assert_eq!(composed.control.settings().public_keys, std::slice::from_ref(&key));
@@ -79,27 +78,25 @@ async fn everything_is_made_and_let_go_at_the_end() {
     stop(life, tasks).await;
     let again = crate::compose::tests::life();
     let tasks = again.tasks();
-    let composed =
-        compose(config(&data), DataLock::Take, &tasks, Arc::new(SystemClock)).await.expect("was let go");
+    let composed = compose(config(&data), &tasks, Arc::new(SystemClock)).await.expect("was let go");
     assert_eq!(composed.control.public_key(), Some(key));
     stop(again, tasks).await;
 }
 
 #[tokio::test]
-async fn a_database_is_locked_where_the_caller_has_the_data_path() {
-    let folder = folder();
+async fn a_database_belongs_to_one_process_wherever_its_data_path_is() {
+    let (folder, other) = (folder(), folder());
     let life = life();
     let tasks = life.tasks();
-    let held = DirLock::acquire(&folder.path().join("lock")).expect("free");
     let clock = Arc::new(SystemClock);
-    compose(config(folder.path()), DataLock::HeldByCaller, &tasks, clock.clone()).await.expect("starts");
-    let second = compose(config(folder.path()), DataLock::HeldByCaller, &tasks, clock).await;
+    compose(config(folder.path()), &tasks, clock.clone()).await.expect("starts");
+    let same_database = ControlConfig { database: config(folder.path()).database, ..config(other.path()) };
+    let second = compose(same_database, &tasks, clock).await;
     let Err(ComposeError::Lock(LockError::Held { path, .. })) = second else {
         panic!("the database is in use")
     };
     assert_eq!(path, folder.path().join("db/db.sqlite.lock"));
     stop(life, tasks).await;
-    drop(held);
 }
 
 #[tokio::test]
@@ -132,7 +129,7 @@ async fn without_signing_there_is_no_key() {
     let life = life();
     let tasks = life.tasks();
     let config = ControlConfig { key: KeySource::None, ..config(folder.path()) };
-    let composed = compose(config, DataLock::Take, &tasks, Arc::new(SystemClock)).await.expect("starts");
+    let composed = compose(config, &tasks, Arc::new(SystemClock)).await.expect("starts");
     assert_eq!((composed.control.public_key(), composed.control.settings().public_keys.len()), (None, 0));
     assert!(!folder.path().join("secret.key").exists());
     stop(life, tasks).await;

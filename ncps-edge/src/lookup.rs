@@ -124,7 +124,7 @@ impl Lookups {
 
     /// Has control sign and store a narinfo, and writes it beside its NAR where that is here already.
     async fn publish(&self, publication: Publication) -> Result<NarInfo> {
-        let stored = self.control.publish_narinfo(publication).await?;
+        let stored = self.control.publish_narinfo(publication).await.map_err(upstreams_fault)?;
         self.write_beside_nar(stored.clone());
         Ok(stored)
     }
@@ -187,6 +187,14 @@ impl Lookups {
         let removed = self.tasks.spawn_blocking("remove narinfo", move || store.remove_narinfo(hash)).await;
         let removed = removed.map_err(std::io::Error::other).flatten();
         removed.map_err(|e| Error::internal("remove a narinfo of the store").because(e))
+    }
+}
+
+/// What control refuses to sign is the upstream's fault, not the client's.
+fn upstreams_fault(error: Error) -> Error {
+    match error.code() {
+        Code::Invalid => Error::new(Code::UpstreamFailed, "control refused an upstream's narinfo").because(error),
+        _ => error,
     }
 }
 

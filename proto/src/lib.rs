@@ -8,7 +8,7 @@ mod convert;
 mod error;
 #[rustfmt::skip]
 #[path = "gen/ncps.v1.rs"]
-#[expect(unreachable_pub, reason = "generated code")]
+#[expect(unreachable_pub, clippy::allow_attributes, reason = "generated code")]
 mod gen_v1;
 pub mod grpc;
 mod plane;

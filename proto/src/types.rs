@@ -7,6 +7,7 @@ use ncps_nix::{Compression, NarFileName, NarHash, NarInfo, PublicKey, StorePathH
 
 /// What control knows of a store path.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "an answer is short-lived, and most are known")]
 pub enum Lookup {
     /// The narinfo as it is served: our URL, our signature.
     Known(NarInfo),

@@ -172,13 +172,7 @@ impl ClusterBuilder {
     async fn start_control(&self, config: ControlConfig) -> Plane {
         let (life, tasks) = a_process();
         let listener = ControlListener::bind(&config.addr).await.expect("control's socket");
-        let composed = ncps_control::compose::compose(
-            config,
-            ncps_control::compose::DataLock::Take,
-            &tasks,
-            Arc::new(SystemClock),
-        )
-        .await;
+        let composed = ncps_control::compose::compose(config, &tasks, Arc::new(SystemClock)).await;
         let Composed { control } = composed.expect("control starts");
         ncps_control::serve::serve(listener, control, &tasks);
         running(life, tasks)

@@ -8,6 +8,7 @@
 //! | [`link`] | a connection that can be broken and mended |
 //! | [`nix`] | the real `nix`, kept apart from the machine's own |
 //! | [`process`] | our programs as processes: signals, logs, memory |
+//! | [`program`] | an installation of them on one host, in either mode |
 //! | [`wait`], [`gate`] | conditions in place of sleeps |
 //!
 //! Absent on purpose: TLS and HTTP/2 in the scripted upstream and the raw client.
@@ -25,6 +26,7 @@ pub mod nix;
 mod noise;
 pub mod port;
 pub mod process;
+pub mod program;
 mod range;
 pub mod script;
 pub mod upstream;
@@ -41,6 +43,7 @@ pub use link::{Endpoint, Link};
 pub use nix::Nix;
 pub use port::ReservedPort;
 pub use process::Process;
+pub use program::Installation;
 pub use script::{Cut, Framing, Rule};
 pub use upstream::{Seen, Upstream};
 pub use wait::{always, eventually, eventually_some, in_time, patience};

@@ -1,6 +1,7 @@
 //! The fields of the control plane: names of the original where it has them, and our own after its pattern.
 
 use ncps_runtime::config::{Alias, Field};
+use ncps_runtime::fields::DATA_PATH;
 
 pub(super) const HOSTNAME: Field = Field::value(
     "cache-hostname",
@@ -9,15 +10,6 @@ pub(super) const HOSTNAME: Field = Field::value(
     "Name of the cache and of its signing key, without scheme and path. By default the machine's host name.",
 )
 .value_name("NAME");
-
-pub(super) const DATA_PATH: Field = Field::value(
-    "cache-data-path",
-    "CACHE_DATA_PATH",
-    "cache.data-path",
-    "Where everything is kept. By default $STATE_DIRECTORY, /var/lib/ncps for root, else $XDG_DATA_HOME/ncps.",
-)
-.value_name("PATH")
-.aliases(&[Alias::new("cache-storage-local", "CACHE_STORAGE_LOCAL", "cache.storage.local")]);
 
 pub(super) const DATABASE_URL: Field = Field::value(
     "cache-database-url",
@@ -162,7 +154,7 @@ pub(super) const MAX_SPOOL: Field = Field::value(
     "max-spool-size",
     "MAX_SPOOL_SIZE",
     "max-spool-size",
-    "Disk that running downloads may take; past it they pass through and nothing is kept.",
+    "Disk that running downloads may reserve; past it they wait for room.",
 )
 .value_name("SIZE")
 .default("64G");
@@ -189,7 +181,7 @@ pub(super) const CONTROL_ADDR: Field = Field::value(
 )
 .value_name("ADDR");
 
-/// The table of these fields.
+/// The table of these fields, and of the data path, which both planes have.
 pub const CONTROL: &[Field] = &[
     HOSTNAME,
     DATA_PATH,

@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use ncps_nix::PublicKey;
 use ncps_proto::{EdgeSettings, UpstreamSettings};
-use ncps_runtime::config::values::{byte_size, duration};
+use ncps_runtime::config::values::{absolute_path, byte_size, duration};
 use ncps_runtime::config::{Env, Field, Resolver};
+use ncps_runtime::fields::read_data_path;
 use ncps_runtime::paths;
 
 pub use fields::CONTROL;
@@ -72,13 +73,13 @@ impl ControlConfig {
     /// sense; problems are noted in `r` either way.
     pub fn read(r: &mut Resolver, env: Env<'_>) -> Option<ControlConfig> {
         let settings = settings(r);
-        let temp_path = r.get(&fields::TEMP_PATH, values::absolute_path);
+        let temp_path = r.get(&fields::TEMP_PATH, absolute_path);
         let negative_ttl = r.get_or(&fields::NEGATIVE_TTL, duration, Duration::ZERO);
         let database = r.get(&fields::DATABASE_URL, values::database_path);
         let addr = r.get(&fields::CONTROL_ADDR, values::control_addr);
         let sign = r.flag(&fields::SIGN_NARINFO);
-        let key_path = r.get(&fields::SECRET_KEY_PATH, values::absolute_path);
-        let data_path = data_path(r, env)?;
+        let key_path = r.get(&fields::SECRET_KEY_PATH, absolute_path);
+        let data_path = read_data_path(r, env)?;
         Some(ControlConfig {
             database: database.unwrap_or_else(|| default_database(r, &data_path)),
             key: if sign { key_source(r, key_path, &data_path) } else { KeySource::None },
@@ -89,18 +90,6 @@ impl ControlConfig {
             data_path,
         })
     }
-}
-
-fn data_path(r: &mut Resolver, env: Env<'_>) -> Option<PathBuf> {
-    if r.given(&fields::DATA_PATH) {
-        return r.get(&fields::DATA_PATH, values::absolute_path);
-    }
-    let found = paths::data_path(env, paths::is_root());
-    match &found {
-        Some(path) => r.computed(&fields::DATA_PATH, path.display()),
-        None => r.problem(&fields::DATA_PATH, "has to be given: there is no home directory to put it in"),
-    }
-    found
 }
 
 fn default_database(r: &mut Resolver, data: &Path) -> PathBuf {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ncps_proto::UpstreamSettings;
 use ncps_runtime::config::ListenAddr;
-use ncps_runtime::config::values::listen_addr;
+use ncps_runtime::config::values::{absolute_path, listen_addr};
 use url::Url;
 
 use super::ControlAddr;
@@ -25,11 +25,6 @@ pub(super) fn hostname(text: &str) -> Result<String, String> {
         );
     }
     Ok(text.to_owned())
-}
-
-pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    if path.is_absolute() { Ok(path) } else { Err("expected an absolute path".to_owned()) }
 }
 
 /// `sqlite:/path` or `sqlite:///path`.

@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use super::OpenError;
 
-/// Ours, in the header of the file (https://sqlite.org/fileformat.html, offset 68): "ncps".
+/// Ours, in the header of the file (<https://sqlite.org/fileformat.html>, offset 68): "ncps".
 pub(super) const APPLICATION_ID: u32 = u32::from_be_bytes(*b"ncps");
 
 /// The header of a database file is 100 bytes long and starts with these.
@@ -39,15 +39,15 @@ pub(super) async fn recognise(path: &Path, known: i64) -> Result<Found, OpenErro
         check_version(path, &header, known).await?;
         return Ok(Found::Ours);
     }
-    if wal_is_pending(path) {
-        return Err(OpenError::Foreign(path.to_owned()));
-    }
-    match tables(path).await?.as_slice() {
-        [] if header.application_id == 0 => Ok(Found::Nothing),
-        tables if tables.iter().any(|table| table == "schema_migrations") => {
+    match tables(path, true).await {
+        Ok(tables) if tables.iter().any(|table| table == "schema_migrations") => {
             Err(OpenError::GoOriginal(path.to_owned()))
         }
-        _ => Err(OpenError::Foreign(path.to_owned())),
+        // Its log may hold anything, and reading that would change it.
+        _ if wal_is_pending(path) => Err(OpenError::Foreign(path.to_owned())),
+        Ok(tables) if tables.is_empty() && header.application_id == 0 => Ok(Found::Nothing),
+        Ok(_) => Err(OpenError::Foreign(path.to_owned())),
+        Err(error) => Err(error),
     }
 }
 
@@ -97,27 +97,29 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 async fn check_version(path: &Path, header: &Header, known: i64) -> Result<(), OpenError> {
-    if header.pages == 0 || !tables(path).await?.iter().any(|table| table == "_sqlx_migrations") {
+    // After a crash of ours SQLite has to look into the log; without one it promises to touch nothing.
+    let immutable = !wal_is_pending(path);
+    if header.pages == 0 || !tables(path, immutable).await?.iter().any(|table| table == "_sqlx_migrations") {
         return Ok(());
     }
-    let found: Option<i64> = read(path, "SELECT max(version) FROM _sqlx_migrations").await?.pop().flatten();
+    let sql = "SELECT max(version) FROM _sqlx_migrations";
+    let found: Option<i64> = read(path, immutable, sql).await?.pop().flatten();
     match found.filter(|found| *found > known) {
         Some(found) => Err(OpenError::Newer { path: path.to_owned(), found, known }),
         None => Ok(()),
     }
 }
 
-async fn tables(path: &Path) -> Result<Vec<String>, OpenError> {
-    read(path, "SELECT name FROM sqlite_schema WHERE type = 'table'").await
+async fn tables(path: &Path, immutable: bool) -> Result<Vec<String>, OpenError> {
+    read(path, immutable, "SELECT name FROM sqlite_schema WHERE type = 'table'").await
 }
 
-/// One column, read without touching anything. Where a write-ahead log is pending, which only happens with
-/// our own file after a crash, SQLite has to look into it.
-async fn read<T>(path: &Path, sql: &'static str) -> Result<Vec<T>, OpenError>
+/// One column, read only; where `immutable`, no file is made or changed beside the database either.
+async fn read<T>(path: &Path, immutable: bool, sql: &'static str) -> Result<Vec<T>, OpenError>
 where
     T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite> + Send + Unpin,
 {
-    let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(!wal_is_pending(path));
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(immutable);
     let mut connection = options.connect().await.map_err(|e| damaged(path, e))?;
     let rows = read_from(&mut connection, sql).await;
     // Nothing was written; what closing could still say does not matter.

@@ -109,6 +109,9 @@ async fn the_originals_database_is_refused() {
     let error = folder.refused().await;
     assert!(matches!(error, OpenError::GoOriginal(_)), "{error}");
     assert!(error.to_string().contains("--cache-database-url"), "says what to do: {error}");
+    std::fs::write(folder.0.path().join("db.sqlite-wal"), "pending").expect("written");
+    let error = folder.refused().await;
+    assert!(matches!(error, OpenError::GoOriginal(_)), "with its log: {error}");
 }
 
 #[tokio::test]

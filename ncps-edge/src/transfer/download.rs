@@ -48,6 +48,8 @@ pub(super) struct Download {
     written: u64,
     length: Option<u64>,
     prover: Option<Prover>,
+    /// Sources that brought bytes.
+    contributors: u32,
 }
 
 /// A finished download on its way into the store.
@@ -70,7 +72,18 @@ impl Download {
             written: 0,
             length: None,
             prover: None,
+            contributors: 0,
         }
+    }
+
+    /// Whether all bytes came from one source, which then answers for them.
+    pub(super) fn is_of_one_source(&self) -> bool {
+        self.contributors <= 1
+    }
+
+    /// A source brought bytes.
+    pub(super) fn contributed(&mut self) {
+        self.contributors += 1;
     }
 
     /// Bytes in the spool.
@@ -226,7 +239,7 @@ impl Download {
         }
         self.prover = None;
         self.hasher = Sha256::new();
-        self.written = 0;
+        (self.written, self.contributors) = (0, 0);
         // Bytes beyond a shorter second file are cut off; a failure to do so shows in the proof.
         self.spool.as_ref().is_none_or(|spool| spool.truncate().is_ok())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ncps_nix::NarFileName;
-use ncps_proto::{Code, ControlPlane, Error, Origin, Result, Turn};
+use ncps_proto::{Code, ControlPlane, Error, Result, Turn};
 use ncps_runtime::tasks::Tasks;
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
@@ -111,7 +111,7 @@ impl Engine {
         if running.len() >= most {
             return Err(Error::new(Code::Overloaded, format!("{most} NAR files are being fetched already")));
         }
-        let transfer = Arc::new(Transfer::new(name));
+        let transfer = Arc::new(Transfer::new(name, self.distrust.covers_file(name)));
         running.insert(name, Arc::clone(&transfer));
         drop(running);
         self.counters.started.fetch_add(1, Ordering::Relaxed);
@@ -210,17 +210,17 @@ impl Engine {
 
     pub(super) fn distrust(&self, source: &Source) {
         if let Source::Origin(origin) = source {
-            self.distrust.add(origin);
+            self.distrust.origin(origin);
         }
     }
 
     pub(super) fn distrusts(&self, source: &Source) -> bool {
-        matches!(source, Source::Origin(origin) if self.distrust.covers(origin))
+        matches!(source, Source::Origin(origin) if self.distrust.covers_origin(origin))
     }
 
-    /// Whether this origin's bytes proved wrong lately.
-    pub fn distrusts_origin(&self, origin: &Origin) -> bool {
-        self.distrust.covers(origin)
+    /// From now on, and for a while, this file is fetched with caution.
+    pub(super) fn distrust_file(&self, name: NarFileName) {
+        self.distrust.file(name);
     }
 
     pub(super) fn live(&self) -> Result<Arc<Live>> {

@@ -122,7 +122,7 @@ async fn obtain(
             Err(Trouble::Source(error)) => {
                 tracing::warn!(nar = %plan.name, source = source.label(), %error, "a source of a NAR failed");
                 failure = Some(error);
-                if download.written() > 0 && !download_goes_on(&mut download, failure.as_ref()) {
+                if !goes_on(&mut download, transfer, failure.as_ref()) {
                     break;
                 }
             }
@@ -136,9 +136,11 @@ async fn obtain(
 }
 
 /// Whether another source may go on where this one ended. Not after wrong bytes that a reader has already.
-fn download_goes_on(download: &mut Download, failure: Option<&UpstreamError>) -> bool {
+fn goes_on(download: &mut Download, transfer: &Transfer, failure: Option<&UpstreamError>) -> bool {
     match failure {
+        _ if download.written() == 0 => true,
         Some(UpstreamError::WrongBytes | UpstreamError::Undecodable(_)) => download.begin_anew(),
+        _ if transfer.cautious => download.begin_anew(),
         _ => true,
     }
 }
@@ -155,10 +157,14 @@ async fn exhaust(
     if engine.distrusts(source) {
         return Err(UpstreamError::Distrusted.into());
     }
-    let mut fruitless = 0;
+    let (mut fruitless, start) = (0, download.written());
     loop {
         let before = download.written();
-        match download.read(source, plan, upstreams).await {
+        let read = download.read(source, plan, upstreams).await;
+        if before == start && download.written() > start {
+            download.contributed();
+        }
+        match read {
             Ok(()) => return judge(engine, download, source, plan).await,
             Err(Trouble::Source(error)) if may_pass(&error) => {
                 fruitless = if download.written() > before { 0 } else { fruitless + 1 };
@@ -206,7 +212,11 @@ async fn judge(
             "the FileHash was wrong, the NAR is right: kept under its true name");
         return Ok(true_name);
     }
-    engine.distrust(source);
+    // Where several sources brought bytes nobody can tell yet who was wrong.
+    if download.is_of_one_source() {
+        engine.distrust(source);
+    }
+    engine.distrust_file(plan.name);
     engine.counters().wrong_bytes();
     Err(UpstreamError::WrongBytes.into())
 }

@@ -54,8 +54,9 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    fn releasable(&self) -> u64 {
+    fn releasable(&self, cautious: bool) -> u64 {
         match self.length {
+            _ if cautious => 0,
             Some(length) => self.written.min(length.saturating_sub(HOLD_BACK)),
             None => self.written.saturating_sub(HOLD_BACK),
         }
@@ -66,6 +67,8 @@ impl Progress {
 #[derive(Debug)]
 pub(super) struct Transfer {
     pub(super) name: NarFileName,
+    /// Wrong bytes came under this name lately: nothing is released before the proof, no sources are mixed.
+    pub(super) cautious: bool,
     progress: watch::Sender<Progress>,
     file: OnceLock<Arc<File>>,
     /// One past the last byte that any reader took. Changed only under a borrow of `progress`, so that
@@ -74,9 +77,10 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    pub(super) fn new(name: NarFileName) -> Transfer {
+    pub(super) fn new(name: NarFileName, cautious: bool) -> Transfer {
         Transfer {
             name,
+            cautious,
             progress: watch::Sender::new(Progress::default()),
             file: OnceLock::new(),
             delivered: AtomicU64::new(0),
@@ -104,7 +108,7 @@ impl Transfer {
     pub(super) fn wrote(&self, written: u64) {
         self.progress.send_modify(|p| {
             p.written = written;
-            p.released = p.released.max(p.releasable());
+            p.released = p.released.max(p.releasable(self.cautious));
         });
     }
 

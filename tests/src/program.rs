@@ -1,0 +1,298 @@
+//! An installation of ncps on one host, as processes: `ncps serve`, or `ncps-control` and `ncps-edge` joined by a
+//! Unix socket. It keeps its port and its data, whatever becomes of the processes.
+//!
+//! Knows the flags that place and join the programs. Absent: what they mean; a test adds the flags it tests.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use ncps_nix::PublicKey;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::{Mode, Outcome, Process, Request, ReservedPort, Response, Upstream, UpstreamKey, eventually};
+
+/// Programs, their data and their address. Processes that still run are killed when it is dropped.
+#[derive(Debug)]
+pub struct Installation {
+    mode: Mode,
+    program: PathBuf,
+    dir: TempDir,
+    port: ReservedPort,
+    /// For every program.
+    flags: Vec<String>,
+    /// For the program that has control.
+    control_flags: Vec<String>,
+    /// In combined mode the one that is both.
+    edge: Option<Process>,
+    control: Option<Process>,
+}
+
+/// What it is made of.
+impl Installation {
+    /// Of the test binary `under_test`, which cargo names to integration tests as `CARGO_BIN_EXE_under_test`.
+    ///
+    /// # Panics
+    /// If there is no room or no port.
+    pub fn new(mode: Mode, under_test: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("ncps-").tempdir().expect("a temporary directory");
+        Self {
+            mode,
+            program: PathBuf::from(under_test),
+            dir,
+            port: ReservedPort::new(),
+            flags: Vec::new(),
+            control_flags: vec!["--cache-hostname=cache.test".to_owned()],
+            edge: None,
+            control: None,
+        }
+    }
+
+    /// Of one upstream whose key is trusted.
+    pub fn of(mode: Mode, under_test: &str, upstream: &Upstream, key: &UpstreamKey) -> Self {
+        Self::new(mode, under_test)
+            .control_flag(format!("--upstream-cache={}", upstream.url()))
+            .control_flag(format!("--upstream-public-key={}", key.public()))
+    }
+
+    /// One flag more for every program.
+    #[must_use]
+    pub fn flag(mut self, flag: impl Into<String>) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+
+    /// One flag more for the program that has control.
+    #[must_use]
+    pub fn control_flag(mut self, flag: impl Into<String>) -> Self {
+        self.control_flags.push(flag.into());
+        self
+    }
+
+    /// Where Nix clients are served.
+    pub const fn addr(&self) -> SocketAddr {
+        self.port.addr()
+    }
+
+    /// The same for Nix.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr())
+    }
+
+    /// The data path of the program that has the edge.
+    pub fn edge_data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// The data path of the program that has control: in combined mode the same one.
+    pub fn control_data(&self) -> PathBuf {
+        match self.mode {
+            Mode::Combined => self.edge_data(),
+            Mode::Split => self.dir.path().join("control"),
+        }
+    }
+
+    /// A file of the edge's store, which may be absent.
+    pub fn stored(&self, path: &str) -> PathBuf {
+        self.edge_data().join("store").join(path.trim_start_matches('/'))
+    }
+
+    /// Names of the files in a directory below the edge's data path.
+    ///
+    /// # Panics
+    /// If there is no such directory.
+    pub fn files(&self, below_data: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.edge_data().join(below_data)).expect("it is there");
+        entries.map(|e| e.expect("listed").file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// The process that has the edge.
+    ///
+    /// # Panics
+    /// If it was not started.
+    pub const fn edge(&mut self) -> &mut Process {
+        self.edge.as_mut().expect("the edge was started")
+    }
+
+    /// The process that has control: in combined mode the same one.
+    ///
+    /// # Panics
+    /// If it was not started.
+    pub const fn control(&mut self) -> &mut Process {
+        match self.mode {
+            Mode::Combined => self.edge(),
+            Mode::Split => self.control.as_mut().expect("control was started"),
+        }
+    }
+}
+
+/// Its life.
+impl Installation {
+    /// Starts everything and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    #[must_use]
+    pub async fn started(mut self) -> Self {
+        self.start().await;
+        self
+    }
+
+    /// As [`Installation::started`], again.
+    ///
+    /// # Panics
+    /// As [`Installation::started`].
+    pub async fn start(&mut self) {
+        self.start_control();
+        self.start_edge();
+        self.ready().await;
+    }
+
+    /// Starts control alone. Nothing to do in combined mode.
+    pub fn start_control(&mut self) {
+        if self.mode == Mode::Split {
+            self.control = Some(self.spawn(&self.control_command(&self.control_data())));
+        }
+    }
+
+    /// Starts the edge: in combined mode with control.
+    pub fn start_edge(&mut self) {
+        self.edge = Some(self.spawn(&self.edge_command(&self.edge_data())));
+    }
+
+    /// Waits until it says that it is ready.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub async fn ready(&mut self) {
+        let addr = self.addr();
+        self.edge().ready(addr).await;
+    }
+
+    /// SIGKILL to all.
+    ///
+    /// # Panics
+    /// If one does not end.
+    pub async fn kill(&mut self) {
+        for process in self.running() {
+            process.kill().await;
+        }
+    }
+
+    /// SIGTERM to one after the other, edge first. Each has to end well.
+    ///
+    /// # Panics
+    /// If one does not end, or not with 0.
+    pub async fn terminate(&mut self) {
+        for process in self.running() {
+            let status = process.terminate().await;
+            assert_eq!(status.code(), Some(0), "wrote:\n{}", process.lines().join("\n"));
+        }
+    }
+
+    /// Stops in order and starts again on the same data.
+    ///
+    /// # Panics
+    /// As [`Installation::terminate`] and [`Installation::started`].
+    pub async fn restart(&mut self) {
+        self.terminate().await;
+        self.start().await;
+    }
+
+    /// A signal to the process that has the edge.
+    pub fn signal(&mut self, signal: Signal) {
+        self.edge().signal(signal);
+    }
+
+    fn running(&mut self) -> impl Iterator<Item = &mut Process> {
+        self.edge.iter_mut().chain(self.control.iter_mut())
+    }
+}
+
+/// Its command lines, also for a second process beside it.
+impl Installation {
+    /// Runs the program that has the edge, on some other data path if a test wants that.
+    pub fn edge_command(&self, data: &Path) -> Vec<String> {
+        let places = [data_flag(data), format!("--server-addr={}", self.addr())];
+        match self.mode {
+            Mode::Combined => args(&["ncps", "serve"], [&places[..], &self.control_flags, &self.flags]),
+            Mode::Split => {
+                let control = [format!("--control-url=unix:{}", self.socket().display())];
+                args(&["ncps-edge"], [&places[..], &control, &self.flags])
+            }
+        }
+    }
+
+    /// Runs the program that has control.
+    pub fn control_command(&self, data: &Path) -> Vec<String> {
+        if self.mode == Mode::Combined {
+            return self.edge_command(data);
+        }
+        let places = [data_flag(data), format!("--control-addr=unix:{}", self.socket().display())];
+        args(&["ncps-control"], [&places[..], &self.control_flags, &self.flags])
+    }
+
+    /// A process beside it, with an environment that holds nothing but a home.
+    pub fn spawn(&self, command: &[String]) -> Process {
+        self.spawn_with(command, &[])
+    }
+
+    /// The same with more variables.
+    pub fn spawn_with(&self, command: &[String], env: &[(&str, &str)]) -> Process {
+        let home = self.dir.path().join("home");
+        std::fs::create_dir_all(&home).expect("room for a home");
+        let home = home.to_string_lossy();
+        let env: Vec<_> = [("HOME", &*home)].into_iter().chain(env.iter().copied()).collect();
+        Process::spawn(&self.program, command, &env)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("control.sock")
+    }
+}
+
+fn data_flag(data: &Path) -> String {
+    format!("--cache-data-path={}", data.display())
+}
+
+fn args<const N: usize>(program: &[&str], flags: [&[String]; N]) -> Vec<String> {
+    program.iter().map(ToString::to_string).chain(flags.concat()).collect()
+}
+
+/// As its clients.
+impl Installation {
+    /// A GET whose body is not read yet.
+    ///
+    /// # Panics
+    /// If it is not answered.
+    pub async fn get(&self, path: &str) -> Response {
+        Request::get(path).send(self.addr()).await.expect("it answers")
+    }
+
+    /// A GET to its end.
+    ///
+    /// # Panics
+    /// As [`Installation::get`].
+    pub async fn fetch(&self, path: &str) -> (u16, Outcome) {
+        let mut response = self.get(path).await;
+        (response.status, response.outcome().await)
+    }
+
+    /// The key that it signs with.
+    ///
+    /// # Panics
+    /// If it says none.
+    pub async fn public_key(&self) -> PublicKey {
+        let text = self.get("/pubkey").await.text().await;
+        PublicKey::parse(text.trim()).expect("a public key")
+    }
+
+    /// Waits until a NAR is in the store together with a narinfo: then control knows of it, too.
+    ///
+    /// # Panics
+    /// If it never is.
+    pub async fn stores(&self, narinfo_path: &str, nar_path: &str) {
+        let both = [self.stored(narinfo_path), self.stored(nar_path)];
+        eventually("a stored NAR with its narinfo", async || both.iter().all(|file| file.exists())).await;
+    }
+}
