@@ -16,7 +16,7 @@ use crate::access::AccessLog;
 use crate::live::Current;
 use crate::lookup::Lookups;
 use crate::state::StateFile;
-use crate::store::LocalStore;
+use crate::store::{LocalStore, blocking};
 use crate::transfer::Engine;
 
 /// Files in one page of the inventory.
@@ -129,8 +129,7 @@ impl Attachment {
 
     async fn held(&self) -> Result<Vec<HeldNar>> {
         let store = Arc::clone(&self.store);
-        let held = tokio::task::spawn_blocking(move || store.list()).await;
-        let held = held.map_err(std::io::Error::other).flatten();
+        let held = blocking(move || store.list()).await;
         held.map_err(|e| Error::internal("list the store").because(e))
     }
 

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use crate::live::Current;
 use crate::near::{NearCache, Served, named};
-use crate::store::LocalStore;
+use crate::store::{LocalStore, blocking};
 use crate::transfer::Failure;
 use crate::upstream::Verdict;
 
@@ -146,8 +146,7 @@ impl Lookups {
     /// Control can't be asked: what the disk holds is still served, the rest can't be known.
     async fn without_control(&self, hash: StorePathHash, error: Error) -> Result<Option<Arc<Served>>> {
         let store = Arc::clone(&self.store);
-        let read = tokio::task::spawn_blocking(move || store.narinfo(hash)).await;
-        let read = read.map_err(std::io::Error::other).flatten();
+        let read = blocking(move || store.narinfo(hash)).await;
         let text = read.map_err(|e| Error::internal("read a narinfo of the store").because(e))?;
         let Some(text) = text else {
             return Err(Error::new(Code::Unavailable, "control is away").because(error));
@@ -184,8 +183,7 @@ impl Lookups {
             return Ok(());
         }
         let store = Arc::clone(&self.store);
-        let removed = self.tasks.spawn_blocking("remove narinfo", move || store.remove_narinfo(hash)).await;
-        let removed = removed.map_err(std::io::Error::other).flatten();
+        let removed = blocking(move || store.remove_narinfo(hash)).await;
         removed.map_err(|e| Error::internal("remove a narinfo of the store").because(e))
     }
 }
@@ -193,7 +191,9 @@ impl Lookups {
 /// What control refuses to sign is the upstream's fault, not the client's.
 fn upstreams_fault(error: Error) -> Error {
     match error.code() {
-        Code::Invalid => Error::new(Code::UpstreamFailed, "control refused an upstream's narinfo").because(error),
+        Code::Invalid => {
+            Error::new(Code::UpstreamFailed, "control refused an upstream's narinfo").because(error)
+        }
         _ => error,
     }
 }

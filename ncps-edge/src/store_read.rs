@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::Stream;
 
-use crate::store::read_at;
+use crate::store::{blocking, read_at};
 
 /// Bytes per read. Larger ones cost memory per reader and win little.
 const CHUNK: u64 = 128 * 1024;
@@ -16,8 +16,7 @@ const CHUNK: u64 = 128 * 1024;
 /// Reads from `offset` at most to before `end`, at most one chunk. Empty at the end of the file.
 pub(crate) async fn read_chunk(file: Arc<File>, offset: u64, end: u64) -> io::Result<Bytes> {
     let len = usize::try_from((end - offset).min(CHUNK)).unwrap_or(usize::MAX);
-    let read = tokio::task::spawn_blocking(move || read_at(&file, offset, len));
-    Ok(Bytes::from(read.await.map_err(io::Error::other)??))
+    blocking(move || read_at(&file, offset, len)).await.map(Bytes::from)
 }
 
 /// The bytes from `from` to before `to`. A file that is shorter is an error, never a clean end.

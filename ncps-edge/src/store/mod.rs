@@ -7,6 +7,15 @@
 mod local;
 mod spool;
 
+use std::io;
+
 pub use local::{LocalStore, StoredNar};
 pub use spool::Spool;
 pub(crate) use spool::read_at;
+
+/// Does blocking work on a thread for that. A panic there is an error here.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten()
+}

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::download::disk_trouble;
 use super::engine::Engine;
-use crate::store::Spool;
+use crate::store::{Spool, blocking};
 
 /// Commits that wait for control. The inventory has the files anyway; what waits here are their facts.
 const MOST_PENDING: usize = 100_000;
@@ -36,8 +36,7 @@ impl Engine {
     /// Makes a proven spool file a NAR file of the store and tells control.
     pub(super) async fn commit(self: &Arc<Self>, spool: Spool, commit: Commit) -> Result<()> {
         let (store, name) = (Arc::clone(self.store()), commit.name);
-        let done = tokio::task::spawn_blocking(move || store.commit(spool, name)).await;
-        let done = done.map_err(std::io::Error::other).flatten();
+        let done = blocking(move || store.commit(spool, name)).await;
         done.map_err(|e| disk_trouble("commit a NAR file", e))?;
         self.counters().committed();
         tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored a NAR");
@@ -59,7 +58,7 @@ impl Engine {
     async fn write_narinfos(&self, narinfos: Vec<NarInfo>) {
         let store = Arc::clone(self.store());
         let write = move || narinfos.iter().try_for_each(|narinfo| store.put_narinfo(narinfo));
-        let written = tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other).flatten();
+        let written = blocking(write).await;
         if let Err(error) = written {
             let error = Error::internal("write narinfos beside a NAR file").because(error);
             tracing::warn!(error = error.story(), "the store's own narinfos are behind; serving goes on");

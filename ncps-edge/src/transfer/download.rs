@@ -16,7 +16,7 @@ use super::engine::Engine;
 use super::plan::{Plan, Source};
 use super::progress::Transfer;
 use super::prover::{Exhibit, Prover};
-use crate::store::Spool;
+use crate::store::{Spool, blocking};
 use crate::upstream::{Body, Opening, UpstreamError, Upstreams};
 
 /// Chunks that are written at once where they are there already.
@@ -47,6 +47,8 @@ pub(super) struct Download {
     hasher: Sha256,
     written: u64,
     length: Option<u64>,
+    /// Bytes that are taken where no length is known: an upstream can't fill the disk.
+    most: u64,
     prover: Option<Prover>,
     /// Sources that brought bytes.
     contributors: u32,
@@ -71,6 +73,7 @@ impl Download {
             hasher: Sha256::new(),
             written: 0,
             length: None,
+            most: u64::MAX,
             prover: None,
             contributors: 0,
         }
@@ -167,6 +170,7 @@ impl Download {
             self.transfer.promise(length);
         }
         if self.spool.is_none() {
+            self.most = plan.nar.map_or(self.engine.max_spool(), |nar| incompressible(nar.size));
             let size = self.length.or(total);
             self.reservation = Some(self.engine.reserve_spool(size.or(plan.nar.map(|n| n.size))).await);
             let spool = self.engine.begin_spool(size).await.map_err(Trouble::Ours)?;
@@ -205,12 +209,12 @@ impl Download {
 
     async fn write(&mut self, chunks: Vec<Bytes>) -> Result<(), Trouble> {
         let more: u64 = chunks.iter().map(|c| c.len() as u64).sum();
-        if self.length.is_some_and(|length| self.written + more > length) {
+        if self.written + more > self.length.unwrap_or(self.most) {
             return Err(UpstreamError::TooMuch.into());
         }
         let Some(spool) = &self.spool else { return Ok(()) };
         let (file, at, mut hasher) = (spool.file(), self.written, std::mem::take(&mut self.hasher));
-        let write = tokio::task::spawn_blocking(move || {
+        let write = blocking(move || {
             let mut offset = at;
             for chunk in &chunks {
                 file.write_all_at(chunk, offset)?;
@@ -219,9 +223,7 @@ impl Download {
             }
             Ok(hasher)
         });
-        let written = write.await.map_err(std::io::Error::other).flatten();
-        self.hasher =
-            written.map_err(|e: std::io::Error| Trouble::Ours(disk_trouble("write a spool file", e)))?;
+        self.hasher = write.await.map_err(|e| Trouble::Ours(disk_trouble("write a spool file", e)))?;
         self.written += more;
         self.transfer.wrote(self.written);
         Ok(())
@@ -264,6 +266,11 @@ impl Download {
             _reservation: self.reservation.take(),
         })
     }
+}
+
+/// What a NAR of this size may take where compressing it gained nothing.
+fn incompressible(nar_size: u64) -> u64 {
+    nar_size.saturating_add(nar_size / 8).saturating_add(1 << 20)
 }
 
 /// The chunks before the first failure, and the failure.

@@ -20,7 +20,7 @@ use super::progress::Transfer;
 use super::reader::Reader;
 use crate::live::{Current, Live};
 use crate::lookup::Lookups;
-use crate::store::{LocalStore, Spool, StoredNar};
+use crate::store::{LocalStore, Spool, StoredNar, blocking};
 use crate::upstream::Upstreams;
 
 /// Spool bytes are counted in these, since a semaphore counts in 32 bits.
@@ -137,8 +137,7 @@ impl Engine {
     /// The stored file, if it is here.
     pub async fn stored(&self, name: NarFileName) -> Result<Option<StoredNar>> {
         let store = Arc::clone(&self.parts.store);
-        let opened = tokio::task::spawn_blocking(move || store.open(name)).await;
-        let opened = opened.map_err(std::io::Error::other).flatten();
+        let opened = blocking(move || store.open(name)).await;
         opened.map_err(|e| disk_trouble("open a NAR file", e))
     }
 
@@ -167,8 +166,7 @@ impl Engine {
 
     pub(super) async fn begin_spool(&self, size: Option<u64>) -> Result<Spool> {
         let store = Arc::clone(&self.parts.store);
-        let spool = tokio::task::spawn_blocking(move || store.begin(size)).await;
-        let spool = spool.map_err(std::io::Error::other).flatten();
+        let spool = blocking(move || store.begin(size)).await;
         spool.map_err(|e| disk_trouble("begin a spool file", e))
     }
 
@@ -183,6 +181,11 @@ impl Engine {
         let units = u32::try_from(units).unwrap_or(u32::MAX).min(limits.spool_units);
         let room = Arc::clone(&limits.spool).acquire_many_owned(units).await;
         room.expect("the spool semaphore is never closed")
+    }
+
+    /// The most that a file of unknown size may take.
+    pub(super) fn max_spool(&self) -> u64 {
+        self.live().map_or(UNKNOWN_SIZE, |live| live.settings.max_spool_bytes)
     }
 
     pub(super) fn decoders(&self) -> Arc<Semaphore> {
