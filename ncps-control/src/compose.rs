@@ -3,7 +3,9 @@
 //!
 //! Absent: sockets (see [`crate::serve`]); a process that has the edge, too, needs none.
 
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -80,10 +82,10 @@ pub async fn compose(
 
 fn lock(config: &ControlConfig) -> Result<Vec<DirLock>, ComposeError> {
     let mut locks = Vec::new();
-    make_folder(&config.data_path)?;
+    make_folder(&config.data_path, SHARED)?;
     locks.push(DirLock::acquire(&config.data_path.join("lock"))?);
     if let Some(folder) = config.database.parent() {
-        make_folder(folder)?;
+        make_folder(folder, PRIVATE)?;
     }
     let mut lock = config.database.clone().into_os_string();
     lock.push(".lock");
@@ -91,8 +93,14 @@ fn lock(config: &ControlConfig) -> Result<Vec<DirLock>, ComposeError> {
     Ok(locks)
 }
 
-fn make_folder(path: &Path) -> Result<(), ComposeError> {
-    std::fs::create_dir_all(path).map_err(|source| ComposeError::Folder { path: path.to_owned(), source })
+/// The store below is for every user of the machine, who must get there.
+const SHARED: u32 = 0o755;
+const PRIVATE: u32 = 0o700;
+
+/// Makes what is missing of a path; what is there keeps its mode.
+fn make_folder(path: &Path, mode: u32) -> Result<(), ComposeError> {
+    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.map_err(|source| ComposeError::Folder { path: path.to_owned(), source })
 }
 
 fn key(source: &KeySource, hostname: &str) -> Result<Option<SecretKey>, KeyFileError> {

@@ -105,6 +105,8 @@ impl Attachment {
     async fn speak(&self, reports: mpsc::Sender<EdgeReport>) -> Result<()> {
         let say = |report| async { reports.send(report).await.map_err(|_| broken()) };
         say(EdgeReport::Hello(self.hello.clone())).await?;
+        // What comes into the store from here on is said again after the inventory, which may lack it.
+        self.engine.news().take();
         for report in inventory(self.held().await?) {
             say(report).await?;
         }
@@ -112,9 +114,16 @@ impl Attachment {
             self.engine.announce(commit).await;
         }
         let stop = self.tasks.life().hard();
+        let mut reports_due = tokio::time::interval(REPORT_EVERY);
         loop {
             tokio::select! {
-                () = tokio::time::sleep(REPORT_EVERY) => {}
+                () = self.engine.news().some() => {
+                    for held in self.engine.news().take() {
+                        say(EdgeReport::Committed(held)).await?;
+                    }
+                    continue;
+                }
+                _ = reports_due.tick() => {}
                 () = stop.cancelled() => {}
             }
             let accesses = self.accesses.take();

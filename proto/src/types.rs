@@ -98,7 +98,7 @@ pub enum EdgeReport {
     Inventory { held: Vec<HeldNar>, last: bool },
     /// What it served since the last report.
     Accesses(Accesses),
-    /// A file that came into its store outside a `commit_nar` call.
+    /// A file that came into its store since the inventory.
     Committed(HeldNar),
 }
 

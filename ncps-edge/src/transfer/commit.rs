@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use ncps_nix::NarInfo;
-use ncps_proto::{Commit, Error, Result};
+use ncps_proto::{Commit, Error, HeldNar, Result};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::download::disk_trouble;
 use super::engine::Engine;
@@ -32,6 +33,34 @@ impl PendingCommits {
     }
 }
 
+/// Files that came into the store since the session with control last heard of it.
+#[derive(Default)]
+pub struct News {
+    held: Mutex<Vec<HeldNar>>,
+    some: Notify,
+}
+
+impl News {
+    fn push(&self, held: HeldNar) {
+        let mut all = self.held.lock();
+        // With nobody attached they need not be remembered: the next inventory has them.
+        if all.len() < MOST_PENDING {
+            all.push(held);
+        }
+        self.some.notify_one();
+    }
+
+    /// All of them, for the inventory to follow or the stream.
+    pub fn take(&self) -> Vec<HeldNar> {
+        std::mem::take(&mut self.held.lock())
+    }
+
+    /// Waits until there may be some.
+    pub async fn some(&self) {
+        self.some.notified().await;
+    }
+}
+
 impl Engine {
     /// Makes a proven spool file a NAR file of the store and tells control.
     pub(super) async fn commit(self: &Arc<Self>, spool: Spool, commit: Commit) -> Result<()> {
@@ -40,6 +69,7 @@ impl Engine {
         done.map_err(|e| disk_trouble("commit a NAR file", e))?;
         self.counters().committed();
         tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored a NAR");
+        self.news().push(HeldNar { name: commit.name, file_size: commit.file_size });
         self.announce(commit).await;
         Ok(())
     }

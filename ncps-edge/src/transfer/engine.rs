@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::commit::PendingCommits;
+use super::commit::{News, PendingCommits};
 use super::distrust::Distrust;
 use super::download::disk_trouble;
 use super::fetch;
@@ -46,6 +46,7 @@ pub struct Engine {
     limits: OnceCell<Limits>,
     distrust: Distrust,
     pending: PendingCommits,
+    news: News,
     counters: Counters,
 }
 
@@ -93,6 +94,7 @@ impl Engine {
             limits: OnceCell::new(),
             distrust: Distrust::default(),
             pending: PendingCommits::default(),
+            news: News::default(),
             counters: Counters::default(),
         })
     }
@@ -249,6 +251,11 @@ impl Engine {
     /// Commits that control must still be told.
     pub fn pending(&self) -> &PendingCommits {
         &self.pending
+    }
+
+    /// What the session with control must still say.
+    pub fn news(&self) -> &News {
+        &self.news
     }
 
     pub fn counters(&self) -> &Counters {

@@ -23,7 +23,7 @@ mod prover;
 mod reader;
 mod slots;
 
-pub use commit::PendingCommits;
+pub use commit::{News, PendingCommits};
 pub use engine::{Counters, Engine, Parts};
 pub use progress::{Failure, HOLD_BACK};
 pub use reader::{Head, Reader};
