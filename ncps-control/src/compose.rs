@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use ncps_nix::SecretKey;
 use ncps_runtime::clock::Clock;
+use ncps_runtime::foreign::{GoDataPath, refuse_go_data};
 use ncps_runtime::lock::{DirLock, LockError};
 use ncps_runtime::tasks::Tasks;
 
 use crate::config::{ControlConfig, KeySource};
-use crate::foreign::go_evidence;
 use crate::keys::{self, KeyFileError};
 use crate::{Control, Db, OpenError, Parts};
 
@@ -23,16 +23,8 @@ use crate::{Control, Db, OpenError, Parts};
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
     /// The data path is the Go original's.
-    #[error(
-        "{data} is a data path of the Go ncps ({evidence} is its) and was left untouched: choose another \
-         --cache-data-path, or move it away (what it holds is fetched anew when asked for)"
-    )]
-    GoDataPath {
-        /// The data path.
-        data: PathBuf,
-        /// What gave it away.
-        evidence: PathBuf,
-    },
+    #[error(transparent)]
+    GoDataPath(#[from] GoDataPath),
     /// A folder can't be made.
     #[error("make folder {path}")]
     Folder {
@@ -68,9 +60,7 @@ pub async fn compose(
     tasks: &Tasks,
     clock: Arc<dyn Clock>,
 ) -> Result<Composed, ComposeError> {
-    if let Some(evidence) = go_evidence(&config.data_path) {
-        return Err(ComposeError::GoDataPath { data: config.data_path, evidence });
-    }
+    refuse_go_data(&config.data_path)?;
     let locks = lock(&config)?;
     let key = key(&config.key, &config.settings.hostname)?;
     let db = Db::open(&config.database, clock.now()).await?;

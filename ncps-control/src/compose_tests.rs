@@ -108,7 +108,7 @@ async fn the_originals_data_path_is_left_untouched() {
         fs::write(path, "theirs").expect("written");
         let before = contents(folder.path());
         let error = refused(config(folder.path())).await;
-        assert!(matches!(error, ComposeError::GoDataPath { .. }), "{error}");
+        assert!(matches!(error, ComposeError::GoDataPath(_)), "{error}");
         assert!(error.to_string().contains("--cache-data-path"), "says what to do: {error}");
         assert_eq!(contents(folder.path()), before);
     }

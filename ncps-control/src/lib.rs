@@ -11,7 +11,6 @@ pub mod compose;
 pub mod config;
 mod control;
 mod db;
-mod foreign;
 mod index;
 mod keys;
 mod leases;

@@ -110,9 +110,6 @@ impl Attachment {
         for report in inventory(self.held().await?) {
             say(report).await?;
         }
-        for commit in self.engine.pending().take() {
-            self.engine.announce(commit).await;
-        }
         let stop = self.tasks.life().hard();
         let mut reports_due = tokio::time::interval(REPORT_EVERY);
         loop {
@@ -126,6 +123,7 @@ impl Attachment {
                 _ = reports_due.tick() => {}
                 () = stop.cancelled() => {}
             }
+            self.engine.announce_pending().await;
             let accesses = self.accesses.take();
             if !accesses.is_empty() {
                 say(EdgeReport::Accesses(accesses)).await?;
@@ -146,6 +144,8 @@ impl Attachment {
         match directive {
             Directive::Configure(settings) => {
                 self.configure(*settings)?;
+                let engine = Arc::clone(&self.engine);
+                self.tasks.spawn("announce", async move { engine.announce_pending().await });
                 if let Some(latch) = ready.take() {
                     latch.release();
                 }

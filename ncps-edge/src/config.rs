@@ -1,7 +1,7 @@
 //! The edge's own configuration: where it listens, where its disk is, who it is, and where control is. All
 //! else comes from control.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ncps_runtime::config::values::listen_addr;
 use ncps_runtime::config::{Env, Field, ListenAddr, Resolver};
@@ -83,12 +83,12 @@ impl EdgeConfig {
 }
 
 impl ControlUrl {
-    /// Reads [`REMOTE`].
-    pub fn read(r: &mut Resolver, env: Env<'_>, data: &std::path::Path) -> Option<ControlUrl> {
+    /// Reads [`REMOTE`]. `None` where a problem was noted.
+    pub fn read(r: &mut Resolver, env: Env<'_>, data: Option<&Path>) -> Option<ControlUrl> {
         if r.given(&CONTROL_URL) {
             return r.get(&CONTROL_URL, control_url);
         }
-        let places = paths::control_sockets(env, paths::is_root(), Some(data));
+        let places = paths::control_sockets(env, paths::is_root(), data);
         let listed: Vec<_> = places.iter().map(|p| format!("unix:{}", p.display())).collect();
         r.computed(&CONTROL_URL, listed.join(" or "));
         Some(ControlUrl::FirstOf(places))

@@ -2,9 +2,11 @@
 
 use std::ffi::OsString;
 
+use anyhow::Context;
 use ncps_runtime::config::{Env, Resolver};
 use ncps_runtime::exit::Exit;
 use ncps_runtime::fields::DATA;
+use ncps_runtime::foreign::refuse_go_data;
 use ncps_runtime::lock::DirLock;
 use ncps_runtime::program::Program;
 use ncps_runtime::tasks::Tasks;
@@ -26,13 +28,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
 }
 
 fn read(r: &mut Resolver, env: Env<'_>) -> Option<(EdgeConfig, ControlUrl)> {
-    let edge = EdgeConfig::read(r, env)?;
-    let control = ControlUrl::read(r, env, &edge.data_path)?;
-    Some((edge, control))
+    let edge = EdgeConfig::read(r, env);
+    let data = edge.as_ref().map(|edge| edge.data_path.as_path());
+    let control = ControlUrl::read(r, env, data);
+    Some((edge?, control?))
 }
 
 async fn start((edge, control): (EdgeConfig, ControlUrl), tasks: Tasks) -> anyhow::Result<()> {
-    std::fs::create_dir_all(&edge.data_path)?;
+    refuse_go_data(&edge.data_path)?;
+    let made = std::fs::create_dir_all(&edge.data_path);
+    made.with_context(|| format!("make {} (--cache-data-path)", edge.data_path.display()))?;
     let lock = DirLock::acquire(&edge.data_path.join("lock"))?;
     let control = remote::connect(&control, remote::DEADLINE)?;
     compose(edge, control, &tasks).await?;

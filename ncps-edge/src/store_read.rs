@@ -16,7 +16,15 @@ const CHUNK: u64 = 128 * 1024;
 /// Reads from `offset` at most to before `end`, at most one chunk. Empty at the end of the file.
 pub(crate) async fn read_chunk(file: Arc<File>, offset: u64, end: u64) -> io::Result<Bytes> {
     let len = usize::try_from((end - offset).min(CHUNK)).unwrap_or(usize::MAX);
-    blocking(move || read_at(&file, offset, len)).await.map(Bytes::from)
+    // Made here, by one of the few threads that will free it, and not there: the allocator keeps memory per
+    // thread, and there may be hundreds that block.
+    let mut bytes = vec![0; len];
+    blocking(move || {
+        let read = read_at(&file, offset, &mut bytes)?;
+        bytes.truncate(read);
+        Ok(bytes.into())
+    })
+    .await
 }
 
 /// The bytes from `from` to before `to`. A file that is shorter is an error, never a clean end.

@@ -53,6 +53,7 @@ where
     suite.nothing_untrusted_is_published().await;
     suite.absence_is_believed_for_a_while().await;
     suite.a_compressed_nar_without_file_hash_is_offered_uncompressed().await;
+    suite.a_nar_that_is_known_compressed_is_known_uncompressed().await;
     suite.turns_exclude_and_end().await;
     suite.a_commit_ends_the_turn_and_names_the_narinfos().await;
     suite.a_commit_of_an_unknown_name_makes_it_known().await;
@@ -175,6 +176,17 @@ where
         assert_eq!(ours.file_size, Some(theirs.nar_size));
         let location = plane.locate(file(&ours)).await.expect("answers").expect("known now");
         assert_eq!(location.origins, vec![origin(&theirs)], "the origin keeps its compression");
+    }
+
+    async fn a_nar_that_is_known_compressed_is_known_uncompressed(&self) {
+        let plane = self.plane().await;
+        let ours = publish(&plane, &self.narinfo(1)).await;
+        let decoded = NarFileName { hash: FileHash(ours.nar_hash.0), compression: Compression::None };
+        let location = plane.locate(decoded).await.expect("answers").expect("its file can be decoded");
+        assert_eq!((location.name, location.nar), (decoded, Some(facts(&ours))));
+        assert_eq!(location.representations, vec![file(&ours)]);
+        let other = NarFileName { compression: Compression::Zstd, ..decoded };
+        assert_eq!(plane.locate(other).await.expect("answers"), None, "nothing is compressed to given bytes");
     }
 
     async fn turns_exclude_and_end(&self) {

@@ -85,6 +85,12 @@ impl State {
         self.narinfos.insert(narinfo.store_path.hash(), narinfo);
     }
 
+    /// The NAR of which some compressed file is known, if `name` is it uncompressed.
+    fn decodable(&self, name: NarFileName) -> Option<NarFacts> {
+        let mut nars = self.files.values().filter_map(|file| file.nar);
+        nars.find(|nar| name.compression == Compression::None && nar.hash.0 == name.hash.0)
+    }
+
     fn naming(&self, name: NarFileName) -> Vec<NarInfo> {
         self.narinfos.values().filter(|n| named(n) == name).cloned().collect()
     }
@@ -158,14 +164,15 @@ impl ControlPlane for FakeControl {
     async fn locate(&self, asked: NarFileName) -> Result<Option<Location>> {
         let state = self.state.lock();
         let name = state.aliases.get(&asked).copied().unwrap_or(asked);
-        let Some(file) = state.files.get(&name) else { return Ok(None) };
-        let same_nar =
-            |(other, f): (&NarFileName, &File)| (*other != name && f.nar == file.nar).then_some(*other);
+        let file = state.files.get(&name);
+        let nar = file.map(|file| file.nar).or_else(|| state.decodable(name).map(Some));
+        let Some(nar) = nar else { return Ok(None) };
+        let same_nar = |(other, f): (&NarFileName, &File)| (*other != name && f.nar == nar).then_some(*other);
         Ok(Some(Location {
             name,
-            file_size: file.size,
-            nar: file.nar,
-            origins: file.origins.clone(),
+            file_size: file.and_then(|file| file.size),
+            nar,
+            origins: file.map(|file| file.origins.clone()).unwrap_or_default(),
             representations: state.files.iter().filter_map(same_nar).collect(),
             store_paths: state.naming(name).iter().map(|n| n.store_path.hash()).collect(),
         }))

@@ -36,7 +36,8 @@ pub trait ControlPlane: Send + Sync + 'static {
     /// still names `nar`.
     async fn retract_narinfo(&self, hash: StorePathHash, nar: NarFileName) -> Result<()>;
 
-    /// Where the bytes can come from; `None` for a name that no narinfo or commit ever mentioned.
+    /// Where the bytes can come from; `None` for a name that no narinfo or commit ever mentioned. An
+    /// uncompressed NAR is mentioned with every other representation of it.
     async fn locate(&self, name: NarFileName) -> Result<Option<Location>>;
 
     /// Asks for the turn to fetch a file. Turns save bandwidth and protect nothing: they expire, and a

@@ -128,7 +128,8 @@ impl Installation {
 
 /// Its life.
 impl Installation {
-    /// Starts everything and waits until it is ready.
+    /// Starts everything and waits until it is ready, and the edge attached: one that was configured before is
+    /// ready without control.
     ///
     /// # Panics
     /// If it does not become ready.
@@ -146,6 +147,7 @@ impl Installation {
         self.start_control();
         self.start_edge();
         self.ready().await;
+        self.edge().line_with("\"attached to control\"").await;
     }
 
     /// Starts control alone. Nothing to do in combined mode.

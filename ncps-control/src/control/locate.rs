@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ncps_nix::{Compression, NarFileName};
+use ncps_nix::{Compression, NarFileName, NarHash};
 use ncps_proto::{Location, Origin, Result};
 
 use super::Control;
@@ -11,7 +11,7 @@ use crate::record::NarFile;
 impl Control {
     pub(super) async fn location(&self, asked: NarFileName) -> Result<Option<Location>> {
         let name = self.index.resolve(asked).await?;
-        let Some(file) = self.index.file(name).await? else { return Ok(None) };
+        let Some(file) = self.file_or_decodable(name).await? else { return Ok(None) };
         let others = self.representations(name, &file).await?;
         let naming = self.index.naming(name).await?;
         Ok(Some(Location {
@@ -22,6 +22,17 @@ impl Control {
             representations: others.iter().map(|(other, _)| *other).collect(),
             store_paths: naming.iter().map(|narinfo| narinfo.store_path.hash()).collect(),
         }))
+    }
+
+    /// A NAR of which only compressed files are known is known, too: they are decoded.
+    async fn file_or_decodable(&self, name: NarFileName) -> Result<Option<Arc<NarFile>>> {
+        let known = self.index.file(name).await?;
+        if known.is_some() || name.compression != Compression::None {
+            return Ok(known);
+        }
+        let files = self.index.files_of(NarHash(name.hash.0)).await?;
+        let best = files.into_iter().map(|(_, file)| file).max_by_key(|file| file.proven);
+        Ok(best.map(|file| Arc::new(NarFile { nar: file.nar, ..NarFile::default() })))
     }
 
     async fn representations(

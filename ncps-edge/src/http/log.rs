@@ -7,7 +7,7 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request, header};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::reply::Story;
@@ -34,13 +34,19 @@ impl Noted {
         let line = Line {
             status: parts.status.as_u16(),
             story: parts.extensions.get::<Story>().cloned(),
-            expected: if self.method == Method::HEAD { Some(0) } else { body.size_hint().exact() },
+            expected: if self.method == Method::HEAD { Some(0) } else { length(&parts.headers, &body) },
             noted: self,
             bytes: 0,
             ended: None,
         };
         Response::from_parts(parts, Body::new(LoggedBody { body, line }))
     }
+}
+
+/// Of a stream only the head knows the length.
+fn length(headers: &HeaderMap, body: &Body) -> Option<u64> {
+    let promised = || headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+    body.size_hint().exact().or_else(promised)
 }
 
 /// How a body ended.

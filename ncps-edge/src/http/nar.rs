@@ -7,8 +7,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use ncps_nix::{NarFileName, NarFileNameError};
-use ncps_proto::Code;
+use ncps_nix::NarFileName;
 
 use super::Service;
 use super::conditional::{etag, not_modified, part};
@@ -16,7 +15,7 @@ use super::range::{Part, Span};
 use super::reply::{self, Refusal};
 use crate::store::StoredNar;
 use crate::store_read;
-use crate::transfer::Reader;
+use crate::transfer::{Reader, Wanted};
 
 pub(super) async fn nar(
     State(service): State<Arc<Service>>,
@@ -24,12 +23,10 @@ pub(super) async fn nar(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let name = match NarFileName::parse(&file) {
-        Ok(name) => name,
-        Err(NarFileNameError::UnknownExtension) => return Ok(reply::of_code(Code::Invalid)),
-        Err(NarFileNameError::NotFound) => return Ok(reply::not_found()),
-    };
-    let request = Asked { name, etag: etag(name), headers };
+    // A compression that we can't decode is an absence, too: Nix takes a 400 for an error.
+    let Ok(wanted) = Wanted::parse(&file) else { return Ok(reply::not_found()) };
+    let name = wanted.name;
+    let request = Asked { name, wanted, etag: etag(name), headers };
     if method == Method::HEAD {
         return request.head(&service).await;
     }
@@ -40,6 +37,7 @@ pub(super) async fn nar(
 
 struct Asked {
     name: NarFileName,
+    wanted: Wanted,
     etag: String,
     headers: HeaderMap,
 }
@@ -51,10 +49,10 @@ impl Asked {
         }
         if not_modified(&self.headers, &self.etag) {
             // Who names our ETag has the bytes: nothing is fetched to say so.
-            service.engine.describe(self.name).await?;
+            service.engine.describe(&self.wanted).await?;
             return Ok(self.unmodified());
         }
-        self.running(service.engine.join(self.name)?).await
+        self.running(service.engine.join(&self.wanted)?).await
     }
 
     async fn head(&self, service: &Arc<Service>) -> Result<Response, Refusal> {
@@ -62,7 +60,7 @@ impl Asked {
             Some(stored) => Some(stored.size),
             None => match service.engine.peek(self.name).and_then(|running| running.length_now()) {
                 Some(length) => Some(length),
-                None => service.engine.describe(self.name).await?,
+                None => service.engine.describe(&self.wanted).await?,
             },
         };
         if not_modified(&self.headers, &self.etag) {

@@ -1,6 +1,7 @@
 //! Bytes first, then the row: a proven spool file becomes a NAR file, then control hears of it, then the
 //! narinfos that name it are written beside it. What control could not be told waits until it is back.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ncps_nix::NarInfo;
@@ -17,19 +18,27 @@ const MOST_PENDING: usize = 100_000;
 
 /// Commits of which control does not know yet.
 #[derive(Default)]
-pub struct PendingCommits(Mutex<Vec<Commit>>);
+pub struct PendingCommits(Mutex<VecDeque<Commit>>);
 
 impl PendingCommits {
     fn push(&self, commit: Commit) {
         let mut pending = self.0.lock();
         if pending.len() < MOST_PENDING {
-            pending.push(commit);
+            pending.push_back(commit);
         }
     }
 
-    /// All of them, to be said now.
-    pub fn take(&self) -> Vec<Commit> {
-        std::mem::take(&mut self.0.lock())
+    /// The one that waits longest. It waits on until it was said: who says it may be stopped midway.
+    fn first(&self) -> Option<Commit> {
+        self.0.lock().front().cloned()
+    }
+
+    fn said(&self, commit: &Commit) {
+        let mut pending = self.0.lock();
+        // Somebody else may have said it, too.
+        if pending.front() == Some(commit) {
+            pending.pop_front();
+        }
     }
 }
 
@@ -76,13 +85,30 @@ impl Engine {
 
     /// Tells control of a file in the store, now or when it is back.
     pub async fn announce(&self, commit: Commit) {
-        match self.control().commit_nar(self.instance(), commit.clone()).await {
-            Ok(narinfos) => self.write_narinfos(narinfos).await,
-            Err(error) => {
-                tracing::warn!(nar = %commit.name, error = error.story(), "control does not know of a NAR yet");
-                self.pending().push(commit);
-            }
+        if let Err(error) = self.tell(&commit).await {
+            tracing::warn!(nar = %commit.name, error = error.story(), "control does not know of a NAR yet");
+            self.pending().push(commit);
         }
+    }
+
+    /// Tells control of the files that it could not be told of, as far as it hears. Safe to stop midway.
+    pub async fn announce_pending(&self) {
+        while let Some(commit) = self.pending().first() {
+            match self.tell(&commit).await {
+                Ok(()) => tracing::info!(nar = %commit.name, "control knows of a NAR now"),
+                Err(error) if error.code().meaning().retry => return,
+                Err(error) => {
+                    tracing::error!(nar = %commit.name, error = error.story(), "control refuses a NAR");
+                }
+            }
+            self.pending().said(&commit);
+        }
+    }
+
+    async fn tell(&self, commit: &Commit) -> Result<()> {
+        let narinfos = self.control().commit_nar(self.instance(), commit.clone()).await?;
+        self.write_narinfos(narinfos).await;
+        Ok(())
     }
 
     async fn write_narinfos(&self, narinfos: Vec<NarInfo>) {
@@ -93,5 +119,34 @@ impl Engine {
             let error = Error::internal("write narinfos beside a NAR file").because(error);
             tracing::warn!(error = error.story(), "the store's own narinfos are behind; serving goes on");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ncps_nix::{Compression, FileHash, NarFileName, NarHash, Sha256Hash};
+    use ncps_proto::NarFacts;
+
+    use super::*;
+
+    fn commit(text: &str) -> Commit {
+        let hash = Sha256Hash::of(text.as_bytes());
+        let name = NarFileName { hash: FileHash(hash), compression: Compression::None };
+        let nar = NarFacts { hash: NarHash(hash), size: 1 };
+        Commit { name, asked_as: None, file_size: 1, nar, origin: None }
+    }
+
+    #[test]
+    fn a_commit_waits_until_it_was_said() {
+        let pending = PendingCommits::default();
+        pending.push(commit("a"));
+        pending.push(commit("b"));
+        assert_eq!(pending.first(), Some(commit("a")), "looked at");
+        assert_eq!(pending.first(), Some(commit("a")), "and still there, were its telling stopped");
+        pending.said(&commit("a"));
+        pending.said(&commit("a"));
+        assert_eq!(pending.first(), Some(commit("b")), "said twice, by two who tell");
+        pending.said(&commit("b"));
+        assert_eq!(pending.first(), None);
     }
 }

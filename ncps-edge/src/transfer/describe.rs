@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use ncps_nix::NarFileName;
 use ncps_proto::{Code, Error, Result};
 
 use super::engine::Engine;
-use super::plan::{Plan, same_name};
+use super::plan::{Plan, Source, Wanted};
 use crate::upstream::Heading;
 
 impl Engine {
@@ -14,9 +13,9 @@ impl Engine {
     ///
     /// # Errors
     /// [`Code::Absent`] where no upstream has the name; others where that can't be said.
-    pub async fn describe(&self, name: NarFileName) -> Result<Option<u64>> {
+    pub async fn describe(&self, wanted: &Wanted) -> Result<Option<u64>> {
         let upstreams = Arc::clone(&self.live()?.upstreams);
-        let plan = self.plan(name, &upstreams).await;
+        let plan = self.plan(wanted, &upstreams).await;
         if plan.nar.is_some() {
             return Ok(plan.size);
         }
@@ -29,8 +28,9 @@ impl Engine {
         upstreams: &Arc<crate::upstream::Upstreams>,
     ) -> Result<Option<u64>> {
         let mut failure = None;
-        for origin in same_name(plan.name, upstreams) {
-            match upstreams.head(&origin).await {
+        for source in &plan.sources {
+            let Source::Origin(origin) = source else { continue };
+            match upstreams.head(origin).await {
                 Heading::Present(length) => return Ok(length),
                 Heading::Absent => {}
                 Heading::Failed(error) => failure = Some(error),

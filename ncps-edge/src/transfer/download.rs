@@ -114,6 +114,8 @@ impl Download {
         self.prepare(plan, body.total).await?;
         let length = self.length;
         self.copy(body).await.or_else(|trouble| match trouble {
+            // More than was promised is another file, whatever its beginning is.
+            Trouble::Source(UpstreamError::TooMuch) => Err(trouble),
             // Every byte came, and then the connection broke.
             Trouble::Source(_) if length.is_some_and(|l| l == self.written) => Ok(()),
             trouble => Err(trouble),

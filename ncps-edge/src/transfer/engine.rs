@@ -15,7 +15,7 @@ use super::commit::{News, PendingCommits};
 use super::distrust::Distrust;
 use super::download::disk_trouble;
 use super::fetch;
-use super::plan::{Plan, Source};
+use super::plan::{Plan, Source, Wanted};
 use super::progress::Transfer;
 use super::reader::Reader;
 use crate::live::{Current, Live};
@@ -99,11 +99,12 @@ impl Engine {
         })
     }
 
-    /// A reader of the running transfer of `name`; where none runs, one is started.
+    /// A reader of the running transfer of a file; where none runs, one is started.
     ///
     /// # Errors
     /// [`Code::Overloaded`] where too many wait already.
-    pub fn join(self: &Arc<Self>, name: NarFileName) -> Result<Reader> {
+    pub fn join(self: &Arc<Self>, wanted: &Wanted) -> Result<Reader> {
+        let name = wanted.name;
         let settings = &self.live()?.settings;
         let most = settings.max_downloads as usize + settings.max_waiting_downloads as usize;
         let mut running = self.running.lock();
@@ -113,7 +114,7 @@ impl Engine {
         if running.len() >= most {
             return Err(Error::new(Code::Overloaded, format!("{most} NAR files are being fetched already")));
         }
-        let transfer = Arc::new(Transfer::new(name, self.distrust.covers_file(name)));
+        let transfer = Arc::new(Transfer::new(wanted.clone(), self.distrust.covers_file(name)));
         running.insert(name, Arc::clone(&transfer));
         drop(running);
         self.counters.started.fetch_add(1, Ordering::Relaxed);
@@ -145,13 +146,13 @@ impl Engine {
 
     /// What is known of a name, as a list of sources. Control being away is no failure: the name itself says
     /// what the bytes must be.
-    pub(super) async fn plan(&self, name: NarFileName, upstreams: &Arc<Upstreams>) -> Plan {
-        match self.parts.control.locate(name).await {
+    pub(super) async fn plan(&self, wanted: &Wanted, upstreams: &Arc<Upstreams>) -> Plan {
+        match self.parts.control.locate(wanted.name).await {
             Ok(Some(location)) => Plan::known(location, upstreams),
-            Ok(None) => Plan::unknown(name, upstreams, false),
+            Ok(None) => Plan::unknown(wanted, upstreams, false),
             Err(error) => {
-                tracing::warn!(nar = %name, error = error.story(), "control can't say where a NAR is");
-                Plan::unknown(name, upstreams, true)
+                tracing::warn!(nar = %wanted.name, error = error.story(), "control can't say where a NAR is");
+                Plan::unknown(wanted, upstreams, true)
             }
         }
     }

@@ -70,7 +70,7 @@ async fn fetch(engine: &Arc<Engine>, transfer: &Arc<Transfer>) -> Result<()> {
     let upstreams = Arc::clone(&engine.live()?.upstreams);
     let mut doubted = false;
     loop {
-        let plan = engine.plan(transfer.name, &upstreams).await;
+        let plan = engine.plan(&transfer.wanted, &upstreams).await;
         if plan.name != transfer.name && serve_stored(engine, transfer, plan.name).await? {
             return Ok(());
         }
@@ -139,7 +139,9 @@ async fn obtain(
 fn goes_on(download: &mut Download, transfer: &Transfer, failure: Option<&UpstreamError>) -> bool {
     match failure {
         _ if download.written() == 0 => true,
-        Some(UpstreamError::WrongBytes | UpstreamError::Undecodable(_)) => download.begin_anew(),
+        Some(UpstreamError::WrongBytes | UpstreamError::TooMuch | UpstreamError::Undecodable(_)) => {
+            download.begin_anew()
+        }
         _ if transfer.cautious => download.begin_anew(),
         _ => true,
     }
@@ -174,7 +176,12 @@ async fn exhaust(
                 tracing::info!(nar = %plan.name, source = source.label(), %error, at = download.written(), "resuming");
                 tokio::time::sleep(RETRY_DELAY * fruitless).await;
             }
-            Err(trouble) => return Err(trouble),
+            Err(trouble) => {
+                if matches!(trouble, Trouble::Source(UpstreamError::TooMuch)) {
+                    blame(engine, download, source, plan);
+                }
+                return Err(trouble);
+            }
         }
     }
 }
@@ -212,13 +219,18 @@ async fn judge(
             "the FileHash was wrong, the NAR is right: kept under its true name");
         return Ok(true_name);
     }
+    blame(engine, download, source, plan);
+    Err(UpstreamError::WrongBytes.into())
+}
+
+/// Remembers for the next time that wrong bytes came, and from whom.
+fn blame(engine: &Engine, download: &Download, source: &Source, plan: &Plan) {
     // Where several sources brought bytes nobody can tell yet who was wrong.
     if download.is_of_one_source() {
         engine.distrust(source);
     }
     engine.distrust_file(plan.name);
     engine.counters().wrong_bytes();
-    Err(UpstreamError::WrongBytes.into())
 }
 
 /// The metadata may be wrong and not the bytes: decoded, they tell.

@@ -25,5 +25,6 @@ mod slots;
 
 pub use commit::{News, PendingCommits};
 pub use engine::{Counters, Engine, Parts};
+pub use plan::Wanted;
 pub use progress::{Failure, HOLD_BACK};
 pub use reader::{Head, Reader};

@@ -2,10 +2,30 @@
 
 use std::sync::Arc;
 
-use ncps_nix::{Compression, NarFileName};
+use ncps_nix::{Compression, NarFileName, NarFileNameError};
 use ncps_proto::{Location, NarFacts, Origin};
 
 use crate::upstream::Upstreams;
+
+/// A NAR file as somebody asks for it. Caches spell one name in several ways, and have it under theirs alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub name: NarFileName,
+    /// The relative URL as it was spelled, where that is not how we do it.
+    foreign: Option<String>,
+}
+
+impl Wanted {
+    /// Reads what follows `nar/` in a request path.
+    ///
+    /// # Errors
+    /// Where it is no name of a NAR file that we could have.
+    pub fn parse(file: &str) -> Result<Wanted, NarFileNameError> {
+        let name = NarFileName::parse(file)?;
+        let foreign = (name.file_name() != file).then(|| format!("nar/{file}"));
+        Ok(Wanted { name, foreign })
+    }
+}
 
 /// What must come, and from where.
 #[derive(Clone, Debug)]
@@ -57,8 +77,12 @@ impl Plan {
     }
 
     /// For a name that nobody mentioned: what comes back is checked by its own name.
-    pub(super) fn unknown(name: NarFileName, upstreams: &Arc<Upstreams>, control_away: bool) -> Plan {
-        let sources = same_name(name, upstreams).map(Source::Origin).collect();
+    /// Asked for as it was spelled first: who handed that out has the file under no other name.
+    pub(super) fn unknown(wanted: &Wanted, upstreams: &Arc<Upstreams>, control_away: bool) -> Plan {
+        let name = wanted.name;
+        let urls = wanted.foreign.clone().into_iter().chain([name.url()]);
+        let origins = urls.flat_map(|url| everywhere(url, name.compression, upstreams));
+        let sources = origins.map(Source::Origin).collect();
         Plan { name, size: None, nar: None, sources, store_paths: Vec::new(), control_away }
     }
 
@@ -78,10 +102,15 @@ impl Source {
 }
 
 /// The file under its own name at every upstream.
-pub(crate) fn same_name(name: NarFileName, upstreams: &Arc<Upstreams>) -> impl Iterator<Item = Origin> {
-    upstreams.names().map(move |upstream| Origin {
-        upstream: upstream.to_owned(),
-        url: name.url(),
-        compression: name.compression,
-    })
+fn same_name(name: NarFileName, upstreams: &Arc<Upstreams>) -> impl Iterator<Item = Origin> {
+    everywhere(name.url(), name.compression, upstreams)
+}
+
+fn everywhere(
+    url: String,
+    compression: Compression,
+    upstreams: &Arc<Upstreams>,
+) -> impl Iterator<Item = Origin> {
+    let at = move |upstream: &str| Origin { upstream: upstream.to_owned(), url: url.clone(), compression };
+    upstreams.names().map(at)
 }

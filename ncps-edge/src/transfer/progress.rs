@@ -8,6 +8,8 @@ use ncps_nix::NarFileName;
 use ncps_proto::{Code, Error};
 use tokio::sync::watch;
 
+use super::plan::Wanted;
+
 /// Bytes at the end of a file that no reader gets before the whole is proven.
 pub const HOLD_BACK: u64 = 64 * 1024;
 
@@ -67,6 +69,8 @@ impl Progress {
 #[derive(Debug)]
 pub(super) struct Transfer {
     pub(super) name: NarFileName,
+    /// The same as who came first spelled it.
+    pub(super) wanted: Wanted,
     /// Wrong bytes came under this name lately: nothing is released before the proof, no sources are mixed.
     pub(super) cautious: bool,
     progress: watch::Sender<Progress>,
@@ -77,9 +81,10 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    pub(super) fn new(name: NarFileName, cautious: bool) -> Transfer {
+    pub(super) fn new(wanted: Wanted, cautious: bool) -> Transfer {
         Transfer {
-            name,
+            name: wanted.name,
+            wanted,
             cautious,
             progress: watch::Sender::new(Progress::default()),
             file: OnceLock::new(),

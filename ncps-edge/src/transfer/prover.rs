@@ -111,9 +111,8 @@ impl Read for Tail {
         let available = self.available()?;
         self.slot.take();
         let len = usize::try_from(available).unwrap_or(usize::MAX).min(buffer.len());
-        let bytes = read_at(&self.file, self.offset, len)?;
-        buffer[..bytes.len()].copy_from_slice(&bytes);
-        self.offset += bytes.len() as u64;
-        Ok(bytes.len())
+        let read = read_at(&self.file, self.offset, &mut buffer[..len])?;
+        self.offset += read as u64;
+        Ok(read)
     }
 }

@@ -3,7 +3,7 @@
 //! Every program (`ncps`, `ncps-edge`, `ncps-control`, `ncps-cli`) is put together from these parts:
 //! [`config`] turns flags, environment and file into typed values and collects every problem; [`logs`]
 //! sets up what is reported; [`lifecycle`] and [`tasks`] own the start, the running work and the end;
-//! [`lock`] keeps a data path to one process; [`paths`] knows where things are by default; [`clock`] is
+//! [`lock`] keeps a data path to one process, [`foreign`] recognises one that isn't ours; [`paths`] knows where things are by default; [`clock`] is
 //! the time of day as a parameter; [`exit`] the three ways to end; [`program`] strings them together.
 //!
 //! Absent on purpose: Nix formats, HTTP, SQL and gRPC, and any reading of the process environment: it is
@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod exit;
 pub mod fields;
+pub mod foreign;
 pub mod lifecycle;
 pub mod lock;
 pub mod logs;

@@ -80,10 +80,14 @@ impl DirLock {
 }
 
 impl Drop for DirLock {
-    /// Empties the file while it is still locked, so that it never names somebody who is gone.
+    /// Empties the file while it is still locked, so that it never names somebody who is gone. Unlocks, since
+    /// closing is not enough while a child that is just being forked has the file, too.
     fn drop(&mut self) {
         if let Err(error) = self.file.set_len(0) {
             tracing::debug!(path = %self.path.display(), %error, "lock file keeps its text");
+        }
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(path = %self.path.display(), %error, "unlocked with the end of the process");
         }
     }
 }

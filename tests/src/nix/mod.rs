@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,6 +32,8 @@ pub use run::Output;
 pub struct Nix {
     dir: TempDir,
     settings: Mutex<BTreeMap<String, String>>,
+    /// Whom it belongs to, if not whoever runs the tests.
+    user: Option<u32>,
 }
 
 impl Nix {
@@ -53,13 +56,27 @@ impl Nix {
         for sub in ["root", "conf", "home"] {
             std::fs::create_dir(dir.path().join(sub)).expect("room in the temporary directory");
         }
-        let machine = Self { dir, settings: Mutex::default() };
+        let machine = Self { dir, settings: Mutex::default(), user: None };
         machine.set("experimental-features", "nix-command");
         machine.set("sandbox", "false");
         machine.set("build-users-group", "");
         machine.set("substituters", "");
         machine.set("trusted-public-keys", "");
         machine
+    }
+
+    /// Gives the machine, which has not been used yet, to the user and group of this number, as whom Nix runs
+    /// from now on.
+    ///
+    /// # Panics
+    /// Unless root asks for it.
+    #[must_use]
+    pub fn of_user(mut self, id: u32) -> Self {
+        for part in ["", "root", "conf", "home"] {
+            chown(self.dir.path().join(part), Some(id), Some(id)).expect("root can give files away");
+        }
+        self.user = Some(id);
+        self
     }
 
     /// Sets an option in its `nix.conf`, e.g. `netrc-file`, `fallback`, `http-connections`.
@@ -116,6 +133,9 @@ impl Nix {
         command.env("XDG_CACHE_HOME", self.cache()).env("TMPDIR", dir);
         command.env("NIX_CONF_DIR", dir.join("conf"));
         command.env("NIX_REMOTE", format!("local?root={}", dir.join("root").display()));
+        if let Some(id) = self.user {
+            command.uid(id).gid(id);
+        }
         command
     }
 

@@ -20,12 +20,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::client;
 use crate::wait::{eventually, eventually_some};
 
+type Lines = Arc<Mutex<Vec<String>>>;
+
 /// A process that is killed when this is dropped.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
-    lines: Arc<Mutex<Vec<String>>>,
+    lines: Lines,
+    printed: Lines,
     /// Each ends with the output that it reads.
     readers: Vec<JoinHandle<()>>,
     exit: Option<ExitStatus>,
@@ -50,9 +53,12 @@ impl Process {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let name = Path::new(command.get_program()).display().to_string();
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
-        let lines = Arc::default();
-        let readers = vec![keep_lines(child.stdout.take(), &lines), keep_lines(child.stderr.take(), &lines)];
-        Self { name, child, lines, readers, exit: None }
+        let (lines, printed) = (Lines::default(), Lines::default());
+        let readers = vec![
+            keep_lines(child.stdout.take(), &[&printed, &lines]),
+            keep_lines(child.stderr.take(), &[&lines]),
+        ];
+        Self { name, child, lines, printed, readers, exit: None }
     }
 
     /// Its process id.
@@ -63,6 +69,11 @@ impl Process {
     /// What it has written to either output so far, line by line.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().clone()
+    }
+
+    /// The lines of its standard output alone.
+    pub fn printed(&self) -> Vec<String> {
+        self.printed.lock().clone()
     }
 
     /// Waits for a line that contains `text`, and returns it.
@@ -182,12 +193,13 @@ impl Drop for Process {
     }
 }
 
-fn keep_lines(output: Option<impl Read + Send + 'static>, lines: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+fn keep_lines(output: Option<impl Read + Send + 'static>, kept: &[&Lines]) -> JoinHandle<()> {
     let output = BufReader::new(output.expect("it was asked to be piped"));
-    let lines = Arc::clone(lines);
+    let kept: Vec<Lines> = kept.iter().map(|lines| Arc::clone(lines)).collect();
     std::thread::spawn(move || {
         for line in output.split(b'\n').map_while(Result::ok) {
-            lines.lock().push(String::from_utf8_lossy(&line).into_owned());
+            let line = String::from_utf8_lossy(&line).into_owned();
+            kept.iter().for_each(|lines| lines.lock().push(line.clone()));
         }
     })
 }

@@ -13,6 +13,7 @@ async fn lines_of_both_outputs_are_kept() {
     let mut process = shell("echo $GREETING; echo there >&2; exit 3");
     assert_eq!(process.line_with("hel").await, "hello");
     assert_eq!(process.line_with("there").await, "there");
+    assert_eq!(process.printed(), ["hello"]);
     assert_eq!(process.exit().await.code(), Some(3));
 }
 

@@ -1,11 +1,37 @@
 //! Whether a data path is that of the Go original, whose files mean other things under the same names. Only
 //! looks; what it finds is left untouched.
+//!
+//! Here, since both planes write into a data path. Absent: the original's database, which control recognises.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// A data path of the Go original's.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{data} is a data path of the Go ncps ({evidence} is its) and was left untouched: choose another \
+     --cache-data-path, or move it away (what it holds is fetched anew when asked for)"
+)]
+pub struct GoDataPath {
+    /// The data path.
+    pub data: PathBuf,
+    /// What gave it away.
+    pub evidence: PathBuf,
+}
+
+/// Call it before anything is written there.
+///
+/// # Errors
+/// Where the data path is the Go original's.
+pub fn refuse_go_data(data: &Path) -> Result<(), GoDataPath> {
+    match go_evidence(data) {
+        Some(evidence) => Err(GoDataPath { data: data.to_owned(), evidence }),
+        None => Ok(()),
+    }
+}
+
 /// What in this data path is the Go original's, if anything.
-pub(crate) fn go_evidence(data: &Path) -> Option<PathBuf> {
+fn go_evidence(data: &Path) -> Option<PathBuf> {
     let certain = [data.join("store/narinfo"), data.join("config/cache.key")];
     certain.into_iter().find(|path| path.exists()).or_else(|| sharded_nars(&data.join("store/nar")))
 }
