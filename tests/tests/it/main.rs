@@ -7,6 +7,7 @@ mod first_light;
 mod first_start;
 mod foreign_names;
 mod house;
+mod mixed;
 mod nar_ranges;
 mod narinfos;
 mod nars;
