@@ -65,8 +65,6 @@ pub async fn run(attachment: Attachment, mut ready: Option<ReadyLatch>) {
 /// One session; returns why it broke.
 async fn session(attachment: &Attachment, ready: &mut Option<ReadyLatch>, pause: &mut Duration) -> Error {
     let (reports, rx) = mpsc::channel(WAITING);
-    // Something may have been invalidated while nobody could tell us.
-    attachment.lookups.near.clear();
     let listen = async {
         let mut directives = attachment.control.attach(ReceiverStream::new(rx).boxed()).await?;
         while let Some(directive) = directives.next().await {
@@ -143,6 +141,9 @@ impl Attachment {
     fn obey(&self, directive: Directive, ready: &mut Option<ReadyLatch>) -> Result<()> {
         match directive {
             Directive::Configure(settings) => {
+                // Something may have been invalidated while nobody could tell us; from here on control does. Not
+                // sooner: while it is away, what is near is all that there is.
+                self.lookups.near.clear();
                 self.configure(*settings)?;
                 let engine = Arc::clone(&self.engine);
                 self.tasks.spawn("announce", async move { engine.announce_pending().await });

@@ -24,6 +24,9 @@ const MAX_STREAMS: u32 = 256;
 /// From one answer to the end of the next request's head, so that it closes idle connections too: longer than
 /// the 90 s after which clients close them themselves.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// What a connection may hold that its client has not taken, beside one chunk, and the longest request head. With
+/// hyper's 400 KiB the memory of a hundred slow clients is felt.
+const HTTP1_BUFFER: usize = 64 << 10;
 const HTTP2_PING: Duration = Duration::from_secs(30);
 /// When the process is out of file descriptors, a moment may bring one back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -82,7 +85,12 @@ async fn answer(
 
 fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).keep_alive(true);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .keep_alive(true)
+        .max_buf_size(HTTP1_BUFFER);
     builder
         .http2()
         .timer(TokioTimer::new())

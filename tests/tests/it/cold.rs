@@ -1,5 +1,5 @@
-//! What is not here yet: fetched once however many ask, streamed while it comes, and held back at its end until it
-//! is proven. (PROTOCOL.md §11, lines 34, 35, 39 and 40.)
+//! What is not here yet: fetched once however many ask, streamed while it comes, and held back at its end until
+//! it is proven. (PROTOCOL.md §11, lines 34, 35, 39 and 40.)
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use futures::future::join_all;
 use ncps_nix::Compression;
 use ncps_tests::client::{BodyError, Connection};
 use ncps_tests::upstream::End;
-use ncps_tests::{Cut, Fixture, Framing, Gate, Mode, Request, Response, Rule, always, both_modes, eventually};
+use ncps_tests::{Cut, Framing, Gate, Mode, Request, Response, Rule, always, both_modes, eventually};
 
 use crate::scene::{HELD_BACK, empty, is_served, known, learn, plain};
 
@@ -141,8 +141,8 @@ both_modes! {
         let (cluster, [upstream], fixture) = known(mode, plain(300_000)).await;
         let gate = Gate::new();
         upstream.script(Rule::on("/nar/*").pause_at(fixture.file.len() - 1, &gate));
-        let response = cluster.get(&fixture.nar_path()).await;
-        all_but_the_tail(response, &fixture.file.to_bytes(), fixture.file.len() as usize - HELD_BACK, &gate).await;
+        let (response, file) = (cluster.get(&fixture.nar_path()).await, fixture.file.to_bytes());
+        all_but_the_tail(response, &file, file.len() - HELD_BACK, &gate).await;
         cluster.end().await;
     }
 

@@ -1,22 +1,25 @@
-//! Where most tests begin: upstreams that all have a path, and a cluster that knows its narinfo and lacks its NAR.
+//! Where most tests begin: upstreams that all have a path, and a cluster that knows its narinfo and lacks its
+//! NAR.
 
 use std::time::Duration;
 
 use ncps_nix::Compression;
 use ncps_proto::EdgeSettings;
 use ncps_tests::fixture::FixtureBuilder;
-use ncps_tests::{Cluster, Fixture, Mode, Outcome, Upstream, UpstreamKey, eventually};
+use ncps_tests::{Cluster, Fixture, Gate, Mode, Outcome, Rule, Upstream, UpstreamKey, eventually};
 
 /// What is held back at the end of a file until its proof.
 pub(crate) const HELD_BACK: usize = 64 << 10;
+/// What a client has of a body that is begun. Three times as much is more than this and what is held back.
+const BEGUN: usize = 50_000;
 
 /// An uncompressed NAR with this much in it.
 pub(crate) fn plain(size: u64) -> FixtureBuilder {
     Fixture::new("cold-1.0").size(size).compression(Compression::None)
 }
 
-/// Upstreams that lack everything, and a cluster that trusts them in this order. Nobody is asked because another
-/// one is slow: that would leave open who gave the narinfo.
+/// Upstreams that lack everything, and a cluster that trusts them in this order. Nobody is asked because
+/// another one is slow: that would leave open who gave the narinfo.
 pub(crate) async fn empty<const N: usize>(mode: Mode) -> (Cluster, [Upstream; N], UpstreamKey) {
     empty_with(mode, |_| {}).await
 }
@@ -79,13 +82,21 @@ pub(crate) async fn is_served(cluster: &Cluster, fixture: &Fixture) {
     assert!(cluster.stores(&fixture.nar_path()), "{} is stored", fixture.nar_path());
 }
 
-/// The file is begun and broken off, rightly as far as it came, and nothing is left of it. Returns how far.
-pub(crate) async fn is_aborted(cluster: &Cluster, fixture: &Fixture) -> usize {
-    let (status, outcome) = cluster.fetch(&fixture.nar_path()).await;
-    assert_eq!(status, 200, "{}", fixture.nar_path());
-    let Outcome::Truncated(begin) = outcome else { panic!("{} looks complete", fixture.nar_path()) };
+/// The file is begun and broken off, and nothing is left of it. Returns what came. The upstream waits until
+/// the client has its first bytes: before them a failure would be a status, and another source a second chance.
+pub(crate) async fn is_aborted(cluster: &Cluster, upstream: &Upstream, fixture: &Fixture) -> Vec<u8> {
+    let gate = Gate::new();
+    let pause = upstream.script(Rule::on(&fixture.nar_path()).pause_at(3 * BEGUN as u64, &gate));
+    let mut response = cluster.get(&fixture.nar_path()).await;
+    assert_eq!(response.status, 200, "{}", fixture.nar_path());
+    let begin = response.bytes(BEGUN).await.expect("its first bytes");
+    gate.open();
+    let Outcome::Truncated(rest) = response.outcome().await else {
+        panic!("{} looks complete", fixture.nar_path())
+    };
+    pause.remove();
     nothing_is_left(cluster, fixture).await;
-    begin.len()
+    [begin, rest].concat()
 }
 
 /// The file is refused with this status before its first byte, and nothing is left of it.

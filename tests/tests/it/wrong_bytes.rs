@@ -1,12 +1,12 @@
-//! Bytes that are not what was promised: too many, too few, others. They are never served as the whole and never
-//! kept; the right ones are found where somebody has them. And metadata that is wrong while the bytes are right.
-//! (PROTOCOL.md §11, lines 37 and 38.)
+//! Bytes that are not what was promised: too many, too few, others. They are never served as the whole and
+//! never kept; the right ones are found where somebody has them. And metadata that is wrong while the bytes are
+//! right. (PROTOCOL.md §11, lines 37 and 38.)
 
 use bytes::Bytes;
 use ncps_nix::{Compression, FileHash, Sha256Hash};
-use ncps_tests::{Cluster, Fixture, Framing, Rule, both_modes, eventually};
+use ncps_tests::{Cluster, Fixture, Framing, Rule, Upstream, both_modes, eventually};
 
-use crate::scene::{HELD_BACK, empty, is_aborted, is_refused, is_served, known, learn, plain};
+use crate::scene::{HELD_BACK, empty, is_aborted, is_refused, is_served, learn, plain};
 
 const COMPRESSIONS: [Compression; 4] =
     [Compression::None, Compression::Xz, Compression::Bzip2, Compression::Zstd];
@@ -20,7 +20,7 @@ both_modes! {
                 let fixture = fixture.build(&key);
                 learn(&cluster, std::slice::from_ref(&upstream), &fixture).await;
                 upstream.script(Rule::on(&fixture.nar_path()).flip(flipped));
-                let came = is_aborted(&cluster, &fixture).await;
+                let came = is_aborted(&cluster, &upstream, &fixture).await.len();
                 assert!(came <= fixture.file.len() as usize - HELD_BACK, "the tail is held back");
                 // Not from the disk, and not from an origin whose bytes were wrong.
                 is_refused(&cluster, &fixture, 502).await;
@@ -50,7 +50,7 @@ both_modes! {
             right.add(&fixture);
             wrong.script(Rule::on(&fixture.nar_path()).flip(5_000));
             is_served(&cluster, &fixture).await;
-            assert_eq!((wrong.count("GET", &fixture.nar_path()), right.count("GET", &fixture.nar_path())), (1, 1));
+            assert_eq!(fetches(&fixture, [&wrong, &right]), [1, 1]);
         }
         cluster.end().await;
     }
@@ -62,10 +62,10 @@ both_modes! {
             learn(&cluster, std::slice::from_ref(&wrong), &fixture).await;
             right.add(&fixture);
             wrong.script(Rule::on(&fixture.nar_path()).flip(1_000));
-            is_aborted(&cluster, &fixture).await;
+            is_aborted(&cluster, &wrong, &fixture).await;
             assert_eq!(right.count("GET", &fixture.nar_path()), 0, "two sources are not mixed after a lie");
             is_served(&cluster, &fixture).await;
-            assert_eq!((wrong.count("GET", &fixture.nar_path()), right.count("GET", &fixture.nar_path())), (1, 1));
+            assert_eq!(fetches(&fixture, [&wrong, &right]), [1, 1]);
         }
         cluster.end().await;
     }
@@ -93,7 +93,7 @@ both_modes! {
                 let fixture = plain(300_000).seed(seed * 2 + framing as u64).build(&key);
                 learn(&cluster, std::slice::from_ref(&upstream), &fixture).await;
                 upstream.script(Rule::on(&fixture.nar_path()).framing(framing).extra(extra));
-                let came = is_aborted(&cluster, &fixture).await;
+                let came = is_aborted(&cluster, &upstream, &fixture).await.len();
                 assert!(came <= fixture.file.len() as usize - HELD_BACK, "{extra} {framing:?}");
             }
         }
@@ -102,13 +102,18 @@ both_modes! {
 
     async fn after_more_bytes_than_promised_the_second_upstream_is_asked(mode) {
         let (cluster, [more, right], key) = empty(mode).await;
-        for (seed, framing) in [Framing::Chunked, Framing::Close].into_iter().enumerate() {
-            let fixture = plain(10_000).seed(seed as u64).build(&key);
-            learn(&cluster, std::slice::from_ref(&more), &fixture).await;
-            right.add(&fixture);
-            more.script(Rule::on(&fixture.nar_path()).framing(framing).extra(10));
-            is_served(&cluster, &fixture).await;
-            assert_eq!(right.count("GET", &fixture.nar_path()), 1);
+        for framing in [Framing::Chunked, Framing::Close] {
+            for size in [10_000, 300_000] {
+                let fixture = plain(size).seed(framing as u64).build(&key);
+                learn(&cluster, std::slice::from_ref(&more), &fixture).await;
+                right.add(&fixture);
+                more.script(Rule::on(&fixture.nar_path()).framing(framing).extra(10));
+                if size > HELD_BACK as u64 {
+                    is_aborted(&cluster, &more, &fixture).await;
+                }
+                is_served(&cluster, &fixture).await;
+                assert_eq!(fetches(&fixture, [&more, &right]), [1, 1], "{framing:?} {size}");
+            }
         }
         cluster.end().await;
     }
@@ -118,8 +123,9 @@ both_modes! {
         for framing in [Framing::Chunked, Framing::Close] {
             let fixture = plain(300_000).seed(framing as u64).build(&key);
             learn(&cluster, std::slice::from_ref(&upstream), &fixture).await;
-            let short = upstream.script(Rule::on("/nar/*").framing(framing).shorten_to(fixture.file.len() - 10));
-            is_aborted(&cluster, &fixture).await;
+            let length = fixture.file.len() - 10;
+            let short = upstream.script(Rule::on("/nar/*").framing(framing).shorten_to(length));
+            is_aborted(&cluster, &upstream, &fixture).await;
             short.remove();
             is_served(&cluster, &fixture).await;
         }
@@ -156,10 +162,12 @@ both_modes! {
             assert!(status == 200 && outcome.whole() == right.file.to_bytes(), "the bytes were right");
             cluster.quiet().await;
             assert!(cluster.stores(&right.canonical_nar_path()) && !cluster.stores(&format!("/{old}")));
-            let corrected = async || format!("/{}", cluster.narinfo(right).await.url) == right.canonical_nar_path();
+            let name = right.canonical_nar_path();
+            let corrected = async || format!("/{}", cluster.narinfo(right).await.url) == name;
             eventually("the narinfo is corrected", corrected).await;
             let narinfo = cluster.narinfo(right).await;
-            assert_eq!((narinfo.file_hash, narinfo.file_size), (Some(right.file_hash()), Some(right.file.len())));
+            assert_eq!(narinfo.file_hash, Some(right.file_hash()));
+            assert_eq!(narinfo.file_size, Some(right.file.len()));
         }
         upstream.forget();
         let data = cluster.end().await;
@@ -179,7 +187,8 @@ both_modes! {
         for compression in [Compression::Xz, Compression::Bzip2, Compression::Zstd] {
             for size in [10_000, 300_000] {
                 let build = |seed| plain(size).compression(compression).seed(seed).build(&key);
-                let (signed, other) = (build(size + compression as u64), build(size + 7 + compression as u64));
+                let seed = size + compression as u64;
+                let (signed, other) = (build(seed), build(seed + 7));
                 // FileHash, FileSize and URL are those of the other NAR, and not signed.
                 let mut lie = signed.changed(|narinfo| {
                     let (url, hash, size) =
@@ -207,9 +216,14 @@ both_modes! {
         upstream.add(&lie);
         let served = cluster.narinfo(&lie).await;
         assert_eq!(served.file_hash, Some(FileHash(signed.narinfo.nar_hash.0)), "the signed hash counts");
-        is_aborted(&cluster, &signed).await;
+        is_aborted(&cluster, &upstream, &signed).await;
         cluster.end().await;
     }
+}
+
+/// How often each upstream was asked for the file.
+fn fetches<const N: usize>(fixture: &Fixture, upstreams: [&Upstream; N]) -> [usize; N] {
+    upstreams.map(|upstream| upstream.count("GET", &fixture.nar_path()))
 }
 
 /// A hash that is of none of the files.
