@@ -15,8 +15,9 @@ use crate::http::{self, Service};
 use crate::live::Current;
 use crate::lookup::Lookups;
 use crate::near::NearCache;
+use crate::objects::Objects;
 use crate::state::StateFile;
-use crate::store::LocalStore;
+use crate::store::{LocalStore, ObjectStore};
 use crate::transfer::{Engine, Parts};
 
 /// The near cache before control said its size, and the priority before it said that.
@@ -29,6 +30,7 @@ pub struct Edge {
     pub store: Arc<LocalStore>,
     pub engine: Arc<Engine>,
     pub lookups: Arc<Lookups>,
+    pub objects: Arc<Objects>,
     pub current: Arc<Current>,
     pub accesses: Arc<AccessLog>,
 }
@@ -47,6 +49,7 @@ pub async fn compose(
     let listener = listener.with_context(|| format!("listen at {} (--server-addr)", config.server_addr))?;
     let addr = listener.local_addr()?;
     let (state, store, saved) = open_disk(&config).context("open the data path (--cache-data-path)")?;
+    let object_store = ObjectStore::open(store.clone()).context("open the data path (--cache-data-path)")?;
     let current = Arc::new(Current::default());
     let ready = tasks.life().latch("configuration from control");
     let ready = match saved {
@@ -68,6 +71,7 @@ pub async fn compose(
         tasks: tasks.clone(),
         instance: instance.clone(),
     });
+    let objects = Objects::new(store.clone(), Arc::new(object_store), current.clone(), tasks.clone());
     let accesses = Arc::new(AccessLog::default());
     let attachment = Attachment {
         control,
@@ -84,13 +88,14 @@ pub async fn compose(
     let service = Arc::new(Service {
         lookups: lookups.clone(),
         engine: engine.clone(),
+        objects: objects.clone(),
         current: current.clone(),
         accesses: accesses.clone(),
         life: tasks.life().clone(),
     });
     tasks.spawn_critical("server", http::serve(listener, service, tasks.clone()));
     tracing::info!(%addr, data = %config.data_path.display(), "edge");
-    Ok(Edge { addr, store, engine, lookups, current, accesses })
+    Ok(Edge { addr, store, engine, lookups, objects, current, accesses })
 }
 
 type Disk = (StateFile, Arc<LocalStore>, Option<ncps_proto::EdgeSettings>);

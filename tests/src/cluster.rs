@@ -115,6 +115,7 @@ impl ClusterBuilder {
     #[must_use]
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
         self.negative_ttl = ttl;
+        self.settings.negative_ttl = ttl;
         self
     }
 
@@ -224,6 +225,10 @@ fn default_settings() -> EdgeSettings {
         max_spool_bytes: 16 << 30,
         near_cache_bytes: 16 << 20,
         absent_on_upstream_failure: false,
+        negative_ttl: Duration::from_secs(60),
+        object_ttl: Duration::from_secs(3600),
+        max_objects_bytes: 1 << 30,
+        max_narinfo_requests: 256,
     }
 }
 
@@ -313,7 +318,9 @@ impl Cluster {
 
     /// Waits until no transfer runs.
     pub async fn quiet(&self) {
-        let quiet = async || self.edge.engine.running() == 0 && self.edge.lookups.running() == 0;
+        let quiet = async || {
+            self.edge.engine.running() + self.edge.lookups.running() + self.edge.objects.running() == 0
+        };
         eventually("nothing runs", quiet).await;
     }
 

@@ -9,6 +9,7 @@ mod log;
 mod meta;
 mod nar;
 mod narinfo;
+mod object;
 mod range;
 mod reply;
 
@@ -23,6 +24,7 @@ use ncps_runtime::lifecycle::LifeHandle;
 use crate::access::AccessLog;
 use crate::live::Current;
 use crate::lookup::Lookups;
+use crate::objects::Objects;
 use crate::transfer::Engine;
 
 pub use connection::serve;
@@ -31,6 +33,7 @@ pub use connection::serve;
 pub struct Service {
     pub lookups: Arc<Lookups>,
     pub engine: Arc<Engine>,
+    pub objects: Arc<Objects>,
     pub current: Arc<Current>,
     pub accesses: Arc<AccessLog>,
     pub life: LifeHandle,
@@ -45,14 +48,10 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/healthz", any(meta::health))
         .route("/readyz", any(meta::readiness))
         .route("/nar/{*file}", any(nar::nar))
-        .route("/{file}", any(narinfo::narinfo))
-        .fallback(nowhere)
+        .route("/{file}", any(object::narinfo_or_listing))
+        .fallback(object::object)
         .layer(axum::middleware::from_fn(only_reads))
         .with_state(service)
-}
-
-async fn nowhere() -> Response {
-    reply::not_found()
 }
 
 /// Nothing can be written yet: said before the body is read.
