@@ -11,7 +11,8 @@ use ncps_runtime::tasks::Tasks;
 use crate::access::AccessLog;
 use crate::attach::{self, Attachment};
 use crate::config::EdgeConfig;
-use crate::http::{self, Service};
+use crate::http::{self, Service, Tls};
+use crate::listener;
 use crate::live::Current;
 use crate::lookup::Lookups;
 use crate::near::NearCache;
@@ -45,9 +46,11 @@ pub async fn compose(
     tasks: &Tasks,
 ) -> anyhow::Result<Edge> {
     // Before anything is promised, and so that a test can ask for port 0.
-    let listener = config.server_addr.bind().await;
+    let listener = listener::listen(&config.server_addr).await;
     let listener = listener.with_context(|| format!("listen at {} (--server-addr)", config.server_addr))?;
     let addr = listener.local_addr()?;
+    let tls =
+        config.tls.as_ref().map(Tls::load).transpose().context("--server-tls-cert, --server-tls-key")?;
     let (state, store, saved) = open_disk(&config).context("open the data path (--cache-data-path)")?;
     let object_store = ObjectStore::open(store.clone()).context("open the data path (--cache-data-path)")?;
     let current = Arc::new(Current::default());
@@ -93,8 +96,12 @@ pub async fn compose(
         accesses: accesses.clone(),
         life: tasks.life().clone(),
     });
-    tasks.spawn_critical("server", http::serve(listener, service, tasks.clone()));
-    tracing::info!(%addr, data = %config.data_path.display(), "edge");
+    if let Some(tls) = tls.clone() {
+        tasks.spawn_background("certificate", tls.watch(tasks.life().hard()));
+    }
+    let (limits, secure) = (config.limits, tls.is_some());
+    tasks.spawn_critical("server", http::serve(listener, service, limits, tls, tasks.clone()));
+    tracing::info!(%addr, tls = secure, data = %config.data_path.display(), "edge");
     Ok(Edge { addr, store, engine, lookups, objects, current, accesses })
 }
 

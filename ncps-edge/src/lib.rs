@@ -15,6 +15,7 @@ pub mod attach;
 pub mod compose;
 pub mod config;
 pub mod http;
+mod listener;
 pub mod live;
 pub mod lookup;
 pub mod near;

@@ -3,6 +3,7 @@
 //!
 //! Knows nothing of upstreams, gRPC or files; it asks the lookups and the transfers.
 
+mod admission;
 mod conditional;
 mod connection;
 mod log;
@@ -12,6 +13,7 @@ mod narinfo;
 mod object;
 mod range;
 mod reply;
+mod tls;
 
 use std::sync::Arc;
 
@@ -27,7 +29,9 @@ use crate::lookup::Lookups;
 use crate::objects::Objects;
 use crate::transfer::Engine;
 
-pub use connection::serve;
+pub(crate) use connection::serve;
+pub(crate) use tls::Tls;
+pub use tls::TlsError;
 
 /// What handlers work with.
 pub struct Service {

@@ -1,5 +1,7 @@
 //! The behaviour of ncps, as clients and operators see it. One integration binary; a file per subject.
 
+mod admission;
 mod first_light;
 mod house;
 mod objects;
+mod tls;
