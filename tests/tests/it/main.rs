@@ -4,4 +4,5 @@ mod admission;
 mod first_light;
 mod house;
 mod objects;
+mod socket_activation;
 mod tls;
