@@ -108,6 +108,10 @@ pub(crate) fn settings(trusted: PublicKey) -> EdgeSettings {
         max_spool_bytes: 1 << 30,
         near_cache_bytes: 1 << 20,
         absent_on_upstream_failure: false,
+        negative_ttl: Duration::from_secs(60),
+        object_ttl: Duration::from_secs(3600),
+        max_objects_bytes: 1 << 30,
+        max_narinfo_requests: 256,
     }
 }
 

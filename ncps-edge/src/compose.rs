@@ -11,12 +11,14 @@ use ncps_runtime::tasks::Tasks;
 use crate::access::AccessLog;
 use crate::attach::{self, Attachment};
 use crate::config::EdgeConfig;
-use crate::http::{self, Service};
+use crate::http::{self, Service, Tls};
+use crate::listener;
 use crate::live::Current;
 use crate::lookup::Lookups;
 use crate::near::NearCache;
+use crate::objects::Objects;
 use crate::state::StateFile;
-use crate::store::LocalStore;
+use crate::store::{LocalStore, ObjectStore};
 use crate::transfer::{Engine, Parts};
 
 /// The near cache before control said its size, and the priority before it said that.
@@ -29,6 +31,7 @@ pub struct Edge {
     pub store: Arc<LocalStore>,
     pub engine: Arc<Engine>,
     pub lookups: Arc<Lookups>,
+    pub objects: Arc<Objects>,
     pub current: Arc<Current>,
     pub accesses: Arc<AccessLog>,
 }
@@ -43,10 +46,13 @@ pub async fn compose(
     tasks: &Tasks,
 ) -> anyhow::Result<Edge> {
     // Before anything is promised, and so that a test can ask for port 0.
-    let listener = config.server_addr.bind().await;
+    let listener = listener::listen(&config.server_addr).await;
     let listener = listener.with_context(|| format!("listen at {} (--server-addr)", config.server_addr))?;
     let addr = listener.local_addr()?;
+    let tls =
+        config.tls.as_ref().map(Tls::load).transpose().context("--server-tls-cert, --server-tls-key")?;
     let (state, store, saved) = open_disk(&config).context("open the data path (--cache-data-path)")?;
+    let object_store = ObjectStore::open(store.clone()).context("open the data path (--cache-data-path)")?;
     let current = Arc::new(Current::default());
     let ready = tasks.life().latch("configuration from control");
     let ready = match saved {
@@ -68,6 +74,7 @@ pub async fn compose(
         tasks: tasks.clone(),
         instance: instance.clone(),
     });
+    let objects = Objects::new(store.clone(), Arc::new(object_store), current.clone(), tasks.clone());
     let accesses = Arc::new(AccessLog::default());
     let attachment = Attachment {
         control,
@@ -84,13 +91,18 @@ pub async fn compose(
     let service = Arc::new(Service {
         lookups: lookups.clone(),
         engine: engine.clone(),
+        objects: objects.clone(),
         current: current.clone(),
         accesses: accesses.clone(),
         life: tasks.life().clone(),
     });
-    tasks.spawn_critical("server", http::serve(listener, service, tasks.clone()));
-    tracing::info!(%addr, data = %config.data_path.display(), "edge");
-    Ok(Edge { addr, store, engine, lookups, current, accesses })
+    if let Some(tls) = tls.clone() {
+        tasks.spawn_background("certificate", tls.watch(tasks.life().hard()));
+    }
+    let (limits, secure) = (config.limits, tls.is_some());
+    tasks.spawn_critical("server", http::serve(listener, service, limits, tls, tasks.clone()));
+    tracing::info!(%addr, tls = secure, data = %config.data_path.display(), "edge");
+    Ok(Edge { addr, store, engine, lookups, objects, current, accesses })
 }
 
 type Disk = (StateFile, Arc<LocalStore>, Option<ncps_proto::EdgeSettings>);

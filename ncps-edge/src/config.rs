@@ -2,8 +2,9 @@
 //! else comes from control.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use ncps_runtime::config::values::listen_addr;
+use ncps_runtime::config::values::{absolute_path, listen_addr};
 use ncps_runtime::config::{Env, Field, ListenAddr, Resolver};
 use ncps_runtime::{fields, paths};
 use url::Url;
@@ -41,8 +42,47 @@ pub const CONTROL_URL: Field = Field::value(
 )
 .value_name("URL");
 
+/// What the server proves itself with.
+pub const SERVER_TLS_CERT: Field = Field::value(
+    "server-tls-cert",
+    "SERVER_TLS_CERT",
+    "server.tls.cert",
+    "Certificate chain in PEM, for HTTPS instead of HTTP; read again when it changes. Needs --server-tls-key.",
+)
+.value_name("PATH");
+
+/// The key of that.
+pub const SERVER_TLS_KEY: Field = Field::value(
+    "server-tls-key",
+    "SERVER_TLS_KEY",
+    "server.tls.key",
+    "Private key of the certificate, in PEM.",
+)
+.value_name("PATH");
+
+/// How many connections are held.
+pub const MAX_CONNECTIONS: Field = Field::value(
+    "max-connections",
+    "MAX_CONNECTIONS",
+    "max-connections",
+    "Connections of clients at once; more wait in the kernel's queue.",
+)
+.value_name("N")
+.default("4096");
+
+/// How many requests are in flight.
+pub const MAX_REQUESTS: Field = Field::value(
+    "max-requests",
+    "MAX_REQUESTS",
+    "max-requests",
+    "Requests in flight at once, running bodies included; past it requests get 503.",
+)
+.value_name("N")
+.default("8192");
+
 /// The fields of an edge, wherever control is.
-pub const EDGE: &[Field] = &[SERVER_ADDR, EDGE_NAME, EDGE_URL];
+pub const EDGE: &[Field] =
+    &[SERVER_ADDR, EDGE_NAME, EDGE_URL, SERVER_TLS_CERT, SERVER_TLS_KEY, MAX_CONNECTIONS, MAX_REQUESTS];
 
 /// The fields of an edge in a process of its own.
 pub const REMOTE: &[Field] = &[CONTROL_URL];
@@ -54,6 +94,42 @@ pub struct EdgeConfig {
     pub server_addr: ListenAddr,
     pub name: String,
     pub url: Option<String>,
+    /// HTTPS instead of HTTP.
+    pub tls: Option<TlsFiles>,
+    pub limits: Limits,
+}
+
+/// What TLS is made of, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, and those between it and its root.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// What clients may take of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Held at once; more wait in the kernel's queue.
+    pub connections: usize,
+    /// In flight at once; more are refused.
+    pub requests: usize,
+    /// For the head of an HTTP/1.1 request, from the end of the answer before. It closes idle connections too:
+    /// longer than the 90 s after which clients close them themselves.
+    pub head_timeout: Duration,
+    /// For a TLS handshake.
+    pub handshake_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 4096,
+            requests: 8192,
+            head_timeout: Duration::from_secs(120),
+            handshake_timeout: Duration::from_secs(10),
+        }
+    }
 }
 
 /// How an edge of its own process reaches control.
@@ -77,8 +153,9 @@ impl EdgeConfig {
             r.computed(&EDGE_NAME, &name);
             name
         });
+        let (tls, limits) = (tls_files(r), Limits::read(r));
         let data_path = fields::read_data_path(r, env)?;
-        Some(EdgeConfig { data_path, server_addr: server_addr?, name, url })
+        Some(EdgeConfig { data_path, server_addr: server_addr?, name, url, tls, limits })
     }
 }
 
@@ -93,6 +170,34 @@ impl ControlUrl {
         r.computed(&CONTROL_URL, listed.join(" or "));
         Some(ControlUrl::FirstOf(places))
     }
+}
+
+impl Limits {
+    fn read(r: &mut Resolver) -> Limits {
+        let standard = Limits::default();
+        Limits {
+            connections: r.get_or(&MAX_CONNECTIONS, count, standard.connections),
+            requests: r.get_or(&MAX_REQUESTS, count, standard.requests),
+            ..standard
+        }
+    }
+}
+
+/// Both files or none.
+fn tls_files(r: &mut Resolver) -> Option<TlsFiles> {
+    let (cert, key) = (r.get(&SERVER_TLS_CERT, absolute_path), r.get(&SERVER_TLS_KEY, absolute_path));
+    match (r.given(&SERVER_TLS_CERT), r.given(&SERVER_TLS_KEY)) {
+        (true, false) => r.problem(&SERVER_TLS_KEY, "has to be given with --server-tls-cert"),
+        (false, true) => r.problem(&SERVER_TLS_CERT, "has to be given with --server-tls-key"),
+        _ => {}
+    }
+    Some(TlsFiles { cert: cert?, key: key? })
+}
+
+/// A whole number from 1 on, as far as semaphores count.
+fn count(text: &str) -> Result<usize, String> {
+    let number = text.parse::<u32>().ok().filter(|number| *number > 0).and_then(|n| usize::try_from(n).ok());
+    number.ok_or_else(|| "expected a whole number from 1 on".to_owned())
 }
 
 fn http_url(text: &str) -> Result<String, String> {
@@ -131,7 +236,40 @@ fn is_loopback(url: &Url) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use ncps_runtime::config::{Sources, command};
+
     use super::*;
+
+    fn read(args: &[&str]) -> Result<EdgeConfig, Vec<String>> {
+        let fields = &[&[fields::DATA_PATH][..], EDGE];
+        let matches = command("ncps-edge", "test", fields)
+            .try_get_matches_from([&["ncps-edge", "--cache-data-path=/data"], args].concat())
+            .expect("known flags");
+        let env = |_: &str| None;
+        let mut r = Resolver::new(Sources::gather(fields, &[], &matches, &env, None));
+        let config = EdgeConfig::read(&mut r, &env);
+        r.finish().map_err(|problems| problems.problems().to_vec())?;
+        Ok(config.expect("nothing is wrong"))
+    }
+
+    #[test]
+    fn tls_needs_both_files() {
+        let config = read(&["--server-tls-cert=/c.pem", "--server-tls-key=/k.pem"]).expect("usable");
+        assert_eq!(config.tls, Some(TlsFiles { cert: "/c.pem".into(), key: "/k.pem".into() }));
+        assert_eq!(read(&[]).expect("usable").tls, None);
+        for one in ["--server-tls-cert=/c.pem", "--server-tls-key=/k.pem"] {
+            let problems = read(&[one]).expect_err("the other is missing");
+            assert!(matches!(&problems[..], [p] if p.contains("has to be given with")), "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn limits_are_counts() {
+        assert_eq!(read(&[]).expect("usable").limits, Limits::default());
+        let limits = read(&["--max-connections=7", "--max-requests=9"]).expect("usable").limits;
+        assert_eq!((limits.connections, limits.requests), (7, 9));
+        assert_eq!(read(&["--max-connections=0", "--max-requests=all"]).expect_err("no counts").len(), 2);
+    }
 
     #[test]
     fn control_is_reached_on_this_host_only() {

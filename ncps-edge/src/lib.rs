@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! http ──→ lookup ──→ near cache, control, upstreams      (narinfos)
-//!      └─→ store, transfer ──→ upstreams, spool, proof    (NARs)
+//!      ├─→ store, transfer ──→ upstreams, spool, proof    (NARs)
+//!      └─→ objects ──→ store, upstreams                   (logs, listings, debug info, realisations)
 //! attach ─→ control: configuration and invalidations in; inventory, commits, accesses out
 //! ```
 //!
@@ -14,9 +15,11 @@ pub mod attach;
 pub mod compose;
 pub mod config;
 pub mod http;
+mod listener;
 pub mod live;
 pub mod lookup;
 pub mod near;
+pub mod objects;
 pub mod remote;
 mod run;
 pub mod state;

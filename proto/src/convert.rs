@@ -314,6 +314,10 @@ fn settings(wire: wire::EdgeSettings) -> Result<EdgeSettings> {
         max_spool_bytes: wire.max_spool_bytes,
         near_cache_bytes: wire.near_cache_bytes,
         absent_on_upstream_failure: wire.absent_on_upstream_failure,
+        negative_ttl: Duration::from_millis(wire.negative_ttl_ms),
+        object_ttl: Duration::from_millis(wire.object_ttl_ms),
+        max_objects_bytes: wire.max_objects_bytes,
+        max_narinfo_requests: wire.max_narinfo_requests,
     })
 }
 
@@ -341,5 +345,9 @@ fn settings_wire(settings: EdgeSettings) -> wire::EdgeSettings {
         max_spool_bytes: settings.max_spool_bytes,
         near_cache_bytes: settings.near_cache_bytes,
         absent_on_upstream_failure: settings.absent_on_upstream_failure,
+        negative_ttl_ms: millis(settings.negative_ttl),
+        object_ttl_ms: millis(settings.object_ttl),
+        max_objects_bytes: settings.max_objects_bytes,
+        max_narinfo_requests: settings.max_narinfo_requests,
     }
 }

@@ -181,6 +181,14 @@ pub struct EdgeSettings {
     pub near_cache_bytes: u64,
     /// Answer 404 where an upstream failed and none had it.
     pub absent_on_upstream_failure: bool,
+    /// For how long an edge believes that an object beside narinfos and NARs is absent.
+    pub negative_ttl: Duration,
+    /// After this long an object that may change is asked for again.
+    pub object_ttl: Duration,
+    /// Disk for objects beside narinfos and NARs.
+    pub max_objects_bytes: u64,
+    /// Narinfos asked of the upstreams at once; others wait.
+    pub max_narinfo_requests: u32,
 }
 
 /// One upstream cache.

@@ -27,6 +27,10 @@ fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
         max_spool_bytes: 1 << 30,
         near_cache_bytes: 1 << 20,
         absent_on_upstream_failure: false,
+        negative_ttl: setup.negative_ttl,
+        object_ttl: Duration::from_secs(3600),
+        max_objects_bytes: 1 << 30,
+        max_narinfo_requests: 256,
     }
 }
 

@@ -12,7 +12,7 @@ use ncps_control::compose::Composed;
 use ncps_control::config::{ControlAddr, ControlConfig, KeySource};
 use ncps_control::serve::ControlListener;
 use ncps_edge::compose::Edge;
-use ncps_edge::config::{ControlUrl, EdgeConfig};
+use ncps_edge::config::{ControlUrl, EdgeConfig, Limits};
 use ncps_nix::{CacheInfo, NarInfo, PublicKey};
 use ncps_proto::{EdgeSettings, UpstreamSettings};
 use ncps_runtime::clock::SystemClock;
@@ -46,6 +46,7 @@ pub struct ClusterBuilder {
     sign: bool,
     data: Arc<TempDir>,
     deadline: Duration,
+    edge: EdgeConfig,
 }
 
 /// A running cluster of control and one edge.
@@ -79,6 +80,7 @@ impl ClusterBuilder {
             sign: true,
             data: Arc::new(TempDir::new().expect("a temporary directory")),
             deadline: CONTROL_DEADLINE,
+            edge: an_edge(),
         }
     }
 
@@ -115,6 +117,14 @@ impl ClusterBuilder {
     #[must_use]
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
         self.negative_ttl = ttl;
+        self.settings.negative_ttl = ttl;
+        self
+    }
+
+    /// Any other setting that is the edge's own.
+    #[must_use]
+    pub fn edge_config(mut self, change: impl FnOnce(&mut EdgeConfig)) -> Self {
+        change(&mut self.edge);
         self
     }
 
@@ -191,16 +201,23 @@ impl ClusterBuilder {
     }
 
     fn edge(&self) -> EdgeConfig {
-        EdgeConfig {
-            data_path: self.data.path().join("data"),
-            server_addr: "127.0.0.1:0".parse::<ListenAddr>().expect("an address"),
-            name: "edge".to_owned(),
-            url: None,
-        }
+        EdgeConfig { data_path: self.data.path().join("data"), ..self.edge.clone() }
     }
 
     fn cluster(self, edge: Edge, planes: Vec<Plane>, link: Option<Link>) -> Cluster {
         Cluster { addr: edge.addr, edge, link, planes, data: self.data, mode: self.mode, ended: false }
+    }
+}
+
+/// Its data path is known when it starts.
+fn an_edge() -> EdgeConfig {
+    EdgeConfig {
+        data_path: PathBuf::new(),
+        server_addr: "127.0.0.1:0".parse::<ListenAddr>().expect("an address"),
+        name: "edge".to_owned(),
+        url: None,
+        tls: None,
+        limits: Limits::default(),
     }
 }
 
@@ -224,6 +241,10 @@ fn default_settings() -> EdgeSettings {
         max_spool_bytes: 16 << 30,
         near_cache_bytes: 16 << 20,
         absent_on_upstream_failure: false,
+        negative_ttl: Duration::from_secs(60),
+        object_ttl: Duration::from_secs(3600),
+        max_objects_bytes: 1 << 30,
+        max_narinfo_requests: 256,
     }
 }
 
@@ -313,7 +334,9 @@ impl Cluster {
 
     /// Waits until no transfer runs.
     pub async fn quiet(&self) {
-        let quiet = async || self.edge.engine.running() == 0 && self.edge.lookups.running() == 0;
+        let quiet = async || {
+            self.edge.engine.running() + self.edge.lookups.running() + self.edge.objects.running() == 0
+        };
         eventually("nothing runs", quiet).await;
     }
 

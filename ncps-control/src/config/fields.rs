@@ -172,6 +172,33 @@ pub(super) const ABSENT_ON_FAILURE: Field = Field::switch(
      an hour that the path is absent, long after the upstream is back, and build it themselves.",
 );
 
+pub(super) const OBJECT_TTL: Field = Field::value(
+    "object-ttl",
+    "OBJECT_TTL",
+    "object-ttl",
+    "After this long debug info, realisations and build traces are asked for again; file listings and logs never.",
+)
+.value_name("DURATION")
+.default("1h");
+
+pub(super) const MAX_OBJECTS: Field = Field::value(
+    "max-objects-size",
+    "MAX_OBJECTS_SIZE",
+    "max-objects-size",
+    "Disk for file listings, logs, debug info, realisations and build traces; past it the oldest go.",
+)
+.value_name("SIZE")
+.default("2G");
+
+pub(super) const MAX_NARINFO_REQUESTS: Field = Field::value(
+    "upstream-max-narinfo-requests",
+    "UPSTREAM_MAX_NARINFO_REQUESTS",
+    "cache.upstream.max-narinfo-requests",
+    "Narinfos that are asked of the upstreams at once, and so the most connections for them; others wait.",
+)
+.value_name("N")
+.default("256");
+
 pub(super) const CONTROL_ADDR: Field = Field::value(
     "control-addr",
     "CONTROL_ADDR",
@@ -205,4 +232,7 @@ pub const CONTROL: &[Field] = &[
     NEAR_CACHE,
     ABSENT_ON_FAILURE,
     CONTROL_ADDR,
+    OBJECT_TTL,
+    MAX_OBJECTS,
+    MAX_NARINFO_REQUESTS,
 ];

@@ -74,7 +74,7 @@ impl ControlConfig {
     pub fn read(r: &mut Resolver, env: Env<'_>) -> Option<ControlConfig> {
         let settings = settings(r);
         let temp_path = r.get(&fields::TEMP_PATH, absolute_path);
-        let negative_ttl = r.get_or(&fields::NEGATIVE_TTL, duration, Duration::ZERO);
+        let negative_ttl = settings.negative_ttl;
         let database = r.get(&fields::DATABASE_URL, values::database_path);
         let addr = r.get(&fields::CONTROL_ADDR, values::control_addr);
         let sign = r.flag(&fields::SIGN_NARINFO);
@@ -139,6 +139,10 @@ fn settings(r: &mut Resolver) -> EdgeSettings {
         max_spool_bytes: r.get_or(&fields::MAX_SPOOL, byte_size, 0),
         near_cache_bytes: r.get_or(&fields::NEAR_CACHE, byte_size, 0),
         absent_on_upstream_failure: r.flag(&fields::ABSENT_ON_FAILURE),
+        negative_ttl: r.get_or(&fields::NEGATIVE_TTL, duration, Duration::ZERO),
+        object_ttl: r.get_or(&fields::OBJECT_TTL, duration, Duration::ZERO),
+        max_objects_bytes: r.get_or(&fields::MAX_OBJECTS, byte_size, 0),
+        max_narinfo_requests: r.get_or(&fields::MAX_NARINFO_REQUESTS, values::count, 1),
     }
 }
 

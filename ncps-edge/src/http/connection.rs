@@ -1,6 +1,7 @@
-//! Connections: accepted until the process drains, then asked to finish what they have begun.
+//! Connections: accepted until the process drains, then asked to finish what they have begun. So many at once;
+//! more wait in the kernel's queue.
 //!
-//! HTTP/1.1 and HTTP/2 with prior knowledge on one port. No TLS yet.
+//! HTTP/1.1 and HTTP/2 on one port: by ALPN under TLS, else with prior knowledge.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,36 +14,61 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use ncps_runtime::tasks::Tasks;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
+use super::admission::{Admission, MAX_HEADERS};
 use super::log::Noted;
+use super::tls::Tls;
 use super::{Service, router};
+use crate::config::Limits;
 
 /// Nix asks up to 125 things at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
-/// From one answer to the end of the next request's head, so that it closes idle connections too: longer than
-/// the 90 s after which clients close them themselves.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
-/// What a connection may hold that its client has not taken, beside one chunk, and the longest request head. With
-/// hyper's 400 KiB the memory of a hundred slow clients is felt.
-const HTTP1_BUFFER: usize = 64 << 10;
+/// What an HTTP/1.1 connection may hold that its client has not taken, beside one chunk, and the longest request
+/// head (431 past it). With hyper's 400 KiB the memory of a hundred slow clients is felt.
+const MAX_BUFFER: usize = 64 << 10;
 const HTTP2_PING: Duration = Duration::from_secs(30);
 /// When the process is out of file descriptors, a moment may bring one back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What all connections share.
+#[derive(Clone)]
+struct Front {
+    router: Router,
+    admission: Admission,
+    limits: Limits,
+    tls: Option<Tls>,
+    tasks: Tasks,
+}
+
 /// Accepts connections until the process drains.
-pub async fn serve(listener: TcpListener, service: Arc<Service>, tasks: Tasks) {
-    let router = router(service);
-    let drain = tasks.life().soft();
-    loop {
-        let accepted = tokio::select! {
-            () = drain.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
+pub(crate) async fn serve(
+    listener: TcpListener,
+    service: Arc<Service>,
+    limits: Limits,
+    tls: Option<Tls>,
+    tasks: Tasks,
+) {
+    let (drain, places) = (tasks.life().soft(), Arc::new(Semaphore::new(limits.connections)));
+    let admission = Admission::new(limits.requests);
+    let front = Front { router: router(service), admission, limits, tls, tasks: tasks.clone() };
+    let next = async || {
+        // A place first: without one the connection is left to the kernel.
+        let place = Arc::clone(&places).acquire_owned().await.map_err(std::io::Error::other)?;
+        let (stream, _) = listener.accept().await?;
+        Ok::<_, std::io::Error>((stream, place))
+    };
+    while let Some(accepted) = drain.run_until_cancelled(next()).await {
         match accepted {
-            Ok((stream, _)) => {
-                tasks.spawn("connection", connection(stream, router.clone(), tasks.clone()));
+            Ok((stream, place)) => {
+                let front = front.clone();
+                tasks.spawn("connection", async move {
+                    front.connection(stream).await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection can't be accepted");
@@ -52,49 +78,69 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, tasks: Tasks) {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, tasks: Tasks) {
-    // Latency matters more than packets; a socket that refuses is used as it is.
-    stream.set_nodelay(true).ok();
-    let (drain, stop) = (tasks.life().soft(), tasks.life().hard());
-    let builder = builder();
-    let service = service_fn(move |request: Request<Incoming>| answer(router.clone(), request));
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = drain.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection => ended,
-                () = stop.cancelled() => return,
-            }
+impl Front {
+    async fn connection(&self, stream: TcpStream) {
+        // Latency matters more than packets; a socket that refuses is used as it is.
+        stream.set_nodelay(true).ok();
+        let Some(tls) = &self.tls else { return self.talk(stream).await };
+        let handshake = tokio::time::timeout(self.limits.handshake_timeout, tls.accept(stream));
+        match self.tasks.life().hard().run_until_cancelled(handshake).await {
+            Some(Ok(Ok(stream))) => self.talk(stream).await,
+            Some(Ok(Err(error))) => tracing::debug!(%error, "a TLS handshake failed"),
+            Some(Err(_)) => tracing::debug!("a TLS handshake took too long"),
+            None => {}
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended");
+    }
+
+    async fn talk(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let (drain, stop) = (self.tasks.life().soft(), self.tasks.life().hard());
+        let builder = builder(self.limits.head_timeout);
+        let service = service_fn(|request: Request<Incoming>| self.clone().answer(request));
+        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = drain.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection => ended,
+                    () = stop.cancelled() => return,
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended");
+        }
+    }
+
+    async fn answer(
+        self,
+        request: Request<Incoming>,
+    ) -> Result<axum::response::Response, std::convert::Infallible> {
+        let noted = Noted::new(&request);
+        match self.admission.admit(&request) {
+            Ok(turn) => {
+                let response = self.router.oneshot(request.map(Body::new)).await?;
+                Ok(noted.answered(response, turn))
+            }
+            Err(refusal) => Ok(noted.answered(*refusal, None)),
+        }
     }
 }
 
-async fn answer(
-    router: Router,
-    request: Request<Incoming>,
-) -> Result<axum::response::Response, std::convert::Infallible> {
-    let noted = Noted::new(&request);
-    let response = router.oneshot(request.map(Body::new)).await?;
-    Ok(noted.answered(response))
-}
-
-fn builder() -> auto::Builder<TokioExecutor> {
+/// `head_timeout` runs from one answer to the end of the next request's head.
+fn builder(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .keep_alive(true)
-        .max_buf_size(HTTP1_BUFFER);
+        .header_read_timeout(head_timeout)
+        .max_buf_size(MAX_BUFFER)
+        .keep_alive(true);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADERS as u32)
         .keep_alive_interval(HTTP2_PING)
         .adaptive_window(true);
     builder

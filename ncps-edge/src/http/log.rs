@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, header};
 use http_body::{Body as _, Frame, SizeHint};
 
+use super::admission::Turn;
 use super::reply::Story;
 
 /// A request, noted before it is handled.
@@ -28,8 +29,8 @@ impl Noted {
         }
     }
 
-    /// The response whose body writes the line when it ends.
-    pub(super) fn answered(self, response: Response) -> Response {
+    /// The response whose body writes the line, and gives the turn back, when it ends.
+    pub(super) fn answered(self, response: Response, turn: Turn) -> Response {
         let (parts, body) = response.into_parts();
         let line = Line {
             status: parts.status.as_u16(),
@@ -38,6 +39,7 @@ impl Noted {
             noted: self,
             bytes: 0,
             ended: None,
+            _turn: turn,
         };
         Response::from_parts(parts, Body::new(LoggedBody { body, line }))
     }
@@ -64,6 +66,7 @@ struct Line {
     expected: Option<u64>,
     bytes: u64,
     ended: Option<Ended>,
+    _turn: Turn,
 }
 
 struct LoggedBody {

@@ -3,14 +3,17 @@
 //!
 //! Knows nothing of upstreams, gRPC or files; it asks the lookups and the transfers.
 
+mod admission;
 mod conditional;
 mod connection;
 mod log;
 mod meta;
 mod nar;
 mod narinfo;
+mod object;
 mod range;
 mod reply;
+mod tls;
 
 use std::sync::Arc;
 
@@ -23,14 +26,18 @@ use ncps_runtime::lifecycle::LifeHandle;
 use crate::access::AccessLog;
 use crate::live::Current;
 use crate::lookup::Lookups;
+use crate::objects::Objects;
 use crate::transfer::Engine;
 
-pub use connection::serve;
+pub(crate) use connection::serve;
+pub(crate) use tls::Tls;
+pub use tls::TlsError;
 
 /// What handlers work with.
 pub struct Service {
     pub lookups: Arc<Lookups>,
     pub engine: Arc<Engine>,
+    pub objects: Arc<Objects>,
     pub current: Arc<Current>,
     pub accesses: Arc<AccessLog>,
     pub life: LifeHandle,
@@ -45,14 +52,10 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/healthz", any(meta::health))
         .route("/readyz", any(meta::readiness))
         .route("/nar/{*file}", any(nar::nar))
-        .route("/{file}", any(narinfo::narinfo))
-        .fallback(nowhere)
+        .route("/{file}", any(object::narinfo_or_listing))
+        .fallback(object::object)
         .layer(axum::middleware::from_fn(only_reads))
         .with_state(service)
-}
-
-async fn nowhere() -> Response {
-    reply::not_found()
 }
 
 /// Nothing can be written yet: said before the body is read.

@@ -65,8 +65,7 @@ impl LocalStore {
 
     /// A spool file with `size` bytes reserved, where the size is known.
     pub fn begin(&self, size: Option<u64>) -> io::Result<Spool> {
-        let number = self.next_spool.fetch_add(1, Ordering::Relaxed);
-        Spool::create(self.spool.join(format!("{number}.part")), size)
+        Spool::create(self.spool_path("part"), size)
     }
 
     /// Makes a proven spool file the NAR file `name`: durable before it is visible. Repeatable.
@@ -128,14 +127,32 @@ impl LocalStore {
 
     /// Small files come into being whole: written beside, then renamed.
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let number = self.next_spool.fetch_add(1, Ordering::Relaxed);
-        let partial = self.spool.join(format!("{number}.small"));
-        let mut file = File::options().write(true).create_new(true).open(&partial)?;
-        file.set_permissions(fs::Permissions::from_mode(0o644))?;
-        file.write_all(bytes)?;
-        file.sync_data()?;
-        fs::rename(&partial, self.store.join(name))
+        write_whole(&self.spool_path("small"), &self.store.join(name), bytes)
     }
+
+    /// A path in the spool that nobody else has.
+    pub(super) fn spool_path(&self, extension: &str) -> PathBuf {
+        let number = self.next_spool.fetch_add(1, Ordering::Relaxed);
+        self.spool.join(format!("{number}.{extension}"))
+    }
+
+    /// `<data>/store`.
+    pub(super) fn root(&self) -> &Path {
+        &self.store
+    }
+}
+
+/// A file, readable for everybody, that is never seen half written.
+pub(super) fn write_whole(partial: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).open(partial)?;
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    let written =
+        file.write_all(bytes).and_then(|()| file.sync_data()).and_then(|()| fs::rename(partial, target));
+    if written.is_err() {
+        // What is left there is removed at the next start at the latest.
+        fs::remove_file(partial).ok();
+    }
+    written
 }
 
 fn narinfo_file(hash: StorePathHash) -> String {
@@ -143,7 +160,7 @@ fn narinfo_file(hash: StorePathHash) -> String {
 }
 
 /// Absence as `None`, every other trouble as an error.
-fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+pub(super) fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -152,7 +169,7 @@ fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 /// Makes a directory and its parents; `mode` is set whatever the umask says.
-fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
+pub(super) fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(mode).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }

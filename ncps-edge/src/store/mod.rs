@@ -5,11 +5,13 @@
 //! Absent on purpose: hashing and proof (the transfer's), eviction policy (control's), any index.
 
 mod local;
+mod objects;
 mod spool;
 
 use std::io;
 
 pub use local::{LocalStore, StoredNar};
+pub use objects::{ObjectStore, StoredObject};
 pub use spool::Spool;
 pub(crate) use spool::read_at;
 

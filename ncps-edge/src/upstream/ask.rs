@@ -42,7 +42,10 @@ impl Upstreams {
                         running.extend(waiting.pop_front().map(question));
                     }
                 },
-                () = hedge, if !waiting.is_empty() => running.extend(waiting.pop_front().map(question)),
+                // Where questions queue for their turn, a second one would only make the queue longer.
+                () = hedge, if !waiting.is_empty() => if self.narinfo_turns.available_permits() > 0 {
+                    running.extend(waiting.pop_front().map(question));
+                },
             }
         }
         verdict_without(hash, &failures)

@@ -9,6 +9,7 @@ mod error;
 mod health;
 mod nar;
 mod narinfo;
+mod object;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,11 +17,13 @@ use std::time::Duration;
 
 use ncps_nix::TrustedKeys;
 use ncps_proto::{EdgeSettings, Error};
+use tokio::sync::Semaphore;
 use url::Url;
 
 pub use ask::Verdict;
 pub use error::UpstreamError;
 pub use nar::{Body, Heading, Opening};
+pub use object::{Coding, ObjectBody};
 
 use health::Health;
 
@@ -44,6 +47,8 @@ pub struct Upstreams {
     head_timeout: Duration,
     idle_timeout: Duration,
     hedge_delay: Duration,
+    /// Narinfos asked for at once, at all upstreams together. The queue is as long as there are requests.
+    narinfo_turns: Semaphore,
     requests: AtomicU64,
 }
 
@@ -60,6 +65,7 @@ impl Upstreams {
             head_timeout: settings.connect_timeout + settings.header_timeout,
             idle_timeout: settings.idle_timeout,
             hedge_delay: settings.hedge_delay,
+            narinfo_turns: Semaphore::new(settings.max_narinfo_requests.max(1) as usize),
             requests: AtomicU64::new(0),
         })
     }

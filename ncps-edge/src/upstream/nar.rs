@@ -105,7 +105,7 @@ impl Upstreams {
     }
 }
 
-fn with_idle_deadline(
+pub(super) fn with_idle_deadline(
     response: reqwest::Response,
     idle: Duration,
 ) -> BoxStream<'static, Result<Bytes, UpstreamError>> {

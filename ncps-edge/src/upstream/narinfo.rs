@@ -11,8 +11,8 @@ use ncps_nix::{MAX_NARINFO_BYTES, NarInfo, StorePathHash};
 use super::{Upstream, UpstreamError, Upstreams};
 
 /// A connection that broke is tried once more: idle connections are closed under a client's feet.
-const TRIES: u32 = 2;
-const RETRY_DELAY: Duration = Duration::from_millis(100);
+pub(super) const TRIES: u32 = 2;
+pub(super) const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 impl Upstreams {
     /// `None` where the upstream says that it does not have the path.
@@ -23,7 +23,11 @@ impl Upstreams {
     ) -> Result<Option<NarInfo>, UpstreamError> {
         let mut tries = 1;
         loop {
-            match self.guarded(upstream, self.narinfo_once(upstream, hash)).await {
+            // The time in the queue is not the upstream's.
+            let turn = self.narinfo_turns.acquire().await;
+            let answer = self.guarded(upstream, self.narinfo_once(upstream, hash)).await;
+            drop(turn);
+            match answer {
                 Err(UpstreamError::Transport(_)) if tries < TRIES => tries += 1,
                 answer => return answer,
             }

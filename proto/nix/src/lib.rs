@@ -14,6 +14,7 @@
 //! | `content_address` | the `CA` field |
 //! | `narinfo` | [`NarInfo`]: parse, render, fingerprint, self-proof |
 //! | `cache_info` | `nix-cache-info` |
+//! | `object_name` | names of logs, listings, debug info, realisations |
 //! | [`nar`] | NAR streams: validate, hash |
 //!
 //! Absent on purpose: tokio, http, sql, the file system, compression codecs, derivations, and
@@ -29,6 +30,7 @@ pub mod nar;
 mod nar_file_name;
 mod narinfo;
 pub mod nix32;
+mod object_name;
 mod store_path;
 #[cfg(test)]
 mod tests;
@@ -40,4 +42,5 @@ pub use hash::{FileHash, HashError, NarHash, Sha256Hash};
 pub use keys::{KeyError, PublicKey, SecretKey, Signature, SignatureError, TrustedKeys};
 pub use nar_file_name::{NarFileName, NarFileNameError};
 pub use narinfo::{MAX_NARINFO_BYTES, NarInfo, NarInfoError, NarInfoLineError};
+pub use object_name::{BuildId, ObjectName, ObjectNameError, OutputName};
 pub use store_path::{STORE_DIR, StorePath, StorePathError, StorePathHash};

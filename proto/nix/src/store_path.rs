@@ -138,7 +138,7 @@ impl StorePath {
 }
 
 /// The rule of Nix 2.19 and later: 2.18 took any leading dot, older ones none.
-fn check_name(name: &str) -> Result<(), StorePathError> {
+pub(crate) fn check_name(name: &str) -> Result<(), StorePathError> {
     let well_formed = (1..=MAX_NAME_BYTES).contains(&name.len())
         && name.bytes().all(is_name_byte)
         && !matches!(name.split('-').next(), Some("." | ".."));

@@ -1,7 +1,7 @@
 //! Telling the service manager that the process is ready or stops (`sd_notify(3)`).
 //!
 //! Knows the protocol: a datagram of `KEY=value` lines to the socket that `$NOTIFY_SOCKET` names. Absent:
-//! the watchdog, and sockets handed over.
+//! the watchdog, and sockets handed over (whoever listens takes them).
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;

@@ -320,6 +320,14 @@ pub struct EdgeSettings {
     pub near_cache_bytes: u64,
     #[prost(bool, tag = "17")]
     pub absent_on_upstream_failure: bool,
+    #[prost(uint64, tag = "40")]
+    pub negative_ttl_ms: u64,
+    #[prost(uint64, tag = "41")]
+    pub object_ttl_ms: u64,
+    #[prost(uint64, tag = "42")]
+    pub max_objects_bytes: u64,
+    #[prost(uint32, tag = "43")]
+    pub max_narinfo_requests: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Upstream {

@@ -49,8 +49,16 @@ impl Process {
     ///
     /// # Panics
     /// If it can't be started.
-    pub fn spawn_command(mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub fn spawn_command(command: Command) -> Self {
+        Self::spawn_with_input(command, Stdio::null())
+    }
+
+    /// The same with this input, which may be any open file or socket.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    pub fn spawn_with_input(mut command: Command, input: impl Into<Stdio>) -> Self {
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let name = Path::new(command.get_program()).display().to_string();
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         let (lines, printed) = (Lines::default(), Lines::default());

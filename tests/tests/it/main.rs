@@ -1,6 +1,7 @@
 //! The behaviour of ncps, as clients and operators see it. One integration binary; a file per subject.
 
 mod absences;
+mod admission;
 mod asking;
 mod away;
 mod cold;
@@ -17,12 +18,15 @@ mod nar_ranges;
 mod narinfos;
 mod nars;
 mod nix_client;
+mod objects;
 mod processes;
 mod reading;
 mod redirects;
 mod refusals;
 mod refused_narinfos;
 mod scene;
+mod socket_activation;
 mod stopping;
+mod tls;
 mod upstreams;
 mod wrong_bytes;

@@ -10,6 +10,7 @@ mod nar_file_name;
 mod narinfo;
 mod nix32;
 mod nix_binary;
+mod object_name;
 mod oracles;
 mod self_proof;
 mod store_path;

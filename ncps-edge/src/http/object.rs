@@ -1,0 +1,177 @@
+//! `GET` and `HEAD` of objects beside narinfos and NARs: `/<hash>.ls`, `/log/…`, `/debuginfo/…`,
+//! `/realisations/…` and `/build-trace-v2/…`. What is none of these is not here.
+//!
+//! Names may hold `?`, `=`, `+`, `:` and `!`, which clients send raw or percent-encoded, so that the name is
+//! read from the path together with what looks like a query.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, Uri, header};
+use ncps_nix::ObjectName;
+use ncps_proto::{Code, Error};
+
+use super::reply::{self, Refusal};
+use super::{Service, narinfo};
+use crate::objects::{Content, Object, rules};
+use crate::store_read;
+
+/// Both lie in the root.
+pub(super) async fn narinfo_or_listing(
+    service: State<Arc<Service>>,
+    file: Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    if file.ends_with(".narinfo") {
+        return narinfo::narinfo(service, file).await;
+    }
+    object(service, uri, headers).await
+}
+
+pub(super) async fn object(
+    State(service): State<Arc<Service>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let Some(name) = name(&uri) else { return Ok(reply::not_found()) };
+    match service.objects.get(&name).await? {
+        Some(object) => respond(&name, object, &headers).map_err(Refusal::from),
+        None => Ok(reply::not_found()),
+    }
+}
+
+fn respond(name: &ObjectName, object: Object, asked: &HeaderMap) -> Result<Response, Error> {
+    let (body, length) = match object.content {
+        Content::Memory(bytes) => (Body::from(bytes.clone()), bytes.len() as u64),
+        Content::File(file, size) => (Body::from_stream(store_read::stream(file, 0, size)), size),
+    };
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(rules(name).content_type));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    if let Some(coding) = object.coding {
+        let value = HeaderValue::try_from(&coding).ok().filter(|_| accepts(asked, &coding));
+        let unusable = || format!("{name} is encoded as {coding:?}, which neither we nor the client decode");
+        let value = value.ok_or_else(|| Error::new(Code::UpstreamFailed, unusable()))?;
+        headers.insert(header::CONTENT_ENCODING, value);
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    Ok(response)
+}
+
+/// The object that is asked for: what follows `?` belongs to the name where that makes it one.
+fn name(uri: &Uri) -> Option<ObjectName> {
+    let whole = uri.query().and_then(|query| parse(&format!("{}?{query}", uri.path())));
+    whole.or_else(|| parse(uri.path()))
+}
+
+fn parse(path: &str) -> Option<ObjectName> {
+    ObjectName::parse(&percent_decoded(path.strip_prefix('/')?)?).ok()
+}
+
+/// Decodes once. `None` where an escape is malformed or the result is not UTF-8.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        (rest, bytes) = match first {
+            b'%' => {
+                let (digits, after) = after.split_at_checked(2)?;
+                bytes.push(hex(digits[0])? << 4 | hex(digits[1])?);
+                (after, bytes)
+            }
+            other => {
+                bytes.push(*other);
+                (after, bytes)
+            }
+        };
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// Whether `Accept-Encoding` names every coding of `codings`, other than with `q=0` (RFC 9110, 12.5.3).
+fn accepts(headers: &HeaderMap, codings: &str) -> bool {
+    let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let accepted: Vec<String> =
+        values.flat_map(|value| value.split(',')).filter_map(accepted_coding).collect();
+    codings.split(',').all(|coding| accepted.iter().any(|a| a == coding.trim()))
+}
+
+fn accepted_coding(item: &str) -> Option<String> {
+    let (coding, parameters) = item.split_once(';').unwrap_or((item, ""));
+    let weight = parameters.trim().strip_prefix("q=").and_then(|q| q.trim().parse::<f32>().ok());
+    (weight != Some(0.0)).then(|| coding.trim().to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "00000000000000000000000000000000";
+
+    fn named(path: &str) -> Option<String> {
+        name(&path.parse().expect("a URI")).map(|name| name.to_string())
+    }
+
+    #[test]
+    fn names_are_read_raw_and_encoded() {
+        let log = format!("log/{HASH}-gtk+3?x=1.drv");
+        for path in [
+            format!("/log/{HASH}-gtk+3?x=1.drv"),
+            format!("/log/{HASH}-gtk%2B3%3Fx%3D1.drv"),
+            format!("/log/{HASH}-gtk%2b3%3fx=1.drv"),
+        ] {
+            assert_eq!(named(&path).as_deref(), Some(log.as_str()), "{path}");
+        }
+        let hex = "0123456789abcdef".repeat(4);
+        for path in
+            [format!("/realisations/sha256:{hex}!out.doi"), format!("/realisations/sha256%3A{hex}%21out.doi")]
+        {
+            assert_eq!(named(&path), Some(format!("realisations/sha256:{hex}!out.doi")), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_query_that_is_no_name_is_ignored() {
+        assert_eq!(named(&format!("/{HASH}.ls?x=1")), Some(format!("{HASH}.ls")));
+        assert_eq!(named(&format!("/log/{HASH}-a.drv?x=1")), Some(format!("log/{HASH}-a.drv")));
+        assert_eq!(named(&format!("/log/{HASH}-a.drv?b.drv")), Some(format!("log/{HASH}-a.drv?b.drv")));
+    }
+
+    #[test]
+    fn nothing_is_decoded_twice_or_climbs() {
+        for path in [
+            format!("/log/{HASH}-a%252Fb.drv"),
+            format!("/log/{HASH}-a%2Fb.drv"),
+            format!("/log/%2e%2e/{HASH}-a.drv"),
+            format!("/log/{HASH}-a%zz.drv"),
+            format!("/log/{HASH}-a%2"),
+            format!("/log/{HASH}-%ff.drv"),
+            format!("//{HASH}.ls"),
+        ] {
+            assert_eq!(named(&path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn codings_are_accepted_by_name() {
+        let accepts = |value: &str, codings| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, value.parse().expect("a value"));
+            accepts(&headers, codings)
+        };
+        assert!(accepts("zstd, deflate", "deflate"));
+        assert!(accepts("Deflate;q=0.5", "deflate"));
+        assert!(accepts("gzip, br", "gzip, br"));
+        assert!(!accepts("gzip", "gzip, br"));
+        assert!(!accepts("deflate;q=0", "deflate"));
+        assert!(!accepts("*", "deflate"));
+    }
+}

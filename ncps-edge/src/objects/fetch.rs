@@ -1,0 +1,117 @@
+//! One object from the upstreams, in their order: taken in whole, decoded, checked, and kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ncps_nix::ObjectName;
+use ncps_proto::{Code, Error, Result};
+use tokio::time::Instant;
+
+use super::buffer::{Taken, Trouble, take};
+use super::decode::decoded;
+use super::{Content, Object, Objects, Rules, rules};
+use crate::live::Live;
+use crate::store::blocking;
+use crate::upstream::{Coding, ObjectBody, UpstreamError};
+
+/// For one body. An upstream that drips can't hold a slot for longer.
+const BODY_TIMEOUT: Duration = Duration::from_secs(300);
+
+impl Objects {
+    pub(super) async fn fetch(&self, name: &ObjectName) -> Result<Option<Object>> {
+        let live = self.current.get()?;
+        let slot = self.fetches.acquire().await;
+        let _slot = slot.map_err(|e| Error::internal("slots for objects").because(e))?;
+        let mut failures = Vec::new();
+        for upstream in live.upstreams.names() {
+            match self.try_upstream(upstream, name, &live).await {
+                Ok(Some(object)) => return Ok(Some(object)),
+                Ok(None) => {}
+                Err(Trouble::Disk(error)) => {
+                    let message = format!("the disk can't take {name} in");
+                    return Err(Error::new(Code::Unavailable, message).because(error));
+                }
+                Err(Trouble::Upstream(error)) => {
+                    tracing::debug!(upstream, %name, %error, "an upstream's object is not used");
+                    failures.push(error);
+                }
+            }
+        }
+        self.without(name, &failures, &live).await
+    }
+
+    async fn try_upstream(
+        &self,
+        upstream: &str,
+        name: &ObjectName,
+        live: &Live,
+    ) -> std::result::Result<Option<Object>, Trouble> {
+        let body = live.upstreams.object(upstream, name).await.map_err(Trouble::Upstream)?;
+        let Some(ObjectBody { stream, coding }) = body else { return Ok(None) };
+        let rules = rules(name);
+        let taken = take(decoded(stream, &coding), rules.limit, &self.local);
+        let taken = tokio::time::timeout(BODY_TIMEOUT, taken).await;
+        let taken = taken.map_err(|_| Trouble::Upstream(UpstreamError::Stalled))??;
+        if let Coding::Other(coding) = coding {
+            // Nobody knows what is in it: it is passed on and not kept.
+            return Ok(Some(Object { content: content(&taken), coding: Some(coding) }));
+        }
+        check(&taken, rules).await.map_err(Trouble::Upstream)?;
+        Ok(Some(self.keep(name, taken, live.settings.max_objects_bytes).await))
+    }
+
+    /// What can't be kept is served all the same.
+    async fn keep(&self, name: &ObjectName, taken: Taken, budget: u64) -> Object {
+        self.absent_until.remove(name);
+        let object = Object { content: content(&taken), coding: None };
+        let (store, kept) = (Arc::clone(&self.store), name.clone());
+        let written = blocking(move || match taken {
+            Taken::Memory(bytes) => store.put(&kept, &bytes, budget),
+            Taken::Spooled(spool, size) => store.commit(&kept, spool, size, budget),
+        });
+        if let Err(error) = written.await {
+            tracing::warn!(%name, %error, "an object can't be kept");
+        }
+        object
+    }
+
+    /// Nobody had it: absent only if nobody failed.
+    async fn without(
+        &self,
+        name: &ObjectName,
+        failures: &[UpstreamError],
+        live: &Live,
+    ) -> Result<Option<Object>> {
+        let Some(first) = failures.first() else {
+            self.absent_until.insert(name.clone(), Instant::now() + live.settings.negative_ttl);
+            self.forget(name).await;
+            return Ok(None);
+        };
+        let code = failures.iter().map(UpstreamError::code).find(|c| *c == Code::UpstreamFailed);
+        let message = format!("no upstream could be asked conclusively for {name}");
+        let error = Error::new(code.unwrap_or(Code::UpstreamTimeout), message).because(first.clone());
+        if live.settings.absent_on_upstream_failure {
+            tracing::warn!(%name, error = error.story(), "answered as absent, as configured");
+            return Ok(None);
+        }
+        Err(error)
+    }
+
+    async fn forget(&self, name: &ObjectName) {
+        let (store, gone) = (Arc::clone(&self.store), name.clone());
+        if let Err(error) = blocking(move || store.remove(&gone)).await {
+            tracing::warn!(%name, %error, "an object that is gone upstream can't be removed");
+        }
+    }
+}
+
+fn content(taken: &Taken) -> Content {
+    match taken {
+        Taken::Memory(bytes) => Content::Memory(bytes.clone()),
+        Taken::Spooled(spool, size) => Content::File(spool.file(), *size),
+    }
+}
+
+async fn check(taken: &Taken, rules: Rules) -> std::result::Result<(), UpstreamError> {
+    if rules.json && !taken.is_json().await { Err(UpstreamError::NotJson) } else { Ok(()) }
+}

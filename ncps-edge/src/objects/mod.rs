@@ -1,0 +1,166 @@
+//! Objects beside narinfos and NARs, passed through: from the disk, else from the upstreams in their order, the
+//! first that has it. All requests for one object share one fetch, which belongs to none of them.
+//!
+//! What lasts (listings, logs) is asked for once. The rest is asked for again after the TTL, and served on where
+//! no upstream can be asked. An absence that every upstream stated is remembered in memory for the negative TTL.
+//! Nothing here is signed by us or proven: Nix checks realisations itself, and the others carry no promise.
+
+mod buffer;
+mod decode;
+mod fetch;
+mod rules;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use ncps_nix::ObjectName;
+use ncps_proto::{Error, Result};
+use ncps_runtime::tasks::Tasks;
+use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::live::Current;
+use crate::store::{LocalStore, ObjectStore, StoredObject, blocking};
+use crate::transfer::Failure;
+
+pub use rules::{Rules, rules};
+
+/// Objects fetched at once; others wait for their turn, as many as there may be requests.
+const FETCHES: usize = 32;
+/// Absences that are remembered.
+const ABSENCES: usize = 65_536;
+
+/// An object to be served.
+#[derive(Clone, Debug)]
+pub struct Object {
+    pub content: Content,
+    /// The `Content-Encoding` of its bytes, where that is one that we can't decode.
+    pub coding: Option<String>,
+}
+
+/// Where an object's bytes are.
+#[derive(Clone, Debug)]
+pub enum Content {
+    Memory(Bytes),
+    /// An open file, and its size in bytes.
+    File(Arc<File>, u64),
+}
+
+/// All objects.
+pub struct Objects {
+    local: Arc<LocalStore>,
+    store: Arc<ObjectStore>,
+    current: Arc<Current>,
+    tasks: Tasks,
+    absent_until: Cache<ObjectName, Instant>,
+    flights: Mutex<HashMap<ObjectName, Flight>>,
+    fetches: Semaphore,
+}
+
+type Answer = std::result::Result<Option<Object>, Failure>;
+type Flight = Shared<BoxFuture<'static, Answer>>;
+
+impl Objects {
+    pub fn new(
+        local: Arc<LocalStore>,
+        store: Arc<ObjectStore>,
+        current: Arc<Current>,
+        tasks: Tasks,
+    ) -> Arc<Objects> {
+        Arc::new(Objects {
+            local,
+            store,
+            current,
+            tasks,
+            absent_until: Cache::new(ABSENCES),
+            flights: Mutex::default(),
+            fetches: Semaphore::new(FETCHES),
+        })
+    }
+
+    /// The object, or `None` where every upstream said that it is absent.
+    ///
+    /// # Errors
+    /// Where neither can be said: an upstream failed and none had it, or our disk did.
+    pub async fn get(self: &Arc<Self>, name: &ObjectName) -> Result<Option<Object>> {
+        let stored = self.stored(name).await?;
+        if let Some(stored) = &stored
+            && (rules(name).lasting || stored.age < self.ttl())
+        {
+            return Ok(Some(stored.into()));
+        }
+        if stored.is_none() && self.is_absent(name) {
+            return Ok(None);
+        }
+        match (self.flight(name).await, stored) {
+            (Err(failure), Some(stored)) => {
+                tracing::debug!(%name, error = Error::from(failure).story(), "served as it was");
+                Ok(Some((&stored).into()))
+            }
+            (answer, _) => Ok(answer?),
+        }
+    }
+
+    /// Fetches that run right now.
+    pub fn running(&self) -> usize {
+        self.flights.lock().len()
+    }
+
+    async fn stored(&self, name: &ObjectName) -> Result<Option<StoredObject>> {
+        let (store, wanted) = (Arc::clone(&self.store), name.clone());
+        let stored = blocking(move || store.get(&wanted)).await;
+        stored.map_err(|e| Error::internal(format!("open {name}")).because(e))
+    }
+
+    /// Without a configuration nobody can be asked: what is there is right.
+    fn ttl(&self) -> Duration {
+        self.current.get().map_or(Duration::MAX, |live| live.settings.object_ttl)
+    }
+
+    fn is_absent(&self, name: &ObjectName) -> bool {
+        self.absent_until.get(name).is_some_and(|until| Instant::now() < until)
+    }
+
+    fn flight(self: &Arc<Self>, name: &ObjectName) -> Flight {
+        let mut flights = self.flights.lock();
+        if let Some(flight) = flights.get(name) {
+            return flight.clone();
+        }
+        let landing = Landing { objects: Arc::clone(self), name: name.clone() };
+        let task = self.tasks.spawn("object", async move {
+            let answer = landing.objects.fetch(&landing.name).await;
+            drop(landing);
+            answer.map_err(Failure::from)
+        });
+        let flight =
+            async { task.await.unwrap_or_else(|e| Err(Error::internal("a fetch").because(e).into())) };
+        let flight = flight.boxed().shared();
+        flights.insert(name.clone(), flight.clone());
+        flight
+    }
+}
+
+impl From<&StoredObject> for Object {
+    fn from(stored: &StoredObject) -> Self {
+        Object { content: Content::File(Arc::clone(&stored.file), stored.size), coding: None }
+    }
+}
+
+/// Takes a fetch off the list when it ends, however it ends.
+struct Landing {
+    objects: Arc<Objects>,
+    name: ObjectName,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.objects.flights.lock().remove(&self.name);
+    }
+}

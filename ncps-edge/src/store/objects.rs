@@ -1,0 +1,253 @@
+//! Objects beside narinfos and NARs on the disk, at the places where Nix looks for them in a binary cache
+//! directory. Their total size is bounded: past it the oldest go. All of it is blocking.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ncps_nix::ObjectName;
+use parking_lot::Mutex;
+
+use super::local::{make_dir, present, write_whole};
+use super::{LocalStore, Spool};
+
+/// Directories of objects; listings lie beside the narinfos.
+const DIRECTORIES: [&str; 4] = ["", "log", "debuginfo", "realisations"];
+const TRACES: &str = "build-trace-v2";
+/// A small file takes a block of the disk.
+const BLOCK: u64 = 4096;
+
+/// An object of the store, open.
+#[derive(Debug)]
+pub struct StoredObject {
+    pub file: Arc<File>,
+    /// In bytes.
+    pub size: u64,
+    /// Since it was written.
+    pub age: Duration,
+}
+
+/// The objects of a store.
+#[derive(Debug)]
+pub struct ObjectStore {
+    local: Arc<LocalStore>,
+    index: Mutex<Index>,
+    /// Held while files come and go, so that one is never removed for the age of its predecessor.
+    changes: Mutex<()>,
+}
+
+/// What is there, by name and by age. Rebuilt from the disk at start.
+#[derive(Debug, Default)]
+struct Index {
+    written: HashMap<ObjectName, SystemTime>,
+    by_age: BTreeMap<(SystemTime, ObjectName), u64>,
+    bytes: u64,
+}
+
+impl ObjectStore {
+    /// Finds the objects of a store.
+    pub fn open(local: Arc<LocalStore>) -> io::Result<ObjectStore> {
+        let mut index = Index::default();
+        for directory in DIRECTORIES {
+            index.scan(local.root(), Path::new(directory))?;
+        }
+        for derivation in fs::read_dir(local.root().join(TRACES))? {
+            index.scan(local.root(), &Path::new(TRACES).join(derivation?.file_name()))?;
+        }
+        Ok(ObjectStore { local, index: Mutex::new(index), changes: Mutex::default() })
+    }
+
+    /// Opens an object.
+    pub fn get(&self, name: &ObjectName) -> io::Result<Option<StoredObject>> {
+        let Some(file) = present(File::open(self.path(name)))? else { return Ok(None) };
+        let metadata = file.metadata()?;
+        // A clock that was set back makes a file young, at worst for as long as it was set back.
+        let age = metadata.modified()?.elapsed().unwrap_or_default();
+        Ok(Some(StoredObject { file: Arc::new(file), size: metadata.len(), age }))
+    }
+
+    /// Writes an object whole, and lets the oldest go where all together exceed `budget` bytes. What exceeds it
+    /// alone is not kept.
+    pub fn put(&self, name: &ObjectName, bytes: &[u8], budget: u64) -> io::Result<()> {
+        self.keep(name, bytes.len() as u64, budget, |path| {
+            write_whole(&self.local.spool_path("small"), path, bytes)
+        })
+    }
+
+    /// The same for what was spooled.
+    pub fn commit(&self, name: &ObjectName, spool: Spool, size: u64, budget: u64) -> io::Result<()> {
+        self.keep(name, size, budget, |path| spool.commit_to(path))
+    }
+
+    /// Removes an object. Removing the absent is fine.
+    pub fn remove(&self, name: &ObjectName) -> io::Result<()> {
+        let _changes = self.changes.lock();
+        self.drop_file(name)
+    }
+
+    fn drop_file(&self, name: &ObjectName) -> io::Result<()> {
+        self.index.lock().forget(name);
+        present(fs::remove_file(self.path(name)))?;
+        if let ObjectName::BuildTrace { .. } = name {
+            // Its directory goes with the last of its outputs; before that this fails, as it should.
+            fs::remove_dir(self.path(name).with_file_name("")).ok();
+        }
+        Ok(())
+    }
+
+    /// What all objects take of the disk, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.index.lock().bytes
+    }
+
+    fn keep(
+        &self,
+        name: &ObjectName,
+        size: u64,
+        budget: u64,
+        write: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let _changes = self.changes.lock();
+        if on_disk(size) > budget {
+            return self.drop_file(name);
+        }
+        write(&self.made_path(name)?)?;
+        self.index.lock().note(name.clone(), SystemTime::now(), size);
+        loop {
+            let oldest = self.index.lock().oldest_beyond(budget);
+            match oldest {
+                Some(oldest) => self.drop_file(&oldest)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn path(&self, name: &ObjectName) -> PathBuf {
+        self.local.root().join(name.to_string())
+    }
+
+    fn made_path(&self, name: &ObjectName) -> io::Result<PathBuf> {
+        let path = self.path(name);
+        if let (ObjectName::BuildTrace { .. }, Some(directory)) = (name, path.parent()) {
+            make_dir(directory, 0o755)?;
+        }
+        Ok(path)
+    }
+}
+
+impl Index {
+    /// Files of other names are none of ours and are passed over.
+    fn scan(&mut self, root: &Path, directory: &Path) -> io::Result<()> {
+        let path = root.join(directory);
+        if !path.is_dir() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let name = directory.join(entry.file_name());
+            let name = name.to_str().and_then(|name| ObjectName::parse(name).ok());
+            if let Some(name) = name
+                && let Some(metadata) = present(entry.metadata())?
+                && metadata.is_file()
+            {
+                self.note(name, metadata.modified()?, metadata.len());
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, name: ObjectName, written: SystemTime, size: u64) {
+        self.forget(&name);
+        let size = on_disk(size);
+        self.bytes += size;
+        self.written.insert(name.clone(), written);
+        self.by_age.insert((written, name), size);
+    }
+
+    fn forget(&mut self, name: &ObjectName) {
+        if let Some((name, written)) = self.written.remove_entry(name) {
+            self.bytes -= self.by_age.remove(&(written, name)).unwrap_or(0);
+        }
+    }
+
+    fn oldest_beyond(&self, budget: u64) -> Option<ObjectName> {
+        let ((_, oldest), _) = self.by_age.first_key_value()?;
+        (self.bytes > budget).then(|| oldest.clone())
+    }
+}
+
+fn on_disk(size: u64) -> u64 {
+    size.max(1).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "00000000000000000000000000000000";
+
+    fn name(text: &str) -> ObjectName {
+        ObjectName::parse(text).expect("a name")
+    }
+
+    fn names() -> Vec<ObjectName> {
+        let hex = "0123456789".repeat(4);
+        [
+            format!("{HASH}.ls"),
+            format!("log/{HASH}-a+b?c=d.drv"),
+            format!("debuginfo/{hex}"),
+            format!("realisations/sha256:{}!out.doi", "a".repeat(64)),
+            format!("build-trace-v2/{HASH}-a.drv/out.doi"),
+        ]
+        .map(|text| name(&text))
+        .to_vec()
+    }
+
+    fn open(dir: &tempfile::TempDir) -> ObjectStore {
+        let local = LocalStore::open_at(dir.path(), 10).expect("opened");
+        ObjectStore::open(Arc::new(local)).expect("opened")
+    }
+
+    #[test]
+    fn they_lie_where_nix_looks_and_are_found_again() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = open(&dir);
+        for name in names() {
+            store.put(&name, b"{}", u64::MAX).expect("written");
+            assert_eq!(fs::read(dir.path().join("store").join(name.to_string())).expect("there"), b"{}");
+        }
+        assert_eq!(store.bytes(), 5 * BLOCK);
+        fs::write(dir.path().join("store/log/notes.txt"), b"mine").expect("written");
+        let store = open(&dir);
+        assert_eq!(store.bytes(), 5 * BLOCK, "found again, and nothing else");
+        for name in names() {
+            assert_eq!(store.get(&name).expect("asked").expect("there").size, 2);
+            store.remove(&name).expect("removed");
+            assert!(store.get(&name).expect("asked").is_none());
+            store.remove(&name).expect("removing the absent is fine");
+        }
+        assert_eq!(store.bytes(), 0);
+        assert_eq!(fs::read_dir(dir.path().join("store").join(TRACES)).expect("there").count(), 0);
+    }
+
+    #[test]
+    fn the_oldest_go_past_the_budget() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = open(&dir);
+        let names = names();
+        for name in &names[..3] {
+            store.put(name, b"x", 3 * BLOCK).expect("written");
+        }
+        store.put(&names[0], b"again", 3 * BLOCK).expect("written");
+        assert_eq!(store.bytes(), 3 * BLOCK, "written again counts once");
+        store.put(&names[3], b"x", 3 * BLOCK).expect("written");
+        let there: Vec<_> = names.iter().map(|n| store.get(n).expect("asked").is_some()).collect();
+        assert_eq!(there, [true, false, true, true, false]);
+        store.put(&names[4], &[0; 4 * BLOCK as usize], 3 * BLOCK).expect("written");
+        assert_eq!(store.bytes(), 3 * BLOCK, "what exceeds the budget alone is not kept");
+        assert!(store.get(&names[4]).expect("asked").is_none());
+    }
+}
