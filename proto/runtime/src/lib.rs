@@ -4,7 +4,8 @@
 //! [`config`] turns flags, environment and file into typed values and collects every problem; [`logs`]
 //! sets up what is reported; [`lifecycle`] and [`tasks`] own the start, the running work and the end;
 //! [`lock`] keeps a data path to one process; [`paths`] knows where things are by default; [`clock`] is
-//! the time of day as a parameter; [`exit`] the three ways to end; [`program`] strings them together.
+//! the time of day as a parameter; [`telemetry`] what monitoring is told; [`exit`] the three ways to end;
+//! [`program`] strings them together.
 //!
 //! Absent on purpose: Nix formats, HTTP, SQL and gRPC, and any reading of the process environment: it is
 //! handed in by `main`, so that tests need not change it.
@@ -20,5 +21,6 @@ pub mod paths;
 pub mod program;
 pub mod systemd;
 pub mod tasks;
+pub mod telemetry;
 
 pub use clap;

@@ -9,9 +9,10 @@ use futures::{Stream, StreamExt};
 use http_body::Body;
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 use tonic::client::GrpcService;
+use tracing::Instrument;
 
-use super::MAX_MESSAGE_BYTES;
 use super::status::from_status;
+use super::{MAX_MESSAGE_BYTES, trace};
 use crate::convert::{self, nar_file_name_wire, store_path_hash_bytes};
 use crate::gen_v1::{self as wire, control_plane_client::ControlPlaneClient};
 use crate::{Commit, ControlPlane, Directives, Location, Lookup, Publication, Reports, Result, Turn};
@@ -51,11 +52,14 @@ impl Stream for WireReports {
     }
 }
 
-/// One unary call: a clone of the cheap client, the request, and the status mapped.
+/// One unary call: a clone of the cheap client, the request in its span, and the status mapped.
 macro_rules! call {
-    ($self:ident . $method:ident ( $request:expr )) => {
-        $self.client.clone().$method($request).await.map_err(from_status)?.into_inner()
-    };
+    ($self:ident . $method:ident ( $request:expr )) => {{
+        let mut request = tonic::Request::new($request);
+        let span = trace::calls(stringify!($method), request.metadata_mut());
+        let answer = $self.client.clone().$method(request).instrument(span.clone()).await;
+        trace::noted(&span, answer).map_err(from_status)?.into_inner()
+    }};
 }
 
 #[async_trait]
@@ -114,7 +118,9 @@ where
     }
 
     async fn attach(&self, reports: Reports) -> Result<Directives> {
-        let directives = call!(self.attach(WireReports(reports)));
+        // A session is as long as the process: no trace.
+        let directives = self.client.clone().attach(WireReports(reports)).await;
+        let directives = directives.map_err(from_status)?.into_inner();
         Ok(directives.map(|message| message.map_err(from_status).and_then(convert::directive)).boxed())
     }
 }
