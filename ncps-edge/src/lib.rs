@@ -16,6 +16,7 @@ pub mod config;
 pub mod http;
 pub mod live;
 pub mod lookup;
+pub mod metrics;
 pub mod near;
 pub mod remote;
 mod run;

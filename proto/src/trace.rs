@@ -3,6 +3,8 @@
 //!
 //! Absent: what spans say (each hop knows), and where they go (the process' telemetry).
 
+use std::marker::PhantomData;
+
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::{SpanContext, TraceContextExt};
@@ -26,7 +28,7 @@ pub fn adopt<'h>(span: &Span, get: impl Fn(&str) -> Option<&'h str>) {
     if span.is_disabled() || get("traceparent").is_none() {
         return;
     }
-    let former = TraceContextPropagator::new().extract_with_context(&Context::new(), &Get(get));
+    let former = TraceContextPropagator::new().extract_with_context(&Context::new(), &Get(get, PhantomData));
     set_parent(span, former);
 }
 
@@ -79,9 +81,9 @@ impl<F: FnMut(&str, String)> Injector for Put<F> {
     }
 }
 
-struct Get<F>(F);
+struct Get<'h, F>(F, PhantomData<&'h str>);
 
-impl<'h, F: Fn(&str) -> Option<&'h str>> Extractor for Get<F> {
+impl<'h, F: Fn(&str) -> Option<&'h str>> Extractor for Get<'h, F> {
     fn get(&self, key: &str) -> Option<&str> {
         (self.0)(key)
     }

@@ -15,9 +15,11 @@ use hyper_util::server::conn::auto;
 use ncps_runtime::tasks::Tasks;
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
+use tracing::Instrument;
 
 use super::log::Noted;
 use super::{Service, router};
+use crate::metrics::EdgeMetrics;
 
 /// Nix asks up to 125 things at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
@@ -30,7 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections until the process drains.
 pub async fn serve(listener: TcpListener, service: Arc<Service>, tasks: Tasks) {
-    let router = router(service);
+    let (metrics, router) = (Arc::clone(&service.metrics), router(service));
     let drain = tasks.life().soft();
     loop {
         let accepted = tokio::select! {
@@ -39,7 +41,14 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, tasks: Tasks) {
         };
         match accepted {
             Ok((stream, _)) => {
-                tasks.spawn("connection", connection(stream, router.clone(), tasks.clone()));
+                tasks.spawn(
+                    "connection",
+                    connection(
+                        stream,
+                        Served { router: router.clone(), metrics: metrics.clone() },
+                        tasks.clone(),
+                    ),
+                );
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection can't be accepted");
@@ -49,12 +58,19 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, tasks: Tasks) {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, tasks: Tasks) {
+/// What every request of a connection needs.
+#[derive(Clone)]
+struct Served {
+    router: Router,
+    metrics: Arc<EdgeMetrics>,
+}
+
+async fn connection(stream: TcpStream, served: Served, tasks: Tasks) {
     // Latency matters more than packets; a socket that refuses is used as it is.
     stream.set_nodelay(true).ok();
     let (drain, stop) = (tasks.life().soft(), tasks.life().hard());
     let builder = builder();
-    let service = service_fn(move |request: Request<Incoming>| answer(router.clone(), request));
+    let service = service_fn(move |request: Request<Incoming>| answer(served.clone(), request));
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -72,11 +88,12 @@ async fn connection(stream: TcpStream, router: Router, tasks: Tasks) {
 }
 
 async fn answer(
-    router: Router,
+    served: Served,
     request: Request<Incoming>,
 ) -> Result<axum::response::Response, std::convert::Infallible> {
-    let noted = Noted::new(&request);
-    let response = router.oneshot(request.map(Body::new)).await?;
+    let noted = Noted::new(&request, &served.metrics);
+    let handled = served.router.oneshot(request.map(Body::new));
+    let response = handled.instrument(noted.span()).await?;
     Ok(noted.answered(response))
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ncps_nix::NarFileName;
+use ncps_proto::trace::Link;
 use ncps_proto::{Code, Error};
 use tokio::sync::watch;
 
@@ -69,6 +70,8 @@ pub(super) struct Transfer {
     pub(super) name: NarFileName,
     /// Wrong bytes came under this name lately: nothing is released before the proof, no sources are mixed.
     pub(super) cautious: bool,
+    /// Its span, for those who join. `None` without traces.
+    pub(super) link: Option<Link>,
     progress: watch::Sender<Progress>,
     file: OnceLock<Arc<File>>,
     /// One past the last byte that any reader took. Changed only under a borrow of `progress`, so that
@@ -77,10 +80,11 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    pub(super) fn new(name: NarFileName, cautious: bool) -> Transfer {
+    pub(super) fn new(name: NarFileName, cautious: bool, link: Option<Link>) -> Transfer {
         Transfer {
             name,
             cautious,
+            link,
             progress: watch::Sender::new(Progress::default()),
             file: OnceLock::new(),
             delivered: AtomicU64::new(0),

@@ -52,15 +52,8 @@ pub const SHUTDOWN_GRACE: Field = Field::value(
 .value_name("DURATION");
 
 /// The table of these fields.
-pub const RUNTIME: &[Field] = &[
-    LOG_LEVEL,
-    LOG_FORMAT,
-    SHUTDOWN_DELAY,
-    SHUTDOWN_GRACE,
-    OTEL_ENABLED,
-    OTEL_GRPC_URL,
-    PROMETHEUS_ENABLED,
-];
+pub const RUNTIME: &[Field] =
+    &[LOG_LEVEL, LOG_FORMAT, SHUTDOWN_DELAY, SHUTDOWN_GRACE, OTEL_ENABLED, OTEL_GRPC_URL, PROMETHEUS_ENABLED];
 
 /// The table for commands that don't serve: they log and end by themselves.
 pub const LOGGING: &[Field] = &[LOG_LEVEL, LOG_FORMAT];

@@ -97,12 +97,7 @@ pub fn print(answer: &clap::Error) -> Exit {
     if answer.use_stderr() { Exit::Usage } else { Exit::Ok }
 }
 
-fn serve<F>(
-    name: &'static str,
-    runtime: RuntimeConfig,
-    notify: Notify,
-    start: F,
-) -> anyhow::Result<Exit>
+fn serve<F>(name: &'static str, runtime: RuntimeConfig, notify: Notify, start: F) -> anyhow::Result<Exit>
 where
     F: AsyncFnOnce(Tasks, Telemetry) -> anyhow::Result<()>,
 {

@@ -9,7 +9,6 @@ use futures::{Stream, StreamExt};
 use http_body::Body;
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 use tonic::client::GrpcService;
-use tracing::Instrument;
 
 use super::status::from_status;
 use super::{MAX_MESSAGE_BYTES, trace};
@@ -57,8 +56,8 @@ macro_rules! call {
     ($self:ident . $method:ident ( $request:expr )) => {{
         let mut request = tonic::Request::new($request);
         let span = trace::calls(stringify!($method), request.metadata_mut());
-        let answer = $self.client.clone().$method(request).instrument(span.clone()).await;
-        trace::noted(&span, answer).map_err(from_status)?.into_inner()
+        let mut client = $self.client.clone();
+        trace::within(span, client.$method(request)).await.map_err(from_status)?.into_inner()
     }};
 }
 

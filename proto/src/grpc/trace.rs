@@ -2,7 +2,7 @@
 
 use tonic::metadata::{MetadataKey, MetadataMap};
 use tracing::field::Empty;
-use tracing::{Span, info_span};
+use tracing::{Instrument, Span, info_span};
 
 use crate::trace;
 
@@ -27,7 +27,8 @@ pub(super) fn answers(method: &'static str, metadata: &MetadataMap) -> Span {
     span
 }
 
-/// Marks the span of a call that failed.
-pub(super) fn noted<T, E>(span: &Span, result: Result<T, E>) -> Result<T, E> {
-    result.inspect_err(|_| trace::failed(span))
+/// Works on a call within its span, which learns of a failure.
+pub(super) async fn within<T, E>(span: Span, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let result = call.instrument(span.clone()).await;
+    result.inspect_err(|_| trace::failed(&span))
 }

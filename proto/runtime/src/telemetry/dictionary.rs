@@ -64,9 +64,11 @@ fn prometheus_name(name: &str) -> String {
 /// The rows of these tables, as Markdown.
 #[must_use]
 pub fn markdown(metrics: &[Metric]) -> String {
-    let mut text = String::from("| Metric | Kind | Unit | Labels | Meaning |\n| --- | --- | --- | --- | --- |\n");
+    let mut text =
+        String::from("| Metric | Kind | Unit | Labels | Meaning |\n| --- | --- | --- | --- | --- |\n");
     for metric in metrics {
-        let labels = metric.prometheus_labels().iter().map(|l| format!("`{l}`")).collect::<Vec<_>>().join(", ");
+        let labels =
+            metric.prometheus_labels().iter().map(|l| format!("`{l}`")).collect::<Vec<_>>().join(", ");
         let labels = if labels.is_empty() { "–".to_owned() } else { labels };
         let Metric { kind, unit, help, .. } = metric;
         let name = metric.prometheus_name();

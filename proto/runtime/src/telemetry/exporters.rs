@@ -52,7 +52,10 @@ pub struct Exporters {
 ///
 /// # Errors
 /// See [`TelemetryError`]. That nobody answers at the URL is none: the collector may come later.
-pub fn start(options: &TelemetryOptions, service: &'static str) -> Result<(Telemetry, Exporters), TelemetryError> {
+pub fn start(
+    options: &TelemetryOptions,
+    service: &'static str,
+) -> Result<(Telemetry, Exporters), TelemetryError> {
     let TelemetryOptions { otlp, prometheus } = options;
     let resource = resource(service);
     let telemetry = metrics(otlp.as_ref(), *prometheus, &resource)?;
@@ -66,7 +69,8 @@ pub fn start(options: &TelemetryOptions, service: &'static str) -> Result<(Telem
 /// Who reports: what the standard variables say, and else the program.
 fn resource(service: &'static str) -> Resource {
     let found = Resource::builder().build();
-    let named = found.get(&"service.name".into()).is_some_and(|name| !name.as_str().starts_with("unknown_service"));
+    let named =
+        found.get(&"service.name".into()).is_some_and(|name| !name.as_str().starts_with("unknown_service"));
     let builder = Resource::builder()
         .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .with_attribute(opentelemetry::KeyValue::new("host.name", crate::paths::hostname()));
@@ -92,11 +96,15 @@ fn metrics(
     Ok(Telemetry::new(builder, registry))
 }
 
-fn pushed(builder: MeterProviderBuilder, target: &OtlpTarget) -> Result<MeterProviderBuilder, ExporterBuildError> {
+fn pushed(
+    builder: MeterProviderBuilder,
+    target: &OtlpTarget,
+) -> Result<MeterProviderBuilder, ExporterBuildError> {
     Ok(match target {
         OtlpTarget::Stdout => builder.with_periodic_exporter(MetricLines),
-        OtlpTarget::Collector(url) => builder
-            .with_periodic_exporter(tls(MetricExporter::builder().with_tonic().with_endpoint(url), url).build()?),
+        OtlpTarget::Collector(url) => builder.with_periodic_exporter(
+            tls(MetricExporter::builder().with_tonic().with_endpoint(url), url).build()?,
+        ),
     })
 }
 
@@ -184,8 +192,8 @@ fn report(kind: &str, result: OTelSdkResult) {
 /// `hyper` and `hyper::proto`, not `hyperion`; `opentelemetry` and what begins with it.
 fn is_own(target: &str) -> bool {
     OWN.iter().any(|own| {
-        target.strip_prefix(own).is_some_and(|rest| {
-            rest.is_empty() || rest.starts_with("::") || rest.starts_with(['-', '_'])
-        })
+        target
+            .strip_prefix(own)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::") || rest.starts_with(['-', '_']))
     })
 }

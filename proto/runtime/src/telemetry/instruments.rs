@@ -22,7 +22,7 @@ pub struct Counters<L> {
 
 impl<L: Labels> Default for Counters<L> {
     fn default() -> Self {
-        Self { cells: L::all().iter().map(|_| AtomicU64::new(0)).collect(), labels: PhantomData }
+        Self { cells: (0..L::COUNT).map(|_| AtomicU64::new(0)).collect(), labels: PhantomData }
     }
 }
 
@@ -51,7 +51,7 @@ pub struct Gauges<L> {
 
 impl<L: Labels> Default for Gauges<L> {
     fn default() -> Self {
-        Self { cells: L::all().iter().map(|_| AtomicI64::new(0)).collect(), labels: PhantomData }
+        Self { cells: (0..L::COUNT).map(|_| AtomicI64::new(0)).collect(), labels: PhantomData }
     }
 }
 

@@ -5,6 +5,9 @@ use opentelemetry::KeyValue;
 
 /// A label, or several, with a known set of values. Made by [`label!`](crate::label); pairs are made of two.
 pub trait Labels: Copy + Send + Sync + 'static {
+    /// How many values there are.
+    const COUNT: usize;
+
     /// The names of the labels.
     fn names() -> Vec<&'static str>;
     /// Every value, in the order of their indices.
@@ -22,6 +25,8 @@ pub trait Labels: Copy + Send + Sync + 'static {
 
 /// No label.
 impl Labels for () {
+    const COUNT: usize = 1;
+
     fn names() -> Vec<&'static str> {
         Vec::new()
     }
@@ -40,6 +45,8 @@ impl Labels for () {
 }
 
 impl<A: Labels, B: Labels> Labels for (A, B) {
+    const COUNT: usize = A::COUNT * B::COUNT;
+
     fn names() -> Vec<&'static str> {
         [A::names(), B::names()].concat()
     }
@@ -49,11 +56,15 @@ impl<A: Labels, B: Labels> Labels for (A, B) {
     }
 
     fn index(self) -> usize {
-        self.0.index() * B::all().len() + self.1.index()
+        self.0.index() * B::COUNT + self.1.index()
     }
 
     fn values(self) -> Vec<&'static str> {
         [self.0.values(), self.1.values()].concat()
+    }
+
+    fn pairs(self) -> Vec<KeyValue> {
+        [self.0.pairs(), self.1.pairs()].concat()
     }
 }
 
@@ -68,6 +79,8 @@ macro_rules! label {
         $vis enum $name { $($(#[$what])* $variant),+ }
 
         impl $crate::telemetry::Labels for $name {
+            const COUNT: usize = [$(Self::$variant),+].len();
+
             fn names() -> Vec<&'static str> {
                 vec![$label]
             }

@@ -33,7 +33,9 @@ pub(super) struct MetricLines;
 
 impl SpanExporter for SpanLines {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        print(&ExportTraceServiceRequest { resource_spans: group_spans_by_resource_and_scope(batch, &self.0) })
+        print(&ExportTraceServiceRequest {
+            resource_spans: group_spans_by_resource_and_scope(batch, &self.0),
+        })
     }
 
     fn set_resource(&mut self, resource: &Resource) {

@@ -13,8 +13,13 @@ label! {
     enum Size in "size" { Small = "small", Large = "large" }
 }
 
-const BALLS: Metric =
-    Metric { name: "balls_total", kind: Kind::Counter, unit: "{ball}", labels: &["colour", "size"], help: "Balls." };
+const BALLS: Metric = Metric {
+    name: "balls_total",
+    kind: Kind::Counter,
+    unit: "{ball}",
+    labels: &["colour", "size"],
+    help: "Balls.",
+};
 const HELD: Metric =
     Metric { name: "balls.held", kind: Kind::Gauge, unit: "{ball}", labels: &["colour"], help: "In hand." };
 const WEIGHT: Metric = Metric {
@@ -38,6 +43,7 @@ fn indices_are_places() {
     for (place, labels) in <(Colour, Size)>::all().into_iter().enumerate() {
         assert_eq!(labels.index(), place, "{labels:?}");
     }
+    assert_eq!(<(Colour, Size)>::COUNT, <(Colour, Size)>::all().len());
     assert_eq!((Colour::Blue, Size::Small).values(), ["blue", "small"]);
 }
 
