@@ -13,10 +13,12 @@ use ncps_nix::SecretKey;
 use ncps_runtime::clock::Clock;
 use ncps_runtime::lock::{DirLock, LockError};
 use ncps_runtime::tasks::Tasks;
+use ncps_runtime::telemetry::Telemetry;
 
 use crate::config::{ControlConfig, KeySource};
 use crate::foreign::go_evidence;
 use crate::keys::{self, KeyFileError};
+use crate::metrics::ControlMetrics;
 use crate::{Control, Db, OpenError, Parts};
 
 /// Why the control plane can't start. All of it is about the place that the configuration points at.
@@ -67,6 +69,7 @@ pub async fn compose(
     config: ControlConfig,
     tasks: &Tasks,
     clock: Arc<dyn Clock>,
+    telemetry: &Telemetry,
 ) -> Result<Composed, ComposeError> {
     if let Some(evidence) = go_evidence(&config.data_path) {
         return Err(ComposeError::GoDataPath { data: config.data_path, evidence });
@@ -76,7 +79,15 @@ pub async fn compose(
     let db = Db::open(&config.database, clock.now()).await?;
     say(&config, key.as_ref());
     let ControlConfig { settings, negative_ttl, .. } = config;
-    let parts = Parts { db, key, settings, negative_ttl, clock, keep: locks };
+    let parts = Parts {
+        db,
+        key,
+        settings,
+        negative_ttl,
+        clock,
+        metrics: ControlMetrics::new(telemetry),
+        keep: locks,
+    };
     Ok(Composed { control: Control::start(parts, tasks) })
 }
 
