@@ -2,3 +2,4 @@
 
 mod first_light;
 mod house;
+mod telemetry;
