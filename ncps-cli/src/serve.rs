@@ -1,20 +1,23 @@
 //! `ncps serve`: control and one edge in one process. The edge talks to control through the generated client
 //! over the generated server, without a socket: the same codec and mappings as between two processes.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ncps_control::compose::Composed;
 use ncps_control::config::{CONTROL, ControlConfig};
+use ncps_control::http;
 use ncps_edge::compose::Edge;
 use ncps_edge::config::{EDGE, EdgeConfig, REMOTE};
 use ncps_proto::grpc;
 use ncps_runtime::clap::{ArgMatches, Command};
 use ncps_runtime::clock::SystemClock;
-use ncps_runtime::config::{self, Env, Field, Resolver};
+use ncps_runtime::config::{self, Env, Field, ListenAddr, Resolver};
 use ncps_runtime::exit::Exit;
 use ncps_runtime::fields::DATA;
 use ncps_runtime::program::Program;
 use ncps_runtime::tasks::Tasks;
+use ncps_runtime::telemetry::Telemetry;
 
 /// The fields of both planes.
 pub(crate) const FIELDS: &[&[Field]] = &[DATA, CONTROL, EDGE];
@@ -38,22 +41,40 @@ pub(crate) fn command(name: &'static str, about: &'static str) -> Command {
 }
 
 pub(crate) fn run(matches: &ArgMatches, env: Env<'_>) -> Exit {
-    PROGRAM.run_parsed(matches, env, read, async |both: Both, tasks| {
-        start(both.control, both.edge, &tasks).await.map(|_| ())
+    PROGRAM.run_parsed(matches, env, read, async |both: Both, tasks, telemetry| {
+        start(both.control, both.edge, &tasks, &telemetry).await.map(|_| ())
     })
 }
 
 pub(crate) fn read(r: &mut Resolver, env: Env<'_>) -> Option<Both> {
     let (control, edge) = (ControlConfig::read(r, env), EdgeConfig::read(r, env));
-    Some(Both { control: control?, edge: edge? })
+    let mut control = control?;
+    // The edge's port says the same; this one is for whoever looks at the host.
+    control.default_http_addr(r, ListenAddr::At((Ipv4Addr::LOCALHOST, http::PORT).into()));
+    Some(Both { control, edge: edge? })
 }
 
 /// Starts both planes in this process.
 ///
 /// # Errors
 /// Where one of them can't start; what it opened is closed when the tasks end.
-pub async fn start(control: ControlConfig, edge: EdgeConfig, tasks: &Tasks) -> anyhow::Result<Edge> {
+pub async fn start(
+    control: ControlConfig,
+    edge: EdgeConfig,
+    tasks: &Tasks,
+    telemetry: &Telemetry,
+) -> anyhow::Result<Edge> {
+    let http_addr = control.http_addr;
     // Control takes the lock of the data path that both share.
-    let Composed { control } = ncps_control::compose::compose(control, tasks, Arc::new(SystemClock)).await?;
-    ncps_edge::compose::compose(edge, grpc::in_process(control), tasks).await
+    let Composed { control } =
+        ncps_control::compose::compose(control, tasks, Arc::new(SystemClock), telemetry).await?;
+    let edge = ncps_edge::compose::compose(edge, grpc::in_process(control), tasks, telemetry).await?;
+    if let Some(addr) = http_addr
+        && let Err(error) = http::serve(addr, tasks, telemetry).await
+    {
+        // Clients are served all the same, and two on one host shouldn't have to know of it.
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::warn!(%error, cause, "going on without control's HTTP port");
+    }
+    Ok(edge)
 }

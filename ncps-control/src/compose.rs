@@ -14,9 +14,11 @@ use ncps_runtime::clock::Clock;
 use ncps_runtime::foreign::{GoDataPath, refuse_go_data};
 use ncps_runtime::lock::{DirLock, LockError};
 use ncps_runtime::tasks::Tasks;
+use ncps_runtime::telemetry::Telemetry;
 
 use crate::config::{ControlConfig, KeySource};
 use crate::keys::{self, KeyFileError};
+use crate::metrics::ControlMetrics;
 use crate::{Control, Db, OpenError, Parts};
 
 /// Why the control plane can't start. All of it is about the place that the configuration points at.
@@ -59,6 +61,7 @@ pub async fn compose(
     config: ControlConfig,
     tasks: &Tasks,
     clock: Arc<dyn Clock>,
+    telemetry: &Telemetry,
 ) -> Result<Composed, ComposeError> {
     refuse_go_data(&config.data_path)?;
     let locks = lock(&config)?;
@@ -66,7 +69,15 @@ pub async fn compose(
     let db = Db::open(&config.database, clock.now()).await?;
     say(&config, key.as_ref());
     let ControlConfig { settings, negative_ttl, .. } = config;
-    let parts = Parts { db, key, settings, negative_ttl, clock, keep: locks };
+    let parts = Parts {
+        db,
+        key,
+        settings,
+        negative_ttl,
+        clock,
+        metrics: ControlMetrics::new(telemetry),
+        keep: locks,
+    };
     Ok(Composed { control: Control::start(parts, tasks) })
 }
 

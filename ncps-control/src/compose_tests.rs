@@ -25,6 +25,7 @@ fn config(data: &Path) -> ControlConfig {
         negative_ttl: Duration::from_secs(60),
         addr: ControlAddr::FirstOf(vec![]),
         temp_path: None,
+        http_addr: None,
         settings: settings(Upstream::new().key.public()),
     }
 }
@@ -34,7 +35,7 @@ fn life() -> Lifecycle {
 }
 
 async fn start(config: ControlConfig, life: &Lifecycle) -> Result<Composed, ComposeError> {
-    compose(config, &life.tasks(), Arc::new(SystemClock)).await
+    compose(config, &life.tasks(), Arc::new(SystemClock), &Telemetry::off()).await
 }
 
 async fn refused(config: ControlConfig) -> ComposeError {
@@ -69,7 +70,8 @@ async fn everything_is_made_and_let_go_at_the_end() {
     let data = folder.path().join("not/yet/there");
     let life = life();
     let tasks = life.tasks();
-    let composed = compose(config(&data), &tasks, Arc::new(SystemClock)).await.expect("starts");
+    let composed =
+        compose(config(&data), &tasks, Arc::new(SystemClock), &Telemetry::off()).await.expect("starts");
     let key = composed.control.public_key().expect("signs");
     assert_eq!(key.name(), "cache.test");
     assert_eq!(composed.control.settings().public_keys, std::slice::from_ref(&key));
@@ -78,7 +80,8 @@ async fn everything_is_made_and_let_go_at_the_end() {
     stop(life, tasks).await;
     let again = crate::compose::tests::life();
     let tasks = again.tasks();
-    let composed = compose(config(&data), &tasks, Arc::new(SystemClock)).await.expect("was let go");
+    let composed =
+        compose(config(&data), &tasks, Arc::new(SystemClock), &Telemetry::off()).await.expect("was let go");
     assert_eq!(composed.control.public_key(), Some(key));
     stop(again, tasks).await;
 }
@@ -89,9 +92,9 @@ async fn a_database_belongs_to_one_process_wherever_its_data_path_is() {
     let life = life();
     let tasks = life.tasks();
     let clock = Arc::new(SystemClock);
-    compose(config(folder.path()), &tasks, clock.clone()).await.expect("starts");
+    compose(config(folder.path()), &tasks, clock.clone(), &Telemetry::off()).await.expect("starts");
     let same_database = ControlConfig { database: config(folder.path()).database, ..config(other.path()) };
-    let second = compose(same_database, &tasks, clock).await;
+    let second = compose(same_database, &tasks, clock, &Telemetry::off()).await;
     let Err(ComposeError::Lock(LockError::Held { path, .. })) = second else {
         panic!("the database is in use")
     };
@@ -129,7 +132,7 @@ async fn without_signing_there_is_no_key() {
     let life = life();
     let tasks = life.tasks();
     let config = ControlConfig { key: KeySource::None, ..config(folder.path()) };
-    let composed = compose(config, &tasks, Arc::new(SystemClock)).await.expect("starts");
+    let composed = compose(config, &tasks, Arc::new(SystemClock), &Telemetry::off()).await.expect("starts");
     assert_eq!((composed.control.public_key(), composed.control.settings().public_keys.len()), (None, 0));
     assert!(!folder.path().join("secret.key").exists());
     stop(life, tasks).await;

@@ -3,7 +3,7 @@
 //!
 //! Pure parts: `publish` (what is served of an upstream's narinfo), `leases`, `placements`. Around them:
 //! `index` (memory) over [`Db`] (SQLite), `sessions` (who is attached), [`Control`] (the use cases), and the
-//! process: [`config`], [`compose`], [`serve`], [`run`].
+//! process: [`config`], [`compose`], [`serve`], [`http`], [`metrics`], [`run`].
 //!
 //! Absent on purpose: HTTP towards clients or upstreams, and any NAR body.
 
@@ -11,9 +11,11 @@ pub mod compose;
 pub mod config;
 mod control;
 mod db;
+pub mod http;
 mod index;
 mod keys;
 mod leases;
+pub mod metrics;
 mod placements;
 mod publish;
 mod record;

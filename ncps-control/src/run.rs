@@ -4,14 +4,16 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use ncps_runtime::clock::SystemClock;
-use ncps_runtime::config::Env;
+use ncps_runtime::config::{Env, ListenAddr, Resolver};
 use ncps_runtime::exit::Exit;
 use ncps_runtime::fields::DATA;
 use ncps_runtime::program::Program;
 use ncps_runtime::tasks::Tasks;
+use ncps_runtime::telemetry::Telemetry;
 
 use crate::compose::{Composed, compose};
 use crate::config::{CONTROL, ControlConfig};
+use crate::http;
 use crate::serve::{ControlListener, serve};
 
 const PROGRAM: Program<'_> = Program {
@@ -23,12 +25,22 @@ const PROGRAM: Program<'_> = Program {
 
 /// Runs until asked to stop. Never panics on what it is given.
 pub fn run(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
-    PROGRAM.run(args, env, ControlConfig::read, start)
+    PROGRAM.run(args, env, read, start)
 }
 
-async fn start(config: ControlConfig, tasks: Tasks) -> anyhow::Result<()> {
-    let addr = config.addr.clone();
-    let Composed { control } = compose(config, &tasks, Arc::new(SystemClock)).await?;
+/// Prometheus and probes come from other machines.
+fn read(r: &mut Resolver, env: Env<'_>) -> Option<ControlConfig> {
+    let mut config = ControlConfig::read(r, env)?;
+    config.default_http_addr(r, ListenAddr::Every(http::PORT));
+    Some(config)
+}
+
+async fn start(config: ControlConfig, tasks: Tasks, telemetry: Telemetry) -> anyhow::Result<()> {
+    let (addr, http_addr) = (config.addr.clone(), config.http_addr);
+    let Composed { control } = compose(config, &tasks, Arc::new(SystemClock), &telemetry).await?;
+    if let Some(addr) = http_addr {
+        http::serve(addr, &tasks, &telemetry).await?;
+    }
     serve(ControlListener::bind(&addr).await?, control, &tasks);
     Ok(())
 }

@@ -148,6 +148,11 @@ impl Sessions {
         holders.iter().filter_map(|holder| state.sessions.get(*holder)?.url.clone()).collect()
     }
 
+    /// How many turns are taken, those that ran out and were not yet forgotten included.
+    pub(crate) fn leases(&self) -> usize {
+        self.state.lock().leases.len()
+    }
+
     /// How many edges are attached.
     pub(crate) fn count(&self) -> usize {
         self.state.lock().sessions.len()

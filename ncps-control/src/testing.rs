@@ -13,7 +13,9 @@ use ncps_runtime::clock::{ManualClock, UnixTime};
 use ncps_runtime::exit::Exit;
 use ncps_runtime::lifecycle::{Lifecycle, Timing};
 use ncps_runtime::tasks::Tasks;
+use ncps_runtime::telemetry::Telemetry;
 
+use crate::metrics::ControlMetrics;
 use crate::record::{facts_of, file_of};
 use crate::{Control, Db, Parts};
 
@@ -135,8 +137,10 @@ impl House {
         let tasks = life.tasks();
         let clock = ManualClock::at(UnixTime(1_000_000));
         let db = Db::open(&folder.join("db.sqlite"), UnixTime(1_000_000)).await.expect("opens");
+        let metrics = ControlMetrics::new(&Telemetry::off());
+        let key = Some(key);
         let parts =
-            Parts { db, key: Some(key), settings, negative_ttl, clock: Arc::new(clock.clone()), keep: () };
+            Parts { db, key, settings, negative_ttl, clock: Arc::new(clock.clone()), metrics, keep: () };
         let control = Control::start(parts, &tasks);
         Self { control, clock, life, tasks }
     }

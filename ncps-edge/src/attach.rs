@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::AccessLog;
 use crate::live::Current;
 use crate::lookup::Lookups;
+use crate::metrics::EdgeMetrics;
 use crate::state::StateFile;
 use crate::store::{LocalStore, blocking};
 use crate::transfer::Engine;
@@ -39,6 +40,7 @@ pub struct Attachment {
     pub accesses: Arc<AccessLog>,
     pub state: StateFile,
     pub tasks: Tasks,
+    pub metrics: Arc<EdgeMetrics>,
 }
 
 /// Keeps a session with control until the process stops. `ready` is released with the first configuration.
@@ -53,6 +55,7 @@ pub async fn run(attachment: Attachment, mut ready: Option<ReadyLatch>) {
         if stop.is_cancelled() {
             return;
         }
+        attachment.metrics.attached.set((), 0);
         tracing::warn!(error = broken.story(), retry_in = ?pause, "not attached to control");
         tokio::select! {
             () = stop.cancelled() => {}
@@ -168,6 +171,7 @@ impl Attachment {
 
     fn configure(&self, settings: EdgeSettings) -> Result<()> {
         self.current.apply(settings.clone())?;
+        self.metrics.attached.set((), 1);
         tracing::info!(
             index = settings.index_id,
             upstreams = settings.upstreams.len(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use ncps_proto::{ControlPlane, Hello};
 use ncps_runtime::tasks::Tasks;
+use ncps_runtime::telemetry::Telemetry;
 
 use crate::access::AccessLog;
 use crate::attach::{self, Attachment};
@@ -15,6 +16,7 @@ use crate::http::{self, Service, Tls};
 use crate::listener;
 use crate::live::Current;
 use crate::lookup::Lookups;
+use crate::metrics::{EdgeMetrics, Watched};
 use crate::near::NearCache;
 use crate::objects::Objects;
 use crate::state::StateFile;
@@ -34,6 +36,7 @@ pub struct Edge {
     pub objects: Arc<Objects>,
     pub current: Arc<Current>,
     pub accesses: Arc<AccessLog>,
+    pub metrics: Arc<EdgeMetrics>,
 }
 
 /// Binds, opens and starts an edge over `control`. The caller holds the lock of the data path.
@@ -44,7 +47,9 @@ pub async fn compose(
     config: EdgeConfig,
     control: Arc<dyn ControlPlane>,
     tasks: &Tasks,
+    telemetry: &Telemetry,
 ) -> anyhow::Result<Edge> {
+    let metrics = EdgeMetrics::new(telemetry);
     // Before anything is promised, and so that a test can ask for port 0.
     let listener = listener::listen(&config.server_addr).await;
     let listener = listener.with_context(|| format!("listen at {} (--server-addr)", config.server_addr))?;
@@ -53,7 +58,7 @@ pub async fn compose(
         config.tls.as_ref().map(Tls::load).transpose().context("--server-tls-cert, --server-tls-key")?;
     let (state, store, saved) = open_disk(&config).context("open the data path (--cache-data-path)")?;
     let object_store = ObjectStore::open(store.clone()).context("open the data path (--cache-data-path)")?;
-    let current = Arc::new(Current::default());
+    let current = Arc::new(Current::new(metrics.clone()));
     let ready = tasks.life().latch("configuration from control");
     let ready = match saved {
         Some(settings) if current.apply(settings.clone()).is_ok() => {
@@ -64,7 +69,7 @@ pub async fn compose(
     };
     let near_bytes = current.get().map_or(NEAR_CACHE, |live| live.settings.near_cache_bytes);
     let near = Arc::new(NearCache::new(near_bytes));
-    let lookups = Lookups::new(near, control.clone(), store.clone(), current.clone(), tasks.clone());
+    let lookups = Lookups::new(near.clone(), control.clone(), store.clone(), current.clone(), tasks.clone());
     let instance = state.instance().to_owned();
     let engine = Engine::new(Parts {
         store: store.clone(),
@@ -73,8 +78,10 @@ pub async fn compose(
         current: current.clone(),
         tasks: tasks.clone(),
         instance: instance.clone(),
+        metrics: metrics.clone(),
     });
     let objects = Objects::new(store.clone(), Arc::new(object_store), current.clone(), tasks.clone());
+    metrics.watch(Watched { current: &current, engine: &engine, near: &near, store: &store });
     let accesses = Arc::new(AccessLog::default());
     let attachment = Attachment {
         control,
@@ -86,6 +93,7 @@ pub async fn compose(
         accesses: accesses.clone(),
         state,
         tasks: tasks.clone(),
+        metrics: metrics.clone(),
     };
     tasks.spawn_background("attach", attach::run(attachment, ready));
     let service = Arc::new(Service {
@@ -95,6 +103,7 @@ pub async fn compose(
         current: current.clone(),
         accesses: accesses.clone(),
         life: tasks.life().clone(),
+        metrics: metrics.clone(),
     });
     if let Some(tls) = tls.clone() {
         tasks.spawn_background("certificate", tls.watch(tasks.life().hard()));
@@ -102,7 +111,7 @@ pub async fn compose(
     let (limits, secure) = (config.limits, tls.is_some());
     tasks.spawn_critical("server", http::serve(listener, service, limits, tls, tasks.clone()));
     tracing::info!(%addr, tls = secure, data = %config.data_path.display(), "edge");
-    Ok(Edge { addr, store, engine, lookups, objects, current, accesses })
+    Ok(Edge { addr, store, engine, lookups, objects, current, accesses, metrics })
 }
 
 type Disk = (StateFile, Arc<LocalStore>, Option<ncps_proto::EdgeSettings>);

@@ -18,6 +18,7 @@ pub mod http;
 mod listener;
 pub mod live;
 pub mod lookup;
+pub mod metrics;
 pub mod near;
 pub mod objects;
 pub mod remote;

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
-use ncps_proto::{Code, ControlPlane, Error, Lookup, Publication, Result};
+use ncps_proto::{Code, ControlPlane, Error, Lookup, Publication, Result, trace};
 use ncps_runtime::tasks::Tasks;
 use parking_lot::Mutex;
+use tracing::field::Empty;
+use tracing::{Instrument, Span, info_span};
 
 use crate::live::Current;
 use crate::near::{NearCache, Served, named};
@@ -29,7 +31,21 @@ pub struct Lookups {
     flights: Mutex<HashMap<StorePathHash, Flight>>,
 }
 
-type Answer = std::result::Result<Option<Arc<Served>>, Failure>;
+/// A narinfo as it is served.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub served: Arc<Served>,
+    /// Whether an upstream had to be asked for it just now.
+    pub from_upstream: bool,
+}
+
+impl Found {
+    fn here(served: Arc<Served>) -> Found {
+        Found { served, from_upstream: false }
+    }
+}
+
+type Answer = std::result::Result<Option<Found>, Failure>;
 type Flight = Shared<BoxFuture<'static, Answer>>;
 
 /// What became of a narinfo whose NAR is nowhere.
@@ -56,9 +72,9 @@ impl Lookups {
     ///
     /// # Errors
     /// Where neither can be said.
-    pub async fn get(self: &Arc<Self>, hash: StorePathHash) -> Result<Option<Arc<Served>>> {
+    pub async fn get(self: &Arc<Self>, hash: StorePathHash) -> Result<Option<Found>> {
         if let Some(served) = self.near.get(hash) {
-            return Ok(Some(served));
+            return Ok(Some(Found::here(served)));
         }
         Ok(self.flight(hash).await?)
     }
@@ -74,11 +90,14 @@ impl Lookups {
             return flight.clone();
         }
         let landing = Landing { lookups: Arc::clone(self), hash };
-        let task = self.tasks.spawn("lookup", async move {
+        let span = info_span!(target: trace::TARGET, parent: None, "lookup", %hash, otel.status_code = Empty);
+        trace::join(&span);
+        let look = async move {
             let answer = landing.lookups.look(hash).await;
             drop(landing);
-            answer.map_err(Failure::from)
-        });
+            answer.map_err(Failure::from).inspect_err(|_| trace::failed(&Span::current()))
+        };
+        let task = self.tasks.spawn("lookup", look.instrument(span));
         let flight =
             async { task.await.unwrap_or_else(|e| Err(Error::internal("a lookup").because(e).into())) };
         let flight = flight.boxed().shared();
@@ -86,10 +105,10 @@ impl Lookups {
         flight
     }
 
-    async fn look(&self, hash: StorePathHash) -> Result<Option<Arc<Served>>> {
+    async fn look(&self, hash: StorePathHash) -> Result<Option<Found>> {
         let epoch = self.near.epoch();
         match self.control.narinfo(hash).await {
-            Ok(Lookup::Known(narinfo)) => Ok(Some(self.keep(&narinfo, epoch))),
+            Ok(Lookup::Known(narinfo)) => Ok(Some(Found::here(self.keep(&narinfo, epoch)))),
             Ok(Lookup::Absent(_)) => Ok(None),
             Ok(Lookup::Unknown) => self.ask_upstreams(hash, epoch).await,
             Err(error) => self.without_control(hash, error).await,
@@ -102,13 +121,13 @@ impl Lookups {
         served
     }
 
-    async fn ask_upstreams(&self, hash: StorePathHash, epoch: u64) -> Result<Option<Arc<Served>>> {
+    async fn ask_upstreams(&self, hash: StorePathHash, epoch: u64) -> Result<Option<Found>> {
         let live = self.current.get()?;
         match live.upstreams.ask(hash).await {
             Verdict::Found(narinfo, upstream) => {
                 let publication = Publication { narinfo: *narinfo, upstream, replaces: false };
                 let stored = self.publish(publication).await?;
-                Ok(Some(self.keep(&stored, epoch)))
+                Ok(Some(Found { served: self.keep(&stored, epoch), from_upstream: true }))
             }
             Verdict::Absent => {
                 self.control.publish_absent(hash).await?;
@@ -144,7 +163,7 @@ impl Lookups {
     }
 
     /// Control can't be asked: what the disk holds is still served, the rest can't be known.
-    async fn without_control(&self, hash: StorePathHash, error: Error) -> Result<Option<Arc<Served>>> {
+    async fn without_control(&self, hash: StorePathHash, error: Error) -> Result<Option<Found>> {
         let store = Arc::clone(&self.store);
         let read = blocking(move || store.narinfo(hash)).await;
         let text = read.map_err(|e| Error::internal("read a narinfo of the store").because(e))?;
@@ -154,7 +173,7 @@ impl Lookups {
         let parsed = NarInfo::parse(&text).ok().filter(|n| n.store_path.hash() == hash);
         let narinfo =
             parsed.ok_or_else(|| Error::internal(format!("the store's {hash}.narinfo is damaged")))?;
-        Ok(Some(Arc::new(Served::from(&narinfo))))
+        Ok(Some(Found::here(Arc::new(Served::from(&narinfo)))))
     }
 
     /// Every source of `nar` said that it does not have it: asks the upstreams for the path anew.

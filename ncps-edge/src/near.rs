@@ -94,6 +94,11 @@ impl NearCache {
         self.cache.clear();
     }
 
+    /// Bytes that they take, overhead included.
+    pub fn bytes(&self) -> u64 {
+        self.cache.weight()
+    }
+
     /// Narinfos in memory.
     pub fn len(&self) -> usize {
         self.cache.len()

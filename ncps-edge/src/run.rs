@@ -10,6 +10,7 @@ use ncps_runtime::foreign::refuse_go_data;
 use ncps_runtime::lock::DirLock;
 use ncps_runtime::program::Program;
 use ncps_runtime::tasks::Tasks;
+use ncps_runtime::telemetry::Telemetry;
 
 use crate::compose::compose;
 use crate::config::{ControlUrl, EDGE, EdgeConfig, REMOTE};
@@ -34,13 +35,17 @@ fn read(r: &mut Resolver, env: Env<'_>) -> Option<(EdgeConfig, ControlUrl)> {
     Some((edge?, control?))
 }
 
-async fn start((edge, control): (EdgeConfig, ControlUrl), tasks: Tasks) -> anyhow::Result<()> {
+async fn start(
+    (edge, control): (EdgeConfig, ControlUrl),
+    tasks: Tasks,
+    telemetry: Telemetry,
+) -> anyhow::Result<()> {
     refuse_go_data(&edge.data_path)?;
     let made = std::fs::create_dir_all(&edge.data_path);
     made.with_context(|| format!("make {} (--cache-data-path)", edge.data_path.display()))?;
     let lock = DirLock::acquire(&edge.data_path.join("lock"))?;
     let control = remote::connect(&control, remote::DEADLINE)?;
-    compose(edge, control, &tasks).await?;
+    compose(edge, control, &tasks, &telemetry).await?;
     keep_locked(lock, &tasks);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `ncps-proto`: what the two planes share. [`ControlPlane`] is the seam in domain words; [`grpc`] are the
-//! adapters that carry it over gRPC, and nothing else; [`Code`] is the one table of what may go wrong.
+//! adapters that carry it over gRPC, and nothing else; [`Code`] is the one table of what may go wrong; [`trace`] is
+//! how a trace crosses from hop to hop.
 //!
 //! Absent on purpose: policy, storage, sockets, and anything of administration.
 
@@ -12,6 +13,7 @@ mod error;
 mod gen_v1;
 pub mod grpc;
 mod plane;
+pub mod trace;
 mod types;
 
 #[cfg(feature = "conformance")]

@@ -20,6 +20,7 @@ use ncps_runtime::config::ListenAddr;
 use ncps_runtime::exit::Exit;
 use ncps_runtime::lifecycle::{LifeHandle, Lifecycle, Timing};
 use ncps_runtime::tasks::Tasks;
+use ncps_runtime::telemetry::Telemetry;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -47,6 +48,7 @@ pub struct ClusterBuilder {
     data: Arc<TempDir>,
     deadline: Duration,
     edge: EdgeConfig,
+    prometheus: bool,
 }
 
 /// A running cluster of control and one edge.
@@ -57,6 +59,8 @@ pub struct Cluster {
     pub edge: Edge,
     /// Breaks and mends the way from the edge to control, in split mode.
     pub link: Option<Link>,
+    /// Control's metrics: in combined mode those of the edge, too.
+    pub control_telemetry: Telemetry,
     planes: Vec<Plane>,
     data: Arc<TempDir>,
     mode: Mode,
@@ -81,6 +85,7 @@ impl ClusterBuilder {
             data: Arc::new(TempDir::new().expect("a temporary directory")),
             deadline: CONTROL_DEADLINE,
             edge: an_edge(),
+            prometheus: false,
         }
     }
 
@@ -142,6 +147,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// Serves metrics; each plane's own in split mode.
+    #[must_use]
+    pub fn prometheus(mut self) -> Self {
+        self.prometheus = true;
+        self
+    }
+
     /// On the data of a cluster that has ended.
     #[must_use]
     pub fn on(mut self, data: Arc<TempDir>) -> Self {
@@ -163,26 +175,29 @@ impl ClusterBuilder {
     async fn combined(self) -> Cluster {
         let (control, edge) = (self.control(&self.data.path().join("data")), self.edge());
         let (life, tasks) = a_process();
-        let edge = ncps_cli::start(control, edge, &tasks).await.expect("both planes start");
-        self.cluster(edge, vec![running(life, tasks)], None)
+        let telemetry = self.telemetry();
+        let edge = ncps_cli::start(control, edge, &tasks, &telemetry).await.expect("both planes start");
+        self.cluster(edge, vec![running(life, tasks)], None, telemetry)
     }
 
     async fn split(self) -> Cluster {
         let control = self.control(&self.data.path().join("control"));
         let ControlAddr::Unix(socket) = control.addr.clone() else { unreachable!("set below") };
-        let control_plane = self.start_control(control).await;
+        let telemetry = self.telemetry();
+        let control_plane = self.start_control(control, &telemetry).await;
         let link = Link::unix(&self.data.path().join("link.sock"), socket.as_path()).await;
         let url = ControlUrl::Unix(self.data.path().join("link.sock"));
         let remote = ncps_edge::remote::connect(&url, self.deadline).expect("a channel");
         let (life, tasks) = a_process();
-        let edge = ncps_edge::compose::compose(self.edge(), remote, &tasks).await.expect("the edge starts");
-        self.cluster(edge, vec![running(life, tasks), control_plane], Some(link))
+        let edge = ncps_edge::compose::compose(self.edge(), remote, &tasks, &self.telemetry()).await;
+        let edge = edge.expect("the edge starts");
+        self.cluster(edge, vec![running(life, tasks), control_plane], Some(link), telemetry)
     }
 
-    async fn start_control(&self, config: ControlConfig) -> Plane {
+    async fn start_control(&self, config: ControlConfig, telemetry: &Telemetry) -> Plane {
         let (life, tasks) = a_process();
         let listener = ControlListener::bind(&config.addr).await.expect("control's socket");
-        let composed = ncps_control::compose::compose(config, &tasks, Arc::new(SystemClock)).await;
+        let composed = ncps_control::compose::compose(config, &tasks, Arc::new(SystemClock), telemetry).await;
         let Composed { control } = composed.expect("control starts");
         ncps_control::serve::serve(listener, control, &tasks);
         running(life, tasks)
@@ -195,17 +210,37 @@ impl ClusterBuilder {
             key: if self.sign { KeySource::Default(data.join("secret.key")) } else { KeySource::None },
             negative_ttl: self.negative_ttl,
             addr: ControlAddr::Unix(self.data.path().join("control.sock")),
+            http_addr: None,
             temp_path: None,
             settings: self.settings.clone(),
         }
+    }
+
+    fn telemetry(&self) -> Telemetry {
+        if self.prometheus { Telemetry::scraped().expect("metrics for Prometheus") } else { Telemetry::off() }
     }
 
     fn edge(&self) -> EdgeConfig {
         EdgeConfig { data_path: self.data.path().join("data"), ..self.edge.clone() }
     }
 
-    fn cluster(self, edge: Edge, planes: Vec<Plane>, link: Option<Link>) -> Cluster {
-        Cluster { addr: edge.addr, edge, link, planes, data: self.data, mode: self.mode, ended: false }
+    fn cluster(
+        self,
+        edge: Edge,
+        planes: Vec<Plane>,
+        link: Option<Link>,
+        control_telemetry: Telemetry,
+    ) -> Cluster {
+        Cluster {
+            addr: edge.addr,
+            edge,
+            link,
+            control_telemetry,
+            planes,
+            data: self.data,
+            mode: self.mode,
+            ended: false,
+        }
     }
 }
 

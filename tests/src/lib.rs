@@ -9,6 +9,7 @@
 //! | [`nix`] | the real `nix`, kept apart from the machine's own |
 //! | [`process`] | our programs as processes: signals, logs, memory |
 //! | [`program`] | an installation of them on one host, in either mode |
+//! | [`collector`], [`scrape`] | who is told of metrics, logs and traces |
 //! | [`wait`], [`gate`] | conditions in place of sleeps |
 //!
 //! Absent on purpose: TLS and HTTP/2 in the scripted upstream and the raw client.
@@ -17,6 +18,7 @@ mod body;
 pub mod client;
 pub mod cluster;
 mod codec;
+pub mod collector;
 pub mod fixture;
 pub mod gate;
 mod http1;
@@ -28,6 +30,7 @@ pub mod port;
 pub mod process;
 pub mod program;
 mod range;
+pub mod scrape;
 pub mod script;
 pub mod upstream;
 pub mod wait;
@@ -36,6 +39,7 @@ pub use body::Body;
 pub use client::{Connection, Outcome, Request, Response, get, head};
 pub use cluster::{Cluster, ClusterBuilder, Mode};
 pub use codec::{decode, encode};
+pub use collector::Collector;
 pub use fixture::{Fixture, FixtureBuilder, UpstreamKey};
 pub use gate::Gate;
 pub use http1::Headers;

@@ -42,7 +42,11 @@ impl Installation {
             dir,
             port: ReservedPort::new(),
             flags: Vec::new(),
-            control_flags: vec!["--cache-hostname=cache.test".to_owned()],
+            // Any free port for control's HTTP: the usual one can be only one installation's.
+            control_flags: vec![
+                "--cache-hostname=cache.test".to_owned(),
+                "--control-http-addr=127.0.0.1:0".to_owned(),
+            ],
             edge: None,
             control: None,
         }

@@ -208,6 +208,15 @@ pub(super) const CONTROL_ADDR: Field = Field::value(
 )
 .value_name("ADDR");
 
+pub(super) const CONTROL_HTTP_ADDR: Field = Field::value(
+    "control-http-addr",
+    "CONTROL_HTTP_ADDR",
+    "control.http-addr",
+    "Where control answers /healthz, /readyz and /metrics. By default :8503; 127.0.0.1:8503 where it runs beside an \
+     edge.",
+)
+.value_name("ADDR");
+
 /// The table of these fields, and of the data path, which both planes have.
 pub const CONTROL: &[Field] = &[
     HOSTNAME,
@@ -235,4 +244,5 @@ pub const CONTROL: &[Field] = &[
     OBJECT_TTL,
     MAX_OBJECTS,
     MAX_NARINFO_REQUESTS,
+    CONTROL_HTTP_ADDR,
 ];

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use ncps_nix::PublicKey;
 use ncps_proto::{EdgeSettings, UpstreamSettings};
-use ncps_runtime::config::values::{absolute_path, byte_size, duration};
-use ncps_runtime::config::{Env, Field, Resolver};
+use ncps_runtime::config::values::{absolute_path, byte_size, duration, listen_addr};
+use ncps_runtime::config::{Env, Field, ListenAddr, Resolver};
 use ncps_runtime::fields::read_data_path;
 use ncps_runtime::paths;
 
@@ -62,6 +62,8 @@ pub struct ControlConfig {
     pub negative_ttl: Duration,
     /// Where edges reach control.
     pub addr: ControlAddr,
+    /// Where probes and Prometheus are answered; `None` where nowhere was named. The programs have defaults.
+    pub http_addr: Option<ListenAddr>,
     /// Given, and not needed.
     pub temp_path: Option<PathBuf>,
     /// What edges are configured with; index id and public keys are known later.
@@ -77,6 +79,7 @@ impl ControlConfig {
         let negative_ttl = settings.negative_ttl;
         let database = r.get(&fields::DATABASE_URL, values::database_path);
         let addr = r.get(&fields::CONTROL_ADDR, values::control_addr);
+        let http_addr = r.get(&fields::CONTROL_HTTP_ADDR, listen_addr);
         let sign = r.flag(&fields::SIGN_NARINFO);
         let key_path = r.get(&fields::SECRET_KEY_PATH, absolute_path);
         let data_path = read_data_path(r, env)?;
@@ -85,10 +88,21 @@ impl ControlConfig {
             key: if sign { key_source(r, key_path, &data_path) } else { KeySource::None },
             negative_ttl,
             addr: addr.unwrap_or_else(|| default_addr(r, env, &data_path)),
+            http_addr,
             temp_path,
             settings,
             data_path,
         })
+    }
+}
+
+impl ControlConfig {
+    /// Where probes and Prometheus are answered, unless something else was given.
+    pub fn default_http_addr(&mut self, r: &mut Resolver, addr: ListenAddr) {
+        if !r.given(&fields::CONTROL_HTTP_ADDR) {
+            r.computed(&fields::CONTROL_HTTP_ADDR, addr);
+            self.http_addr = Some(addr);
+        }
     }
 }
 

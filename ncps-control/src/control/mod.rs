@@ -17,13 +17,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ncps_nix::{NarFileName, NarInfo, PublicKey, SecretKey, StorePathHash, TrustedKeys};
 use ncps_proto::{
-    Commit, ControlPlane, Directives, EdgeSettings, Location, Lookup, Publication, Reports, Result, Turn,
+    Code, Commit, ControlPlane, Directives, EdgeSettings, Location, Lookup, Publication, Reports, Result,
+    Turn,
 };
 use ncps_runtime::clock::Clock;
 use ncps_runtime::tasks::Tasks;
 
 use crate::db::Db;
 use crate::index::{Index, Known};
+use crate::metrics::{ControlMetrics, Published};
 use crate::publish::Policy;
 use crate::record::file_of;
 use crate::sessions::Sessions;
@@ -44,6 +46,8 @@ pub struct Parts<K> {
     pub negative_ttl: Duration,
     /// The time of day, for what is written down.
     pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Arc<ControlMetrics>,
     /// Let go of when the database is closed: its lock.
     pub keep: K,
 }
@@ -56,20 +60,23 @@ pub struct Control {
     sessions: Arc<Sessions>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
+    metrics: Arc<ControlMetrics>,
 }
 
 impl Control {
     /// Starts the control plane. Its tasks run in the background of `tasks`: when the hard token fires,
     /// sessions end, what waits is written and the database is closed.
     pub fn start<K: Send + 'static>(parts: Parts<K>, tasks: &Tasks) -> Arc<Control> {
-        let Parts { db, key, mut settings, negative_ttl, clock, keep } = parts;
-        let index = Arc::new(Index::start(db, negative_ttl, Arc::clone(&clock), tasks, keep));
+        let Parts { db, key, mut settings, negative_ttl, clock, metrics, keep } = parts;
+        let index = Index::start(db, negative_ttl, Arc::clone(&clock), tasks, Arc::clone(&metrics), keep);
+        let index = Arc::new(index);
         settings.index_id = index.id().to_owned();
         settings.public_keys = key.iter().map(SecretKey::public).collect();
         let policy = Policy { trusted: TrustedKeys::from_iter(settings.trusted_keys.iter().cloned()), key };
         let sessions = Arc::new(Sessions::default());
+        metrics.watch(&index, &sessions);
         tasks.spawn_background("control-housekeeping", housekeeping(Arc::clone(&sessions), tasks.clone()));
-        Arc::new(Control { index, policy, settings, sessions, clock, tasks: tasks.clone() })
+        Arc::new(Control { index, policy, settings, sessions, clock, tasks: tasks.clone(), metrics })
     }
 
     /// What edges are configured with.
@@ -137,7 +144,12 @@ impl ControlPlane for Control {
     }
 
     async fn publish_narinfo(&self, publication: Publication) -> Result<NarInfo> {
-        self.publish(publication).await
+        let published = self.publish(publication).await;
+        if let Err(error) = &published {
+            let refused = error.code() == Code::Invalid;
+            self.metrics.publications.inc(if refused { Published::Refused } else { Published::Failed });
+        }
+        published
     }
 
     async fn publish_absent(&self, hash: StorePathHash) -> Result<Duration> {

@@ -8,6 +8,7 @@ use ncps_proto::{Publication, Result};
 
 use super::Control;
 use crate::index::Held;
+use crate::metrics::Published;
 use crate::publish::Offer;
 use crate::record::{NarFile, facts_of, file_of};
 
@@ -62,7 +63,8 @@ impl Control {
         self.put_offered_file(&offer, false).await?;
         let narinfo = Arc::new(offer.narinfo);
         tracing::debug!(path = %narinfo.store_path, upstream = offer.origin.upstream, "published");
-        self.index.put_narinfo(Arc::clone(&narinfo));
+        self.index.put_new_narinfo(Arc::clone(&narinfo));
+        self.metrics.publications.inc(Published::Stored);
         Ok(NarInfo::clone(&narinfo))
     }
 
@@ -75,6 +77,7 @@ impl Control {
         let narinfo = Arc::new(offer.narinfo);
         self.index.put_narinfo(Arc::clone(&narinfo));
         self.invalidate(&[stored.store_path.hash()]);
+        self.metrics.publications.inc(Published::Replaced);
         Ok(NarInfo::clone(&narinfo))
     }
 
@@ -83,6 +86,7 @@ impl Control {
         if file_of(stored) == offer.file() && facts_of(stored) == offer.facts() {
             self.put_offered_file(&offer, false).await?;
         }
+        self.metrics.publications.inc(Published::Kept);
         Ok(stored.clone())
     }
 

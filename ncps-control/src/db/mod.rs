@@ -34,6 +34,7 @@ pub struct Db {
     writer: SqlitePool,
     readers: SqlitePool,
     index_id: String,
+    narinfos_at_open: u64,
 }
 
 type Result<T> = std::result::Result<T, DbError>;
@@ -51,6 +52,11 @@ impl Db {
     /// The random name of this index, made with the database.
     pub fn index_id(&self) -> &str {
         &self.index_id
+    }
+
+    /// How many narinfos there were when it was opened.
+    pub fn narinfos_at_open(&self) -> u64 {
+        self.narinfos_at_open
     }
 
     pub(crate) async fn narinfo(&self, hash: StorePathHash) -> Result<Option<NarInfo>> {

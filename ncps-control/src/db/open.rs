@@ -30,7 +30,8 @@ pub(super) async fn open(path: &Path, now: UnixTime) -> Result<Db, OpenError> {
     migrator().run(&writer).await.map_err(|e| sqlite("migrate", path, e))?;
     let index_id = index_id(&writer, now).await.map_err(|e| sqlite("read the index id of", path, e))?;
     let readers = pool(options.read_only(true), READERS).await.map_err(|e| sqlite("open", path, e))?;
-    Ok(Db { writer, readers, index_id })
+    let narinfos_at_open = count(&readers).await.map_err(|e| sqlite("count the narinfos of", path, e))?;
+    Ok(Db { writer, readers, index_id, narinfos_at_open })
 }
 
 /// Marks a new file as ours before it gets a write-ahead log: the mark is in the file itself, so that a
@@ -85,6 +86,12 @@ async fn index_id(writer: &SqlitePool, now: UnixTime) -> Result<String, Box<dyn 
             .await?;
     }
     Ok(sqlx::query_scalar("SELECT value FROM meta WHERE key = 'index_id'").fetch_one(writer).await?)
+}
+
+/// Reads one index from end to end: once a start, and never again.
+async fn count(readers: &SqlitePool) -> Result<u64, sqlx::Error> {
+    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM narinfos").fetch_one(readers).await?;
+    Ok(u64::try_from(count).unwrap_or(0))
 }
 
 fn sqlite(action: &'static str, path: &Path, source: impl Into<Box<dyn Error + Send + Sync>>) -> OpenError {

@@ -22,6 +22,7 @@ use ncps_runtime::clock::{Clock, UnixTime};
 use ncps_runtime::tasks::Tasks;
 
 use crate::db::Db;
+use crate::metrics::ControlMetrics;
 use crate::record::{NarFile, file_of};
 pub(crate) use locks::Held;
 use locks::Locks;
@@ -52,6 +53,7 @@ pub(crate) struct Index {
     negatives: Negatives,
     locks: Locks,
     db: Db,
+    metrics: Arc<ControlMetrics>,
 }
 
 impl Index {
@@ -62,16 +64,24 @@ impl Index {
         negative_ttl: Duration,
         clock: Arc<dyn Clock>,
         tasks: &Tasks,
+        metrics: Arc<ControlMetrics>,
         keep: K,
     ) -> Self {
+        metrics.narinfos.set((), db.narinfos_at_open());
         let overlay = Arc::new(Overlay::default());
         let stop = tasks.life().hard();
-        let writer = Writer { overlay: Arc::clone(&overlay), db: db.clone(), clock, stop };
+        let writer = Writer {
+            overlay: Arc::clone(&overlay),
+            db: db.clone(),
+            clock,
+            stop,
+            metrics: Arc::clone(&metrics),
+        };
         tasks.spawn_background("index-writer", async move {
             writer.run().await;
             drop(keep);
         });
-        Self { overlay, negatives: Negatives::new(negative_ttl), locks: Locks::new(), db }
+        Self { overlay, negatives: Negatives::new(negative_ttl), locks: Locks::new(), db, metrics }
     }
 
     /// The random name of this index.
@@ -185,6 +195,22 @@ impl Index {
         self.locks.narinfos(hashes).await
     }
 
+    /// How many states wait for their rows.
+    pub(crate) fn waiting(&self) -> usize {
+        self.overlay.waiting()
+    }
+
+    /// How many absences are in memory.
+    pub(crate) fn absences(&self) -> usize {
+        self.negatives.len()
+    }
+
+    /// Puts the narinfo of a path that had none.
+    pub(crate) fn put_new_narinfo(&self, narinfo: Arc<NarInfo>) {
+        self.metrics.narinfos.add((), 1);
+        self.put_narinfo(narinfo);
+    }
+
     /// Puts a narinfo, which ends its absence. Its file was put before.
     pub(crate) fn put_narinfo(&self, narinfo: Arc<NarInfo>) {
         let hash = narinfo.store_path.hash();
@@ -192,13 +218,15 @@ impl Index {
         self.negatives.remove(hash);
     }
 
-    /// Takes a narinfo away.
+    /// Takes a narinfo away, which was there.
     pub(crate) fn remove_narinfo(&self, hash: StorePathHash) {
+        self.metrics.narinfos.add((), -1);
         self.overlay.put_narinfo(hash, None);
     }
 
     /// Believes an absence; returns for how long.
     pub(crate) fn put_absent(&self, hash: StorePathHash) -> Duration {
+        self.metrics.absences.inc(());
         self.negatives.put(hash)
     }
 

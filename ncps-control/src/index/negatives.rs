@@ -40,6 +40,11 @@ impl Negatives {
         Some(left)
     }
 
+    /// How many there are, those included that ran out and were not asked for since.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn remove(&self, hash: StorePathHash) {
         self.entries.remove(&hash);
     }

@@ -4,13 +4,14 @@
 //! process is. Absent: any decision about what to write.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ncps_runtime::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use super::overlay::Overlay;
 use crate::db::Db;
+use crate::metrics::{ControlMetrics, Written};
 
 /// Large enough that a burst costs few transactions, small enough that a reader of the write-ahead log
 /// never waits long for a checkpoint.
@@ -26,6 +27,7 @@ pub(super) struct Writer {
     pub(super) clock: Arc<dyn Clock>,
     /// Write what is left, then end.
     pub(super) stop: CancellationToken,
+    pub(super) metrics: Arc<ControlMetrics>,
 }
 
 impl Writer {
@@ -67,13 +69,18 @@ impl Writer {
             if taken.batch.is_empty() {
                 return true;
             }
-            if let Err(error) = self.db.write(&taken.batch, self.clock.now()).await {
+            let started = Instant::now();
+            let written = self.db.write(&taken.batch, self.clock.now()).await;
+            self.metrics.batch_duration.record((), started.elapsed().as_secs_f64());
+            if let Err(error) = written {
+                self.metrics.batches.inc(Written::Failed);
                 let story = ncps_proto::Error::from(error).story();
                 let waiting = self.overlay.waiting();
                 tracing::error!(error = story, waiting, "the index can't be written, trying again");
                 self.overlay.put_back(taken);
                 return false;
             }
+            self.metrics.batches.inc(Written::Written);
             tracing::trace!(rows = taken.batch.len(), "batch written");
             self.overlay.settle(&taken);
         }

@@ -18,12 +18,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
+use tracing::Instrument;
 
 use super::admission::{Admission, MAX_HEADERS};
 use super::log::Noted;
 use super::tls::Tls;
 use super::{Service, router};
 use crate::config::Limits;
+use crate::metrics::EdgeMetrics;
 
 /// Nix asks up to 125 things at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
@@ -38,6 +40,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 struct Front {
     router: Router,
+    metrics: Arc<EdgeMetrics>,
     admission: Admission,
     limits: Limits,
     tls: Option<Tls>,
@@ -54,7 +57,8 @@ pub(crate) async fn serve(
 ) {
     let (drain, places) = (tasks.life().soft(), Arc::new(Semaphore::new(limits.connections)));
     let admission = Admission::new(limits.requests);
-    let front = Front { router: router(service), admission, limits, tls, tasks: tasks.clone() };
+    let metrics = Arc::clone(&service.metrics);
+    let front = Front { router: router(service), metrics, admission, limits, tls, tasks: tasks.clone() };
     let next = async || {
         // A place first: without one the connection is left to the kernel.
         let place = Arc::clone(&places).acquire_owned().await.map_err(std::io::Error::other)?;
@@ -116,10 +120,11 @@ impl Front {
         self,
         request: Request<Incoming>,
     ) -> Result<axum::response::Response, std::convert::Infallible> {
-        let noted = Noted::new(&request);
+        let noted = Noted::new(&request, &self.metrics);
         match self.admission.admit(&request) {
             Ok(turn) => {
-                let response = self.router.oneshot(request.map(Body::new)).await?;
+                let handled = self.router.oneshot(request.map(Body::new));
+                let response = handled.instrument(noted.span()).await?;
                 Ok(noted.answered(response, turn))
             }
             Err(refusal) => Ok(noted.answered(*refusal, None)),

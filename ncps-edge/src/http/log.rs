@@ -1,6 +1,8 @@
-//! One log line a request, written when its body has ended: whole, failed, or left by the client.
+//! A request from its head to the end of its answer's body: whole, failed, or left by the client. Then its log
+//! line is written, its metrics are counted and its span ends.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -9,29 +11,46 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, header};
 use http_body::{Body as _, Frame, SizeHint};
+use tracing::Span;
 
 use super::admission::Turn;
+use super::measure::{self, FromUpstream, Measure};
 use super::reply::Story;
+use crate::metrics::EdgeMetrics;
 
 /// A request, noted before it is handled.
 pub(super) struct Noted {
     method: Method,
     path: String,
     started: Instant,
+    measure: Option<Measure>,
+    span: Span,
 }
 
 impl Noted {
-    pub(super) fn new<B>(request: &Request<B>) -> Noted {
+    pub(super) fn new<B>(request: &Request<B>, metrics: &Arc<EdgeMetrics>) -> Noted {
+        let started = Instant::now();
         Noted {
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
-            started: Instant::now(),
+            started,
+            measure: Measure::begin(metrics, request, started),
+            span: measure::span(request),
         }
     }
 
+    /// What is done for the request is done in here.
+    pub(super) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
     /// The response whose body writes the line, and gives the turn back, when it ends.
-    pub(super) fn answered(self, response: Response, turn: Turn) -> Response {
+    pub(super) fn answered(mut self, response: Response, turn: Turn) -> Response {
         let (parts, body) = response.into_parts();
+        measure::note(&self.span, parts.status);
+        if let Some(measure) = &mut self.measure {
+            measure.answered(parts.status, parts.extensions.get::<FromUpstream>().copied());
+        }
         let line = Line {
             status: parts.status.as_u16(),
             story: parts.extensions.get::<Story>().cloned(),
@@ -53,7 +72,7 @@ fn length(headers: &HeaderMap, body: &Body) -> Option<u64> {
 
 /// How a body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
+pub(super) enum Ended {
     Whole,
     Failed,
     Left,
@@ -85,10 +104,11 @@ impl http_body::Body for LoggedBody {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                self.line.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.line.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
             }
             Poll::Ready(Some(Err(error))) => {
                 self.line.ended = Some(Ended::Failed);
+                let _entered = self.line.noted.span.enter();
                 let (path, sent) = (&self.line.noted.path, self.line.bytes);
                 tracing::warn!(path, sent, %error, "a body was cut: the client sees a broken transfer");
             }
@@ -108,6 +128,13 @@ impl http_body::Body for LoggedBody {
 }
 
 impl Line {
+    fn sent(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if let Some(measure) = &mut self.noted.measure {
+            measure.sent(bytes);
+        }
+    }
+
     /// A body of known length is not polled past its last byte.
     fn outcome(&self) -> Ended {
         let all = self.expected.is_some_and(|expected| self.bytes >= expected);
@@ -117,8 +144,12 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let Noted { method, path, started } = &self.noted;
         let (status, bytes, outcome) = (self.status, self.bytes, self.outcome());
+        let Noted { method, path, started, measure, span } = &mut self.noted;
+        let _entered = span.enter();
+        if let Some(measure) = measure {
+            measure.ended(bytes, outcome);
+        }
         let ms = started.elapsed().as_millis() as u64;
         match &self.story {
             Some(story) if story.code.meaning().http >= 500 => {

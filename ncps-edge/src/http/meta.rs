@@ -1,4 +1,4 @@
-//! What the cache says of itself: its key, its priority, whether it lives and whether it is ready.
+//! What the cache says of itself: its key, its priority, whether it lives, whether it is ready, and its metrics.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use ncps_nix::{CacheInfo, STORE_DIR};
+use ncps_runtime::telemetry::PROMETHEUS_TEXT;
 
 use super::Service;
 use super::reply::{self, Refusal};
@@ -39,6 +40,14 @@ pub(super) async fn public_key(State(service): State<Arc<Service>>) -> Answer {
 /// `GET /healthz`: the process answers.
 pub(super) async fn health() -> Response {
     reply::text(StatusCode::OK, ".".to_owned())
+}
+
+/// `GET /metrics`: for Prometheus. Absent where that is off.
+pub(super) async fn metrics(State(service): State<Arc<Service>>) -> Response {
+    match service.metrics.scrape() {
+        Some(text) => ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response(),
+        None => reply::not_found(),
+    }
 }
 
 /// `GET /readyz`: requests should come here; else what is waited for.

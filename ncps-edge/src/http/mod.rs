@@ -7,6 +7,7 @@ mod admission;
 mod conditional;
 mod connection;
 mod log;
+mod measure;
 mod meta;
 mod nar;
 mod narinfo;
@@ -26,6 +27,7 @@ use ncps_runtime::lifecycle::LifeHandle;
 use crate::access::AccessLog;
 use crate::live::Current;
 use crate::lookup::Lookups;
+use crate::metrics::EdgeMetrics;
 use crate::objects::Objects;
 use crate::transfer::Engine;
 
@@ -41,6 +43,7 @@ pub struct Service {
     pub current: Arc<Current>,
     pub accesses: Arc<AccessLog>,
     pub life: LifeHandle,
+    pub metrics: Arc<EdgeMetrics>,
 }
 
 /// The routes. Methods other than GET and HEAD are off everywhere.
@@ -51,6 +54,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/pubkey", any(meta::public_key))
         .route("/healthz", any(meta::health))
         .route("/readyz", any(meta::readiness))
+        .route("/metrics", any(meta::metrics))
         .route("/nar/{*file}", any(nar::nar))
         .route("/{file}", any(object::narinfo_or_listing))
         .fallback(object::object)

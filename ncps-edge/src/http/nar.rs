@@ -11,6 +11,7 @@ use ncps_nix::NarFileName;
 
 use super::Service;
 use super::conditional::{etag, not_modified, part};
+use super::measure::FromUpstream;
 use super::range::{Part, Span};
 use super::reply::{self, Refusal};
 use crate::store::StoredNar;
@@ -50,9 +51,11 @@ impl Asked {
         if not_modified(&self.headers, &self.etag) {
             // Who names our ETag has the bytes: nothing is fetched to say so.
             service.engine.describe(&self.wanted).await?;
-            return Ok(self.unmodified());
+            return Ok(with(FromUpstream { shared: false }, self.unmodified()));
         }
-        self.running(service.engine.join(&self.wanted)?).await
+        let reader = service.engine.join(&self.wanted)?;
+        let from_upstream = FromUpstream { shared: reader.is_shared() };
+        self.running(reader).await.map(|response| with(from_upstream, response))
     }
 
     async fn head(&self, service: &Arc<Service>) -> Result<Response, Refusal> {
@@ -136,6 +139,11 @@ impl Asked {
         insert(headers, header::ETAG, self.etag.clone());
         response
     }
+}
+
+fn with(from_upstream: FromUpstream, mut response: Response) -> Response {
+    response.extensions_mut().insert(from_upstream);
+    response
 }
 
 fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: String) {

@@ -9,6 +9,7 @@ use http::header;
 use ncps_nix::StorePathHash;
 
 use super::Service;
+use super::measure::FromUpstream;
 use super::reply::{self, Refusal};
 
 pub(super) async fn narinfo(
@@ -18,10 +19,14 @@ pub(super) async fn narinfo(
     let Some(hash) = file.strip_suffix(".narinfo").and_then(|h| StorePathHash::parse(h).ok()) else {
         return Ok(reply::not_found());
     };
-    let Some(served) = service.lookups.get(hash).await? else {
+    let Some(found) = service.lookups.get(hash).await? else {
         return Ok(reply::not_found());
     };
     service.accesses.narinfo(hash);
-    let body = Body::from(served.body.clone());
-    Ok(([(header::CONTENT_TYPE, "text/x-nix-narinfo")], body).into_response())
+    let body = Body::from(found.served.body.clone());
+    let mut response = ([(header::CONTENT_TYPE, "text/x-nix-narinfo")], body).into_response();
+    if found.from_upstream {
+        response.extensions_mut().insert(FromUpstream { shared: false });
+    }
+    Ok(response)
 }

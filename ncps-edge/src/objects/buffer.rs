@@ -90,9 +90,10 @@ impl Taken {
 }
 
 fn file_is_json(file: &Arc<File>, len: u64) -> bool {
-    let head = read_at(file, 0, 64).unwrap_or_default();
+    let mut head = [0; 64];
+    let read = read_at(file, 0, &mut head).unwrap_or_default();
     let reader = BufReader::with_capacity(CHUNK, FileReader { file: Arc::clone(file), at: 0, len });
-    begins_object(&head) && serde_json::from_reader::<_, IgnoredAny>(reader).is_ok()
+    begins_object(&head[..read]) && serde_json::from_reader::<_, IgnoredAny>(reader).is_ok()
 }
 
 fn begins_object(bytes: &[u8]) -> bool {

@@ -32,6 +32,29 @@ pub struct LocalStore {
     next_spool: AtomicU64,
     narinfo_writes: AtomicU64,
     opens: AtomicU64,
+    held: Held,
+}
+
+/// How many NAR files there are and their bytes: counted when they are listed, and kept up since.
+#[derive(Debug, Default)]
+struct Held {
+    files: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Held {
+    fn set(&self, held: &[HeldNar]) {
+        self.files.store(held.len() as u64, Ordering::Relaxed);
+        self.bytes.store(held.iter().map(|nar| nar.file_size).sum(), Ordering::Relaxed);
+    }
+
+    fn change(&self, files: impl Fn(u64) -> u64, bytes: impl Fn(u64) -> u64) {
+        let change = |number: &AtomicU64, by: &dyn Fn(u64) -> u64| {
+            number.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(by(n))).ok();
+        };
+        change(&self.files, &files);
+        change(&self.bytes, &bytes);
+    }
 }
 
 impl LocalStore {
@@ -49,6 +72,7 @@ impl LocalStore {
             next_spool: AtomicU64::new(0),
             narinfo_writes: AtomicU64::new(0),
             opens: AtomicU64::new(0),
+            held: Held::default(),
         };
         let info = CacheInfo { store_dir: STORE_DIR.to_owned(), want_mass_query: true, priority };
         this.write("nix-cache-info", info.render().as_bytes())?;
@@ -70,12 +94,22 @@ impl LocalStore {
 
     /// Makes a proven spool file the NAR file `name`: durable before it is visible. Repeatable.
     pub fn commit(&self, spool: Spool, name: NarFileName) -> io::Result<()> {
-        spool.commit_to(&self.nar_path(name))
+        let (path, size) = (self.nar_path(name), spool.file().metadata()?.len());
+        let replaced = present(fs::metadata(&path))?.map(|file| file.len());
+        spool.commit_to(&path)?;
+        let new_files = u64::from(replaced.is_none());
+        self.held.change(|n| n + new_files, |n| (n + size).saturating_sub(replaced.unwrap_or(0)));
+        Ok(())
     }
 
     /// Removes a NAR file. Removing the absent is fine.
     pub fn remove(&self, name: NarFileName) -> io::Result<()> {
-        present(fs::remove_file(self.nar_path(name))).map(|_| ())
+        let path = self.nar_path(name);
+        let size = present(fs::metadata(&path))?.map_or(0, |file| file.len());
+        if present(fs::remove_file(path))?.is_some() {
+            self.held.change(|n| n.saturating_sub(1), |n| n.saturating_sub(size));
+        }
+        Ok(())
     }
 
     /// Every NAR file. Files of other names are none of ours and are passed over.
@@ -91,7 +125,20 @@ impl LocalStore {
                 held.push(HeldNar { name, file_size: metadata.len() });
             }
         }
+        self.held.set(&held);
         Ok(held)
+    }
+
+    /// How many NAR files there are, and their bytes, without looking: as of the last list, and what came
+    /// and went since.
+    pub fn held(&self) -> (u64, u64) {
+        (self.held.files.load(Ordering::Relaxed), self.held.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Bytes that can still be written to this disk.
+    pub fn free(&self) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(&self.store)?;
+        Ok(disk.f_bavail * disk.f_frsize)
     }
 
     /// Writes a narinfo beside its NAR file, atomically.
@@ -216,6 +263,7 @@ mod tests {
         store.commit(spool, name(1)).expect("committed");
         let stored = store.open(name(1)).expect("asked").expect("there");
         assert_eq!(stored.size, 4, "reserved bytes are not content");
+        assert_eq!(store.held(), (1, 4), "counted without looking");
         assert_eq!(store.list().expect("listed"), vec![HeldNar { name: name(1), file_size: 4 }]);
         assert_eq!(store.spool_files().expect("listed"), 0);
     }
@@ -229,6 +277,7 @@ mod tests {
         let stored = store.open(name(1)).expect("asked").expect("there");
         store.remove(name(1)).expect("removed");
         store.remove(name(1)).expect("removing the absent is fine");
+        assert_eq!(store.held(), (0, 0));
         let mut bytes = [0; 4];
         stored.file.read_exact_at(&mut bytes, 0).expect("still readable");
         assert_eq!(&bytes, b"abcd");

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::download::disk_trouble;
 use super::engine::Engine;
+use crate::metrics::Ended;
 use crate::store::{Spool, blocking};
 
 /// Commits that wait for control. The inventory has the files anyway; what waits here are their facts.
@@ -77,6 +78,7 @@ impl Engine {
         let done = blocking(move || store.commit(spool, name)).await;
         done.map_err(|e| disk_trouble("commit a NAR file", e))?;
         self.counters().committed();
+        self.metrics().ended.inc(Ended::Committed);
         tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored a NAR");
         self.news().push(HeldNar { name: commit.name, file_size: commit.file_size });
         self.announce(commit).await;

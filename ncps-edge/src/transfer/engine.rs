@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ncps_nix::NarFileName;
-use ncps_proto::{Code, ControlPlane, Error, Result, Turn};
+use ncps_proto::{Code, ControlPlane, Error, Result, Turn, trace};
 use ncps_runtime::tasks::Tasks;
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument, info_span};
 
 use super::commit::{News, PendingCommits};
 use super::distrust::Distrust;
@@ -20,6 +22,7 @@ use super::progress::Transfer;
 use super::reader::Reader;
 use crate::live::{Current, Live};
 use crate::lookup::Lookups;
+use crate::metrics::EdgeMetrics;
 use crate::store::{LocalStore, Spool, StoredNar, blocking};
 use crate::upstream::Upstreams;
 
@@ -37,6 +40,7 @@ pub struct Parts {
     pub tasks: Tasks,
     /// Who we are to control.
     pub instance: String,
+    pub metrics: Arc<EdgeMetrics>,
 }
 
 /// All running transfers of an edge.
@@ -56,6 +60,7 @@ struct Limits {
     decoders: Arc<Semaphore>,
     spool: Arc<Semaphore>,
     spool_units: u32,
+    decoder_slots: usize,
 }
 
 /// What happened so far.
@@ -109,23 +114,29 @@ impl Engine {
         let most = settings.max_downloads as usize + settings.max_waiting_downloads as usize;
         let mut running = self.running.lock();
         if let Some(transfer) = running.get(&name) {
-            return Ok(Reader::new(Arc::clone(transfer)));
+            self.parts.metrics.coalesced.inc(());
+            transfer.link.iter().for_each(trace::Link::follow);
+            return Ok(Reader::new(Arc::clone(transfer), true));
         }
         if running.len() >= most {
             return Err(Error::new(Code::Overloaded, format!("{most} NAR files are being fetched already")));
         }
-        let transfer = Arc::new(Transfer::new(wanted.clone(), self.distrust.covers_file(name)));
+        let span = info_span!(target: trace::TARGET, parent: None, "transfer", nar = %name, otel.status_code = Empty);
+        trace::join(&span);
+        let link = trace::Link::to(&span);
+        let transfer = Arc::new(Transfer::new(wanted.clone(), self.distrust.covers_file(name), link));
         running.insert(name, Arc::clone(&transfer));
         drop(running);
         self.counters.started.fetch_add(1, Ordering::Relaxed);
-        let reader = Reader::new(Arc::clone(&transfer));
-        self.parts.tasks.spawn("transfer", fetch::run(Arc::clone(self), transfer));
+        self.parts.metrics.started.inc(());
+        let reader = Reader::new(Arc::clone(&transfer), false);
+        self.parts.tasks.spawn("transfer", fetch::run(Arc::clone(self), transfer).instrument(span));
         Ok(reader)
     }
 
     /// A reader of the transfer of `name`, if one runs.
     pub fn peek(&self, name: NarFileName) -> Option<Reader> {
-        self.running.lock().get(&name).map(|transfer| Reader::new(Arc::clone(transfer)))
+        self.running.lock().get(&name).map(|transfer| Reader::new(Arc::clone(transfer), true))
     }
 
     /// How many transfers run or wait.
@@ -209,6 +220,7 @@ impl Engine {
                 decoders: Arc::new(Semaphore::new(count(|s| s.max_decoders) as usize)),
                 spool: Arc::new(Semaphore::new(spool_units as usize)),
                 spool_units,
+                decoder_slots: count(|s| s.max_decoders) as usize,
             }
         };
         self.limits.get_or_init(make).await
@@ -227,6 +239,22 @@ impl Engine {
     /// From now on, and for a while, this file is fetched with caution.
     pub(super) fn distrust_file(&self, name: NarFileName) {
         self.distrust.file(name);
+    }
+
+    /// Decoders that keep a core busy right now.
+    pub fn decoders_busy(&self) -> u64 {
+        let busy = |limits: &Limits| limits.decoder_slots - limits.decoders.available_permits();
+        self.limits.get().map_or(0, busy) as u64
+    }
+
+    /// Bytes of disk that running downloads reserve.
+    pub fn spool_reserved(&self) -> u64 {
+        let units = |limits: &Limits| limits.spool_units as usize - limits.spool.available_permits();
+        self.limits.get().map_or(0, units) as u64 * SPOOL_UNIT
+    }
+
+    pub(super) fn metrics(&self) -> &EdgeMetrics {
+        &self.parts.metrics
     }
 
     pub(super) fn live(&self) -> Result<Arc<Live>> {

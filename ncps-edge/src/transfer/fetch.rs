@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ncps_nix::{Compression, FileHash, NarFileName, NarHash};
-use ncps_proto::{Code, Commit, Error, NarFacts, Origin, Result};
+use ncps_proto::{Code, Commit, Error, NarFacts, Origin, Result, trace};
+use tracing::Span;
 
 use super::download::{Download, Downloaded, Trouble};
 use super::engine::Engine;
 use super::plan::{Plan, Source};
 use super::progress::Transfer;
 use crate::lookup::Doubt;
+use crate::metrics::{Ended, Reason, Stage};
 use crate::upstream::{UpstreamError, Upstreams};
 
 /// Tries of one source that bring no byte forward.
@@ -26,16 +28,23 @@ pub(super) async fn run(engine: Arc<Engine>, transfer: Arc<Transfer>) {
         () = stop.cancelled() => Err(Error::new(Code::Unavailable, "the edge is stopping")),
     };
     if let Err(error) = result {
-        report(transfer.name, &error);
+        report(&engine, transfer.name, &error);
         transfer.fail(error);
     }
     drop(end);
 }
 
-fn report(name: NarFileName, error: &Error) {
+fn report(engine: &Engine, name: NarFileName, error: &Error) {
+    trace::failed(&Span::current());
     match error.code() {
-        Code::Absent => tracing::debug!(nar = %name, error = error.story(), "a NAR is nowhere"),
-        code => tracing::warn!(nar = %name, %code, error = error.story(), "a transfer failed"),
+        Code::Absent => {
+            engine.metrics().ended.inc(Ended::Absent);
+            tracing::debug!(nar = %name, error = error.story(), "a NAR is nowhere");
+        }
+        code => {
+            engine.metrics().ended.inc(Ended::Failed);
+            tracing::warn!(nar = %name, %code, error = error.story(), "a transfer failed");
+        }
     }
 }
 
@@ -48,6 +57,7 @@ struct Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         if !self.transfer.has_ended() {
+            self.engine.metrics().ended.inc(Ended::Failed);
             self.transfer.fail(Error::internal("the task of a transfer ended early"));
         }
         self.engine.leave(self.transfer.name);
@@ -66,7 +76,10 @@ async fn fetch(engine: &Arc<Engine>, transfer: &Arc<Transfer>) -> Result<()> {
     if serve_stored(engine, transfer, transfer.name).await? {
         return Ok(());
     }
+    let waiting = engine.metrics().transfers.enter(Stage::Waiting);
     let _slot = engine.download_slot().await;
+    drop(waiting);
+    let _fetching = engine.metrics().transfers.enter(Stage::Fetching);
     let upstreams = Arc::clone(&engine.live()?.upstreams);
     let mut doubted = false;
     loop {
@@ -92,6 +105,7 @@ async fn serve_stored(engine: &Engine, transfer: &Transfer, name: NarFileName) -
     let Some(stored) = engine.stored(name).await? else { return Ok(false) };
     transfer.set_file(stored.file);
     transfer.prove(stored.size);
+    engine.metrics().ended.inc(Ended::Found);
     Ok(true)
 }
 
@@ -121,9 +135,13 @@ async fn obtain(
             Err(Trouble::Ours(error)) => return Err(error),
             Err(Trouble::Source(error)) => {
                 tracing::warn!(nar = %plan.name, source = source.label(), %error, "a source of a NAR failed");
+                proved_wrong(engine, &error);
                 failure = Some(error);
                 if !goes_on(&mut download, transfer, failure.as_ref()) {
                     break;
+                }
+                if download.written() > 0 {
+                    engine.metrics().resumed.inc(());
                 }
             }
         }
@@ -133,6 +151,16 @@ async fn obtain(
         None => Err(Error::new(Code::UpstreamFailed, "the sources lost it midway")),
         Some(error) => Err(Error::new(error.code(), "no source gave it whole").because(error)),
     }
+}
+
+fn proved_wrong(engine: &Engine, error: &UpstreamError) {
+    let reason = match error {
+        UpstreamError::WrongBytes => Reason::FileHash,
+        UpstreamError::Undecodable(_) => Reason::Undecodable,
+        UpstreamError::WrongLength { .. } | UpstreamError::TooMuch => Reason::Length,
+        _ => return,
+    };
+    engine.metrics().integrity.inc(reason);
 }
 
 /// Whether another source may go on where this one ended. Not after wrong bytes that a reader has already.
@@ -174,6 +202,9 @@ async fn exhaust(
                     return Err(error.into());
                 }
                 tracing::info!(nar = %plan.name, source = source.label(), %error, at = download.written(), "resuming");
+                if download.written() > 0 {
+                    engine.metrics().resumed.inc(());
+                }
                 tokio::time::sleep(RETRY_DELAY * fruitless).await;
             }
             Err(trouble) => {
@@ -217,6 +248,7 @@ async fn judge(
     if let Some(true_name) = right_nar_of_wrong_name(download, hash, plan).await {
         tracing::warn!(nar = %plan.name, %true_name, source = source.label(),
             "the FileHash was wrong, the NAR is right: kept under its true name");
+        engine.metrics().integrity.inc(Reason::Corrected);
         return Ok(true_name);
     }
     blame(engine, download, source, plan);
@@ -272,6 +304,7 @@ async fn settle(
         Err(reason) => {
             engine.distrust(source);
             engine.counters().wrong_bytes();
+            engine.metrics().integrity.inc(Reason::NarHash);
             tracing::error!(nar = %name, source = source.label(), reason, "a NAR is not what was signed: not kept");
             Err(Error::new(Code::UpstreamFailed, reason))
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ncps_nix::NarFileName;
+use ncps_proto::trace::Link;
 use ncps_proto::{Code, Error};
 use tokio::sync::watch;
 
@@ -73,6 +74,8 @@ pub(super) struct Transfer {
     pub(super) wanted: Wanted,
     /// Wrong bytes came under this name lately: nothing is released before the proof, no sources are mixed.
     pub(super) cautious: bool,
+    /// Its span, for those who join. `None` without traces.
+    pub(super) link: Option<Link>,
     progress: watch::Sender<Progress>,
     file: OnceLock<Arc<File>>,
     /// One past the last byte that any reader took. Changed only under a borrow of `progress`, so that
@@ -81,11 +84,12 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    pub(super) fn new(wanted: Wanted, cautious: bool) -> Transfer {
+    pub(super) fn new(wanted: Wanted, cautious: bool, link: Option<Link>) -> Transfer {
         Transfer {
             name: wanted.name,
             wanted,
             cautious,
+            link,
             progress: watch::Sender::new(Progress::default()),
             file: OnceLock::new(),
             delivered: AtomicU64::new(0),

@@ -21,12 +21,19 @@ pub struct Head {
 pub struct Reader {
     transfer: Arc<Transfer>,
     progress: watch::Receiver<Progress>,
+    shared: bool,
 }
 
 impl Reader {
-    pub(super) fn new(transfer: Arc<Transfer>) -> Reader {
+    /// `shared`: the transfer runs already, for others.
+    pub(super) fn new(transfer: Arc<Transfer>, shared: bool) -> Reader {
         let progress = transfer.watch();
-        Reader { transfer, progress }
+        Reader { transfer, progress, shared }
+    }
+
+    /// Whether the transfer ran already when this reader came.
+    pub fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// The name under which it was asked for.

@@ -36,6 +36,15 @@ impl Health {
         }
     }
 
+    /// 0: asked as usual; 1: the next request tries; 2: left alone.
+    pub(super) fn state(&self) -> u64 {
+        match self.state.lock().paused_until {
+            None => 0,
+            Some(until) if until <= Instant::now() => 1,
+            Some(_) => 2,
+        }
+    }
+
     pub(super) fn answered(&self) {
         *self.state.lock() = State::default();
     }
@@ -62,11 +71,13 @@ mod tests {
         let health = Health::default();
         assert!(!health.outage() && !health.outage() && health.admits());
         assert!(health.outage(), "the third begins a pause");
-        assert!(!health.admits());
+        assert!(!health.admits() && health.state() == 2);
         tokio::time::advance(FIRST_PAUSE).await;
+        assert_eq!(health.state(), 1);
         assert!(health.admits(), "one may try");
         assert!(!health.admits(), "only one");
         health.answered();
+        assert_eq!(health.state(), 0);
         assert!(health.admits() && health.admits());
     }
 

@@ -10,6 +10,7 @@ mod health;
 mod nar;
 mod narinfo;
 mod object;
+mod send;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,8 @@ pub use object::{Coding, ObjectBody};
 
 use health::Health;
 
+use crate::metrics::{EdgeMetrics, UpstreamMetrics};
+
 /// One upstream cache.
 #[derive(Debug)]
 pub struct Upstream {
@@ -35,10 +38,10 @@ pub struct Upstream {
     /// The same with a trailing slash, so that relative URLs resolve below it.
     base: Url,
     health: Health,
+    metrics: Arc<UpstreamMetrics>,
 }
 
 /// All upstreams of one configuration.
-#[derive(Debug)]
 pub struct Upstreams {
     list: Vec<Arc<Upstream>>,
     client: reqwest::Client,
@@ -50,13 +53,15 @@ pub struct Upstreams {
     /// Narinfos asked for at once, at all upstreams together. The queue is as long as there are requests.
     narinfo_turns: Semaphore,
     requests: AtomicU64,
+    metrics: Arc<EdgeMetrics>,
 }
 
 impl Upstreams {
     /// # Errors
     /// Where a URL does not parse or the TLS client can't be made.
-    pub fn new(settings: &EdgeSettings) -> Result<Upstreams, Error> {
-        let list = settings.upstreams.iter().map(|u| Upstream::new(&u.url).map(Arc::new));
+    pub fn new(settings: &EdgeSettings, metrics: &Arc<EdgeMetrics>) -> Result<Upstreams, Error> {
+        let list = settings.upstreams.iter();
+        let list = list.map(|u| Upstream::new(&u.url, metrics.upstream(&u.url)).map(Arc::new));
         let list = list.collect::<Result<_, _>>()?;
         Ok(Upstreams {
             list,
@@ -67,6 +72,7 @@ impl Upstreams {
             hedge_delay: settings.hedge_delay,
             narinfo_turns: Semaphore::new(settings.max_narinfo_requests.max(1) as usize),
             requests: AtomicU64::new(0),
+            metrics: Arc::clone(metrics),
         })
     }
 
@@ -80,16 +86,21 @@ impl Upstreams {
         self.list.iter().map(|u| u.name.as_str())
     }
 
+    /// The upstreams' base URLs and the state of their breakers: 0 closed, 1 may be tried, 2 open.
+    pub fn breakers(&self) -> Vec<(String, u64)> {
+        self.list.iter().map(|upstream| (upstream.name.clone(), upstream.health.state())).collect()
+    }
+
     fn named(&self, name: &str) -> Option<&Arc<Upstream>> {
         self.list.iter().find(|u| u.name == name)
     }
 }
 
 impl Upstream {
-    fn new(url: &str) -> Result<Upstream, Error> {
+    fn new(url: &str, metrics: Arc<UpstreamMetrics>) -> Result<Upstream, Error> {
         let invalid = |e| Error::internal(format!("the upstream URL {url:?} does not parse")).because(e);
         let base = Url::parse(&format!("{}/", url.trim_end_matches('/'))).map_err(invalid)?;
-        Ok(Upstream { name: url.to_owned(), base, health: Health::default() })
+        Ok(Upstream { name: url.to_owned(), base, health: Health::default(), metrics })
     }
 
     /// An upstream's own URL made whole: relative to the base, or absolute.
@@ -108,7 +119,8 @@ mod tests {
 
     #[test]
     fn urls_resolve_below_the_base() {
-        let upstream = Upstream::new("https://cache.test/sub").expect("valid");
+        let metrics = EdgeMetrics::new(&ncps_runtime::telemetry::Telemetry::off());
+        let upstream = Upstream::new("https://cache.test/sub", metrics.upstream("u")).expect("valid");
         let resolve = |url| upstream.resolve(url).map(|u| u.to_string());
         assert_eq!(resolve("nar/x.nar?hash=1").as_deref(), Ok("https://cache.test/sub/nar/x.nar?hash=1"));
         assert_eq!(resolve("http://other/x").as_deref(), Ok("http://other/x"));

@@ -1,17 +1,18 @@
 //! The bytes of a NAR file from one origin: opened at an offset, streamed with an idle deadline.
 
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use http::{HeaderMap, Method, header};
 use ncps_proto::Origin;
 use url::Url;
 
 use super::narinfo::refuse_encoding;
-use super::{UpstreamError, Upstreams};
+use super::{Upstream, UpstreamError, Upstreams};
+use crate::metrics::{Asked, UpstreamMetrics};
 
 /// A body that an origin gives.
 pub struct Body {
@@ -42,8 +43,9 @@ pub enum Heading {
 impl Upstreams {
     /// Opens an origin's file at byte `from`.
     pub async fn open(&self, origin: &Origin, from: u64) -> Opening {
+        let started = Instant::now();
         match self.request(Method::GET, origin, from).await {
-            Ok(Some(response)) => match self.body(response, from) {
+            Ok(Some((upstream, response))) => match self.body(upstream, response, from, started) {
                 Ok(body) => Opening::Body(body),
                 Err(error) => Opening::Failed(error),
             },
@@ -55,7 +57,9 @@ impl Upstreams {
     /// Asks for an origin's file without its bytes.
     pub async fn head(&self, origin: &Origin) -> Heading {
         match self.request(Method::HEAD, origin, 0).await {
-            Ok(Some(response)) => Heading::Present(header_number(response.headers(), header::CONTENT_LENGTH)),
+            Ok(Some((_, response))) => {
+                Heading::Present(header_number(response.headers(), header::CONTENT_LENGTH))
+            }
             Ok(None) => Heading::Absent,
             Err(error) => Heading::Failed(error),
         }
@@ -66,33 +70,46 @@ impl Upstreams {
         method: Method,
         origin: &Origin,
         from: u64,
-    ) -> Result<Option<reqwest::Response>, UpstreamError> {
+    ) -> Result<Option<(&Upstream, reqwest::Response)>, UpstreamError> {
         // An upstream that is no longer configured is not asked, whatever the index remembers of it.
         let Some(upstream) = self.named(&origin.upstream) else { return Ok(None) };
         let url = upstream.resolve(&origin.url)?;
-        let response = self.guarded(upstream, self.head_of(method, url, from)).await?;
-        match response.status().as_u16() {
-            200 | 206 => Ok(Some(response)),
+        let asked = if method == Method::GET { Asked::Nar } else { Asked::Head };
+        let response = self.guarded(upstream, self.head_of(upstream, method, url, from)).await;
+        let answer = response.and_then(|response| match response.status().as_u16() {
+            200 | 206 => Ok(Some((&**upstream, response))),
             404 | 410 | 403 => Ok(None),
             status => Err(UpstreamError::Status(status)),
-        }
+        });
+        upstream.metrics.request(asked, &answer);
+        answer
     }
 
-    async fn head_of(&self, method: Method, url: Url, from: u64) -> Result<reqwest::Response, UpstreamError> {
+    async fn head_of(
+        &self,
+        upstream: &Upstream,
+        method: Method,
+        url: Url,
+        from: u64,
+    ) -> Result<reqwest::Response, UpstreamError> {
         let mut request = self.client.request(method, url);
         if from > 0 {
             request = request.header(header::RANGE, format!("bytes={from}-"));
         }
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        let response = tokio::time::timeout(self.head_timeout, request.send());
-        let response = response.await.map_err(|_| UpstreamError::Timeout)??;
+        let response = self.send(upstream, request).await?;
         match response.status().as_u16() {
             status @ 500.. => Err(UpstreamError::Status(status)),
             _ => Ok(response),
         }
     }
 
-    fn body(&self, response: reqwest::Response, from: u64) -> Result<Body, UpstreamError> {
+    fn body(
+        &self,
+        upstream: &Upstream,
+        response: reqwest::Response,
+        from: u64,
+        started: Instant,
+    ) -> Result<Body, UpstreamError> {
         refuse_encoding(response.headers())?;
         let (offset, total) = match response.status().as_u16() {
             206 => {
@@ -101,7 +118,22 @@ impl Upstreams {
             }
             _ => (0, header_number(response.headers(), header::CONTENT_LENGTH)),
         };
-        Ok(Body { stream: with_idle_deadline(response, self.idle_timeout), offset, total })
+        let fetching = Fetching { metrics: Arc::clone(&upstream.metrics), started };
+        let stream = with_idle_deadline(response, self.idle_timeout);
+        let stream = stream.inspect_ok(move |chunk| fetching.metrics.fetched(chunk.len() as u64));
+        Ok(Body { stream: stream.boxed(), offset, total })
+    }
+}
+
+/// A body that comes, until it is dropped.
+struct Fetching {
+    metrics: Arc<UpstreamMetrics>,
+    started: Instant,
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        self.metrics.nar(self.started.elapsed());
     }
 }
 

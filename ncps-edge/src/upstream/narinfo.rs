@@ -1,14 +1,14 @@
 //! One narinfo from one upstream: requested, bounded, parsed strictly, and believed only where it names the
 //! path that was asked for and a trusted key or its own CA proves it.
 
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use http::header;
 use ncps_nix::{MAX_NARINFO_BYTES, NarInfo, StorePathHash};
 
 use super::{Upstream, UpstreamError, Upstreams};
+use crate::metrics::{Asked, Reason};
 
 /// A connection that broke is tried once more: idle connections are closed under a client's feet.
 pub(super) const TRIES: u32 = 2;
@@ -25,7 +25,9 @@ impl Upstreams {
         loop {
             // The time in the queue is not the upstream's.
             let turn = self.narinfo_turns.acquire().await;
+            let started = Instant::now();
             let answer = self.guarded(upstream, self.narinfo_once(upstream, hash)).await;
+            self.count(upstream, &answer, started);
             drop(turn);
             match answer {
                 Err(UpstreamError::Transport(_)) if tries < TRIES => tries += 1,
@@ -41,9 +43,7 @@ impl Upstreams {
         hash: StorePathHash,
     ) -> Result<Option<NarInfo>, UpstreamError> {
         let url = upstream.resolve(&format!("{hash}.narinfo"))?;
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        let answer = tokio::time::timeout(self.head_timeout, self.client.get(url).send());
-        let response = answer.await.map_err(|_| UpstreamError::Timeout)??;
+        let response = self.send(upstream, self.client.get(url)).await?;
         match response.status().as_u16() {
             200 => {}
             // 403 is how a bare S3 bucket says that an object is not there.
@@ -53,7 +53,21 @@ impl Upstreams {
         refuse_encoding(response.headers())?;
         let body = tokio::time::timeout(self.idle_timeout, bounded(response));
         let body = body.await.map_err(|_| UpstreamError::Stalled)??;
+        upstream.metrics.fetched(body.len() as u64);
         self.believe(NarInfo::parse(&body)?, hash).map(Some)
+    }
+
+    fn count(&self, upstream: &Upstream, answer: &Result<Option<NarInfo>, UpstreamError>, started: Instant) {
+        upstream.metrics.request(Asked::Narinfo, answer);
+        match answer {
+            Ok(_) => upstream.metrics.narinfo(started.elapsed()),
+            Err(UpstreamError::Untrusted) => self.metrics.integrity.inc(Reason::Untrusted),
+            Err(UpstreamError::OtherPath(_)) => self.metrics.integrity.inc(Reason::OtherPath),
+            Err(UpstreamError::Malformed(_) | UpstreamError::TooLong) => {
+                self.metrics.integrity.inc(Reason::Malformed);
+            }
+            Err(_) => {}
+        }
     }
 
     fn believe(&self, narinfo: NarInfo, hash: StorePathHash) -> Result<NarInfo, UpstreamError> {

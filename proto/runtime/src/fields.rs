@@ -7,6 +7,9 @@ use crate::config::{Alias, Env, Field, Resolver, values};
 use crate::lifecycle::Timing;
 use crate::logs::{LogFilter, LogFormat, LogOptions};
 use crate::paths;
+use crate::telemetry::TelemetryOptions;
+
+pub use crate::telemetry::{OTEL_ENABLED, OTEL_GRPC_URL, PROMETHEUS_ENABLED};
 
 /// How much is logged.
 pub const LOG_LEVEL: Field = Field::value(
@@ -49,7 +52,8 @@ pub const SHUTDOWN_GRACE: Field = Field::value(
 .value_name("DURATION");
 
 /// The table of these fields.
-pub const RUNTIME: &[Field] = &[LOG_LEVEL, LOG_FORMAT, SHUTDOWN_DELAY, SHUTDOWN_GRACE];
+pub const RUNTIME: &[Field] =
+    &[LOG_LEVEL, LOG_FORMAT, SHUTDOWN_DELAY, SHUTDOWN_GRACE, OTEL_ENABLED, OTEL_GRPC_URL, PROMETHEUS_ENABLED];
 
 /// The table for commands that don't serve: they log and end by themselves.
 pub const LOGGING: &[Field] = &[LOG_LEVEL, LOG_FORMAT];
@@ -87,12 +91,14 @@ pub struct RuntimeConfig {
     pub logs: LogOptions,
     /// How it stops.
     pub timing: Timing,
+    /// What monitoring is told.
+    pub telemetry: TelemetryOptions,
 }
 
 impl RuntimeConfig {
     /// Reads the fields of [`RUNTIME`].
     pub fn read(r: &mut Resolver) -> Self {
-        Self { logs: read_logs(r), timing: read_timing(r) }
+        Self { logs: read_logs(r), timing: read_timing(r), telemetry: TelemetryOptions::read(r) }
     }
 }
 
@@ -129,6 +135,7 @@ mod tests {
         assert_eq!(finished, Ok(()));
         assert_eq!(config.timing, Timing { delay: Duration::ZERO, grace: Duration::from_secs(60) });
         assert_eq!(config.logs, LogOptions { filter: LogFilter::default(), format: LogFormat::Auto });
+        assert_eq!(config.telemetry, TelemetryOptions::default(), "nothing leaves unasked");
         assert_eq!(conflicts(&[RUNTIME, LOGGING]), Vec::<String>::new());
     }
 

@@ -3,8 +3,9 @@
 //! Every program (`ncps`, `ncps-edge`, `ncps-control`, `ncps-cli`) is put together from these parts:
 //! [`config`] turns flags, environment and file into typed values and collects every problem; [`logs`]
 //! sets up what is reported; [`lifecycle`] and [`tasks`] own the start, the running work and the end;
-//! [`lock`] keeps a data path to one process, [`foreign`] recognises one that isn't ours; [`paths`] knows where things are by default; [`clock`] is
-//! the time of day as a parameter; [`exit`] the three ways to end; [`program`] strings them together.
+//! [`lock`] keeps a data path to one process, [`foreign`] recognises one that isn't ours; [`paths`] knows where
+//! things are by default; [`clock`] is the time of day as a parameter; [`telemetry`] what monitoring is told;
+//! [`exit`] the three ways to end; [`program`] strings them together.
 //!
 //! Absent on purpose: Nix formats, HTTP, SQL and gRPC, and any reading of the process environment: it is
 //! handed in by `main`, so that tests need not change it.
@@ -21,5 +22,6 @@ pub mod paths;
 pub mod program;
 pub mod systemd;
 pub mod tasks;
+pub mod telemetry;
 
 pub use clap;

@@ -1,19 +1,21 @@
 //! What a process reports about itself: log lines on standard error.
 //!
 //! On standard error in both formats, so that a command's output on standard output stays clean. Human lines
-//! on a terminal, one JSON object per line otherwise. Knows which libraries talk too much. Absent: traces
-//! and metrics, which are layers beside this one.
+//! on a terminal, one JSON object per line otherwise. Knows which libraries talk too much. Here the one
+//! subscriber of the process is put together; what telemetry adds to it are layers beside this one.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::IsTerminal;
 
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry};
+
+use crate::telemetry::{Exporters, trace};
 
 #[cfg(any(test, feature = "test-util"))]
 mod capture;
@@ -31,7 +33,7 @@ pub enum LogFormat {
     /// For eyes, with colours on a terminal.
     Human,
     /// One object per line: `timestamp` (RFC 3339, UTC), `level`, `message`, `target`, the event's fields,
-    /// and `spans`.
+    /// and `spans`; with traces also `trace_id`.
     Json,
 }
 
@@ -117,14 +119,28 @@ pub struct LogOptions {
     pub format: LogFormat,
 }
 
+/// A layer of the process' one subscriber.
+pub(crate) type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
 /// Starts to log to standard error, for the whole process, panics included.
 ///
 /// # Errors
 /// When the process logs already.
 pub fn init(options: &LogOptions) -> Result<(), TryInitError> {
+    init_with(options, &Exporters::default())
+}
+
+/// The same, with the layers of telemetry.
+///
+/// # Errors
+/// When the process logs already.
+pub fn init_with(options: &LogOptions, exporters: &Exporters) -> Result<(), TryInitError> {
     let terminal = std::io::stderr().is_terminal();
-    let filtered = layer(options, terminal, std::io::stderr).with_filter(options.filter.to_env_filter());
-    Registry::default().with(filtered).try_init()?;
+    let filter = options.filter.to_env_filter().and(filter_fn(trace::is_no_span_of_traces));
+    let lines: BoxedLayer = layer(options, terminal, std::io::stderr).with_filter(filter).boxed();
+    let mut layers = vec![lines];
+    layers.extend(exporters.layers(&options.filter));
+    Registry::default().with(layers).try_init()?;
     log_panics();
     Ok(())
 }
@@ -144,7 +160,7 @@ where
     if human {
         lines.with_ansi(terminal).boxed()
     } else {
-        lines.json().flatten_event(true).with_current_span(false).boxed()
+        lines.json().flatten_event(true).with_current_span(false).map_event_format(trace::WithTraceId).boxed()
     }
 }
 

@@ -12,6 +12,7 @@ use crate::lifecycle::Lifecycle;
 use crate::logs;
 use crate::systemd::Notify;
 use crate::tasks::Tasks;
+use crate::telemetry::{self, Exporters, Telemetry};
 
 /// A serving program's command line.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +38,7 @@ impl Program<'_> {
         args: impl IntoIterator<Item = OsString>,
         env: Env<'_>,
         read: Read<C>,
-        start: impl AsyncFnOnce(C, Tasks) -> anyhow::Result<()>,
+        start: impl AsyncFnOnce(C, Tasks, Telemetry) -> anyhow::Result<()>,
     ) -> Exit {
         let groups: Vec<_> = std::iter::once(RUNTIME).chain(self.fields.iter().copied()).collect();
         match config::command(self.name, self.about, &groups).try_get_matches_from(args) {
@@ -52,12 +53,13 @@ impl Program<'_> {
         matches: &clap::ArgMatches,
         env: Env<'_>,
         read: Read<C>,
-        start: impl AsyncFnOnce(C, Tasks) -> anyhow::Result<()>,
+        start: impl AsyncFnOnce(C, Tasks, Telemetry) -> anyhow::Result<()>,
     ) -> Exit {
         let read = self.read(matches, env, read);
         let served = match read {
             Ok((_, runtime, config)) => {
-                serve(runtime, Notify::from_env(env), async move |tasks| start(config, tasks).await)
+                let start = async move |tasks, telemetry| start(config, tasks, telemetry).await;
+                serve(self.name, runtime, Notify::from_env(env), start)
             }
             Err(problems) => Err(problems.into()),
         };
@@ -95,23 +97,37 @@ pub fn print(answer: &clap::Error) -> Exit {
     if answer.use_stderr() { Exit::Usage } else { Exit::Ok }
 }
 
-fn serve<F>(runtime: RuntimeConfig, notify: Notify, start: F) -> anyhow::Result<Exit>
+fn serve<F>(name: &'static str, runtime: RuntimeConfig, notify: Notify, start: F) -> anyhow::Result<Exit>
 where
-    F: AsyncFnOnce(Tasks) -> anyhow::Result<()>,
+    F: AsyncFnOnce(Tasks, Telemetry) -> anyhow::Result<()>,
 {
-    logs::init(&runtime.logs).context("logging")?;
-    logs::log_panics();
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("threads")?;
-    threads.block_on(async {
+    let (telemetry, exporters) = report(name, &runtime, &threads)?;
+    let served = threads.block_on(async {
         let life = Lifecycle::new(runtime.timing).with_notify(notify);
         life.install_signals().context("signals")?;
         let tasks = life.tasks();
-        let started = start(tasks.clone()).await;
+        let started = start(tasks.clone(), telemetry).await;
         if started.is_err() {
             // What was opened is closed in order.
             life.handle().stop_now();
         }
         let exit = life.run_until_stopped(tasks).await;
         started.map(|()| exit)
-    })
+    });
+    // On this thread, which is none of the runtime's: it blocks while the runtime sends.
+    exporters.finish();
+    served
+}
+
+/// Logs and telemetry; exporters need the runtime, and the subscriber needs the exporters.
+fn report(
+    name: &'static str,
+    runtime: &RuntimeConfig,
+    threads: &tokio::runtime::Runtime,
+) -> anyhow::Result<(Telemetry, Exporters)> {
+    let _entered = threads.enter();
+    let (telemetry, exporters) = telemetry::start(&runtime.telemetry, name)?;
+    logs::init_with(&runtime.logs, &exporters).context("logging")?;
+    Ok((telemetry, exporters))
 }

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
+use opentelemetry::Context;
+use opentelemetry::trace::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -90,9 +92,9 @@ impl Tasks {
         F: FnOnce() -> T + Send + 'static,
     {
         let live = Live::enter(&self.0, name);
-        let span = error_span!("task", task = name);
+        let (span, trace) = (error_span!(parent: None, "task", task = name), Context::current());
         self.0.work.spawn_blocking(move || {
-            let _entered = span.enter();
+            let (_entered, _traced) = (span.enter(), trace.attach());
             live.outcome(catch_unwind(AssertUnwindSafe(work)))
         })
     }
@@ -127,13 +129,14 @@ impl Tasks {
 
     fn named<F: Future>(&self, name: &'static str, future: F) -> impl Future<Output = F::Output> + use<F> {
         let live = Live::enter(&self.0, name);
-        // At the level of errors, so that no filter takes the name off what the task reports.
-        let span = error_span!("task", task = name);
+        // At the level of errors, so that no filter takes the name off what the task reports. Without a parent,
+        // which would be kept open: a task belongs to nobody, only to the trace in which it was spawned.
+        let span = error_span!(parent: None, "task", task = name);
         let named = async move {
             let outcome = AssertUnwindSafe(future).catch_unwind().await;
             live.outcome(outcome)
         };
-        named.instrument(span)
+        named.instrument(span).with_current_context()
     }
 }
 

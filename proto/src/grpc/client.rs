@@ -10,8 +10,8 @@ use http_body::Body;
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 use tonic::client::GrpcService;
 
-use super::MAX_MESSAGE_BYTES;
 use super::status::from_status;
+use super::{MAX_MESSAGE_BYTES, trace};
 use crate::convert::{self, nar_file_name_wire, store_path_hash_bytes};
 use crate::gen_v1::{self as wire, control_plane_client::ControlPlaneClient};
 use crate::{Commit, ControlPlane, Directives, Location, Lookup, Publication, Reports, Result, Turn};
@@ -51,11 +51,14 @@ impl Stream for WireReports {
     }
 }
 
-/// One unary call: a clone of the cheap client, the request, and the status mapped.
+/// One unary call: a clone of the cheap client, the request in its span, and the status mapped.
 macro_rules! call {
-    ($self:ident . $method:ident ( $request:expr )) => {
-        $self.client.clone().$method($request).await.map_err(from_status)?.into_inner()
-    };
+    ($self:ident . $method:ident ( $request:expr )) => {{
+        let mut request = tonic::Request::new($request);
+        let span = trace::calls(stringify!($method), request.metadata_mut());
+        let mut client = $self.client.clone();
+        trace::within(span, client.$method(request)).await.map_err(from_status)?.into_inner()
+    }};
 }
 
 #[async_trait]
@@ -114,7 +117,9 @@ where
     }
 
     async fn attach(&self, reports: Reports) -> Result<Directives> {
-        let directives = call!(self.attach(WireReports(reports)));
+        // A session is as long as the process: no trace.
+        let directives = self.client.clone().attach(WireReports(reports)).await;
+        let directives = directives.map_err(from_status)?.into_inner();
         Ok(directives.map(|message| message.map_err(from_status).and_then(convert::directive)).boxed())
     }
 }

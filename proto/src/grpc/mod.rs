@@ -7,6 +7,7 @@
 mod client;
 mod server;
 mod status;
+mod trace;
 
 use std::sync::Arc;
 

@@ -6,8 +6,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::MAX_MESSAGE_BYTES;
 use super::status::to_status;
+use super::{MAX_MESSAGE_BYTES, trace};
 use crate::ControlPlane;
 use crate::convert::{self, nar_file_name, store_path_hash};
 use crate::gen_v1::{self as wire, control_plane_server as generated};
@@ -39,16 +39,18 @@ impl generated::ControlPlane for Adapter {
     type AttachStream = BoxStream<'static, Result<wire::Directive, Status>>;
 
     async fn narinfo(&self, request: Request<wire::NarinfoRequest>) -> Reply<wire::NarinfoReply> {
+        let span = trace::answers("narinfo", request.metadata());
         let hash = store_path_hash(&request.into_inner().store_path_hash).map_err(to_status)?;
-        reply(self.plane.narinfo(hash).await.map(convert::lookup_wire))
+        reply(trace::within(span, self.plane.narinfo(hash)).await.map(convert::lookup_wire))
     }
 
     async fn publish_narinfo(
         &self,
         request: Request<wire::PublishNarinfoRequest>,
     ) -> Reply<wire::PublishNarinfoReply> {
+        let span = trace::answers("publish_narinfo", request.metadata());
         let publication = convert::publication(request.into_inner()).map_err(to_status)?;
-        let stored = self.plane.publish_narinfo(publication).await;
+        let stored = trace::within(span, self.plane.publish_narinfo(publication)).await;
         reply(stored.map(|narinfo| wire::PublishNarinfoReply { narinfo: narinfo.render() }))
     }
 
@@ -56,8 +58,9 @@ impl generated::ControlPlane for Adapter {
         &self,
         request: Request<wire::PublishAbsentRequest>,
     ) -> Reply<wire::PublishAbsentReply> {
+        let span = trace::answers("publish_absent", request.metadata());
         let hash = store_path_hash(&request.into_inner().store_path_hash).map_err(to_status)?;
-        let left = self.plane.publish_absent(hash).await;
+        let left = trace::within(span, self.plane.publish_absent(hash)).await;
         let millis = |left: std::time::Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         reply(left.map(|left| wire::PublishAbsentReply { absent_ms: millis(left) }))
     }
@@ -66,32 +69,49 @@ impl generated::ControlPlane for Adapter {
         &self,
         request: Request<wire::RetractNarinfoRequest>,
     ) -> Reply<wire::RetractNarinfoReply> {
+        let span = trace::answers("retract_narinfo", request.metadata());
         let request = request.into_inner();
         let hash = store_path_hash(&request.store_path_hash).map_err(to_status)?;
         let nar = nar_file_name(request.nar).map_err(to_status)?;
-        reply(self.plane.retract_narinfo(hash, nar).await.map(|()| wire::RetractNarinfoReply {}))
+        reply(
+            trace::within(span, self.plane.retract_narinfo(hash, nar))
+                .await
+                .map(|()| wire::RetractNarinfoReply {}),
+        )
     }
 
     async fn locate(&self, request: Request<wire::LocateRequest>) -> Reply<wire::LocateReply> {
+        let span = trace::answers("locate", request.metadata());
         let name = nar_file_name(request.into_inner().nar).map_err(to_status)?;
-        reply(self.plane.locate(name).await.map(convert::located_wire))
+        reply(trace::within(span, self.plane.locate(name)).await.map(convert::located_wire))
     }
 
     async fn begin_fetch(&self, request: Request<wire::BeginFetchRequest>) -> Reply<wire::BeginFetchReply> {
+        let span = trace::answers("begin_fetch", request.metadata());
         let request = request.into_inner();
         let name = nar_file_name(request.nar).map_err(to_status)?;
-        reply(self.plane.begin_fetch(&request.instance, name).await.map(convert::turn_wire))
+        reply(
+            trace::within(span, self.plane.begin_fetch(&request.instance, name))
+                .await
+                .map(convert::turn_wire),
+        )
     }
 
     async fn end_fetch(&self, request: Request<wire::EndFetchRequest>) -> Reply<wire::EndFetchReply> {
+        let span = trace::answers("end_fetch", request.metadata());
         let request = request.into_inner();
         let name = nar_file_name(request.nar).map_err(to_status)?;
-        reply(self.plane.end_fetch(&request.instance, name).await.map(|()| wire::EndFetchReply {}))
+        reply(
+            trace::within(span, self.plane.end_fetch(&request.instance, name))
+                .await
+                .map(|()| wire::EndFetchReply {}),
+        )
     }
 
     async fn commit_nar(&self, request: Request<wire::CommitNarRequest>) -> Reply<wire::CommitNarReply> {
+        let span = trace::answers("commit_nar", request.metadata());
         let (instance, commit) = convert::commit(request.into_inner()).map_err(to_status)?;
-        let narinfos = self.plane.commit_nar(&instance, commit).await;
+        let narinfos = trace::within(span, self.plane.commit_nar(&instance, commit)).await;
         let render = |all: Vec<ncps_nix::NarInfo>| all.iter().map(ncps_nix::NarInfo::render).collect();
         reply(narinfos.map(|all| wire::CommitNarReply { narinfos: render(all) }))
     }

@@ -75,6 +75,31 @@ fn the_configuration_reference_is_fresh() {
     assert!(written == fresh, "run: UPDATE_DOCS=1 cargo test -p ncps-tests --test it reference");
 }
 
+/// Run with `UPDATE_DOCS=1` to write the file anew.
+#[test]
+fn the_telemetry_reference_is_fresh() {
+    let path = root().join("docs/TELEMETRY.md");
+    let metrics = |table| ncps_runtime::telemetry::markdown(table);
+    let fresh = format!(
+        "{TELEMETRY_HEAD}\n## Metrics of an edge\n\n{}\n## Metrics of control\n\n{}",
+        metrics(ncps_edge::metrics::METRICS),
+        metrics(ncps_control::metrics::METRICS)
+    );
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &fresh).expect("the reference can be written");
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == fresh, "run: UPDATE_DOCS=1 cargo test -p ncps-tests --test it reference");
+}
+
+/// Both crates need it and neither may know the other.
+#[test]
+fn spans_of_traces_have_one_target() {
+    assert_eq!(ncps_proto::trace::TARGET, ncps_runtime::telemetry::trace::TARGET);
+}
+
+const TELEMETRY_HEAD: &str = include_str!("telemetry_head.md");
+
 const REFERENCE_HEAD: &str = "# Configuration
 
 Flags win over environment variables, these over the configuration file, that over defaults. The file is YAML, TOML

@@ -27,6 +27,7 @@ mod refused_narinfos;
 mod scene;
 mod socket_activation;
 mod stopping;
+mod telemetry;
 mod tls;
 mod upstreams;
 mod wrong_bytes;

@@ -1,0 +1,128 @@
+//! Control's own HTTP port: whether the process lives and is ready, and its metrics. For probes and Prometheus,
+//! not for Nix clients.
+//!
+//! Absent: TLS and authentication, so it should not be reachable by everybody; and everything else.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ncps_runtime::config::ListenAddr;
+use ncps_runtime::lifecycle::LifeHandle;
+use ncps_runtime::tasks::Tasks;
+use ncps_runtime::telemetry::{PROMETHEUS_TEXT, Telemetry};
+use tokio::net::{TcpListener, TcpStream};
+
+/// The port by default.
+pub const PORT: u16 = 8503;
+/// For the head of a request, and so for how long a silent connection is kept.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// When the process is out of file descriptors, a moment may bring one back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The port can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("listen at {addr} (--control-http-addr)")]
+pub struct BindError {
+    addr: ListenAddr,
+    source: io::Error,
+}
+
+/// What it answers with.
+#[derive(Clone)]
+struct Answers {
+    life: LifeHandle,
+    telemetry: Telemetry,
+}
+
+/// Listens and serves until the hard token fires: probes are answered while the process drains. Returns where.
+///
+/// # Errors
+/// See [`BindError`].
+pub async fn serve(addr: ListenAddr, tasks: &Tasks, telemetry: &Telemetry) -> Result<SocketAddr, BindError> {
+    let failed = |source| BindError { addr, source };
+    let listener = addr.bind().await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    tracing::info!(addr = %bound, "control's HTTP port");
+    let answers = Answers { life: tasks.life().clone(), telemetry: telemetry.clone() };
+    tasks.spawn_background("control-http", accept(listener, answers, tasks.clone()));
+    Ok(bound)
+}
+
+async fn accept(listener: TcpListener, answers: Answers, tasks: Tasks) {
+    let stop = tasks.life().hard();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = connection(stream, answers.clone());
+                let until = stop.clone().cancelled_owned();
+                tasks.spawn_background("control-http-connection", async move {
+                    tokio::select! {
+                        () = connection => {}
+                        () = until => {}
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection can't be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, answers: Answers) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = answers.answer(request.method(), request.uri().path());
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+impl Answers {
+    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned(), TEXT);
+        }
+        match path {
+            "/healthz" => text(StatusCode::OK, ".".to_owned(), TEXT),
+            "/readyz" => self.readiness(),
+            "/metrics" => match self.telemetry.scrape() {
+                Some(metrics) => text(StatusCode::OK, metrics, PROMETHEUS_TEXT),
+                None => text(StatusCode::NOT_FOUND, "--prometheus-enabled is off\n".to_owned(), TEXT),
+            },
+            _ => text(StatusCode::NOT_FOUND, "not here\n".to_owned(), TEXT),
+        }
+    }
+
+    fn readiness(&self) -> Response<Full<Bytes>> {
+        if self.life.is_ready() {
+            return text(StatusCode::OK, "ready\n".to_owned(), TEXT);
+        }
+        let (phase, waiting) = (self.life.phase().name(), self.life.waiting_for().join(", "));
+        text(StatusCode::SERVICE_UNAVAILABLE, format!("{phase}: {waiting}\n"), TEXT)
+    }
+}
+
+fn text(status: StatusCode, body: String, media_type: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}

@@ -1,0 +1,108 @@
+//! What control counts, in one value that is handed to its parts, and its part of the dictionary of metrics.
+//!
+//! Absent: anything that a scrape would have to ask the database for.
+
+use std::sync::{Arc, Weak};
+
+use ncps_runtime::label;
+use ncps_runtime::telemetry::{Counters, Gauges, Histograms, Kind, Metric, Telemetry};
+
+use crate::index::Index;
+use crate::sessions::Sessions;
+
+label! {
+    /// What became of a publication.
+    pub(crate) enum Published in "outcome" {
+        /// The path was new.
+        Stored = "stored",
+        /// The path was known already.
+        Kept = "kept",
+        /// The known version had lost its NAR.
+        Replaced = "replaced",
+        /// It proves nothing.
+        Refused = "refused",
+        /// Anything else.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// What became of a batch of rows.
+    pub(crate) enum Written in "outcome" {
+        /// They are in the database.
+        Written = "written",
+        /// They wait for the next try.
+        Failed = "failed",
+    }
+}
+
+const SECONDS: Kind = Kind::Histogram(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]);
+
+macro_rules! metrics {
+    ($($const:ident = $name:literal, $kind:expr, $unit:literal, [$($label:literal),*], $help:literal;)+) => {
+        $(const $const: Metric =
+            Metric { name: $name, kind: $kind, unit: $unit, labels: &[$($label),*], help: $help };)+
+
+        /// Every metric of control.
+        pub const METRICS: &[Metric] = &[$($const),+];
+    };
+}
+
+metrics! {
+    PUBLICATIONS = "ncps_publications_total", Kind::Counter, "{publication}", ["outcome"],
+        "Narinfos that edges published. `refused`: no trusted key signed them and no CA proves them.";
+    ABSENCES_TOTAL = "ncps_absences_total", Kind::Counter, "{path}", [],
+        "Paths that every upstream called absent.";
+    ABSENCES = "ncps_absences", Kind::Gauge, "{path}", [],
+        "Absences in memory, those that ran out and were not yet forgotten included.";
+    BATCHES = "ncps_index_batches_total", Kind::Counter, "{batch}", ["outcome"],
+        "Batches of rows on their way into the database.";
+    BATCH_DURATION = "ncps_index_batch_duration_seconds", SECONDS, "s", [], "Time that writing a batch took.";
+    WAITING = "ncps_index_waiting", Kind::Gauge, "{row}", [], "States that wait for their row.";
+    NARINFO_COUNT = "ncps_narinfo_count", Kind::Gauge, "{narinfo}", [],
+        "Narinfos in the index: counted at the start, and kept up since.";
+    EDGES = "ncps_edges", Kind::Gauge, "{edge}", [], "Edges that are attached.";
+    LEASES = "ncps_leases", Kind::Gauge, "{lease}", [],
+        "Turns to fetch that are taken, those that ran out and were not yet forgotten included.";
+}
+
+/// Everything that control counts.
+pub struct ControlMetrics {
+    telemetry: Telemetry,
+    pub(crate) publications: Arc<Counters<Published>>,
+    pub(crate) absences: Arc<Counters<()>>,
+    pub(crate) batches: Arc<Counters<Written>>,
+    pub(crate) batch_duration: Histograms<()>,
+    pub(crate) narinfos: Arc<Gauges<()>>,
+}
+
+impl ControlMetrics {
+    /// Every instrument.
+    pub fn new(telemetry: &Telemetry) -> Arc<ControlMetrics> {
+        Arc::new(ControlMetrics {
+            telemetry: telemetry.clone(),
+            publications: telemetry.counters(&PUBLICATIONS),
+            absences: telemetry.counters(&ABSENCES_TOTAL),
+            batches: telemetry.counters(&BATCHES),
+            batch_duration: telemetry.histograms(&BATCH_DURATION),
+            narinfos: telemetry.gauges(&NARINFO_COUNT),
+        })
+    }
+
+    /// Looks at these parts of control when somebody collects, as long as they are there.
+    pub(crate) fn watch(&self, index: &Arc<Index>, sessions: &Arc<Sessions>) {
+        self.look(&ABSENCES, index, |index| index.absences() as u64);
+        self.look(&WAITING, index, |index| index.waiting() as u64);
+        self.look(&EDGES, sessions, |sessions| sessions.count() as u64);
+        self.look(&LEASES, sessions, |sessions| sessions.leases() as u64);
+    }
+
+    fn look<T: Send + Sync + 'static>(&self, metric: &'static Metric, part: &Arc<T>, number: fn(&T) -> u64) {
+        let looked_at = Arc::downgrade(part);
+        self.telemetry.observe(metric, move |seen| {
+            if let Some(part) = Weak::upgrade(&looked_at) {
+                seen(number(&part), &[]);
+            }
+        });
+    }
+}
