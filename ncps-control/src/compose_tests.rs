@@ -25,6 +25,7 @@ fn config(data: &Path) -> ControlConfig {
         negative_ttl: Duration::from_secs(60),
         addr: ControlAddr::FirstOf(vec![]),
         temp_path: None,
+        eviction_schedule: None,
         settings: settings(Upstream::new().key.public()),
     }
 }

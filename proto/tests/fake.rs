@@ -6,7 +6,7 @@ use std::time::Duration;
 use ncps_nix::SecretKey;
 use ncps_proto::conformance::{Setup, check};
 use ncps_proto::fake::FakeControl;
-use ncps_proto::{ControlPlane, EdgeSettings, decode_settings, encode_settings, grpc};
+use ncps_proto::{ControlPlane, EdgeSettings, MinFree, decode_settings, encode_settings, grpc};
 
 fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
     EdgeSettings {
@@ -27,6 +27,8 @@ fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
         max_spool_bytes: 1 << 30,
         near_cache_bytes: 1 << 20,
         absent_on_upstream_failure: false,
+        max_size: None,
+        min_free: MinFree::NOTHING,
     }
 }
 

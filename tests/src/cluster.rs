@@ -14,7 +14,7 @@ use ncps_control::serve::ControlListener;
 use ncps_edge::compose::Edge;
 use ncps_edge::config::{ControlUrl, EdgeConfig};
 use ncps_nix::{CacheInfo, NarInfo, PublicKey};
-use ncps_proto::{EdgeSettings, UpstreamSettings};
+use ncps_proto::{EdgeSettings, MinFree, UpstreamSettings};
 use ncps_runtime::clock::SystemClock;
 use ncps_runtime::config::ListenAddr;
 use ncps_runtime::exit::Exit;
@@ -186,6 +186,7 @@ impl ClusterBuilder {
             negative_ttl: self.negative_ttl,
             addr: ControlAddr::Unix(self.data.path().join("control.sock")),
             temp_path: None,
+            eviction_schedule: None,
             settings: self.settings.clone(),
         }
     }
@@ -224,6 +225,8 @@ fn default_settings() -> EdgeSettings {
         max_spool_bytes: 16 << 30,
         near_cache_bytes: 16 << 20,
         absent_on_upstream_failure: false,
+        max_size: None,
+        min_free: MinFree::NOTHING,
     }
 }
 

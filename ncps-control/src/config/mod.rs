@@ -16,12 +16,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ncps_nix::PublicKey;
-use ncps_proto::{EdgeSettings, UpstreamSettings};
+use ncps_proto::{EdgeSettings, MinFree, UpstreamSettings};
 use ncps_runtime::config::values::{absolute_path, byte_size, duration};
 use ncps_runtime::config::{Env, Field, Resolver};
 use ncps_runtime::fields::read_data_path;
 use ncps_runtime::paths;
 
+use crate::eviction::{Schedule, Zone};
 pub use fields::CONTROL;
 
 const DEFAULT_UPSTREAM: &str = "https://cache.nixos.org";
@@ -64,6 +65,8 @@ pub struct ControlConfig {
     pub addr: ControlAddr,
     /// Given, and not needed.
     pub temp_path: Option<PathBuf>,
+    /// When eviction runs, also without need.
+    pub eviction_schedule: Option<Schedule>,
     /// What edges are configured with; index id and public keys are known later.
     pub settings: EdgeSettings,
 }
@@ -74,6 +77,7 @@ impl ControlConfig {
     pub fn read(r: &mut Resolver, env: Env<'_>) -> Option<ControlConfig> {
         let settings = settings(r);
         let temp_path = r.get(&fields::TEMP_PATH, absolute_path);
+        let eviction_schedule = eviction_schedule(r);
         let negative_ttl = r.get_or(&fields::NEGATIVE_TTL, duration, Duration::ZERO);
         let database = r.get(&fields::DATABASE_URL, values::database_path);
         let addr = r.get(&fields::CONTROL_ADDR, values::control_addr);
@@ -86,6 +90,7 @@ impl ControlConfig {
             negative_ttl,
             addr: addr.unwrap_or_else(|| default_addr(r, env, &data_path)),
             temp_path,
+            eviction_schedule,
             settings,
             data_path,
         })
@@ -139,7 +144,25 @@ fn settings(r: &mut Resolver) -> EdgeSettings {
         max_spool_bytes: r.get_or(&fields::MAX_SPOOL, byte_size, 0),
         near_cache_bytes: r.get_or(&fields::NEAR_CACHE, byte_size, 0),
         absent_on_upstream_failure: r.flag(&fields::ABSENT_ON_FAILURE),
+        max_size: r.get(&fields::MAX_SIZE, byte_size),
+        min_free: min_free(r),
     }
+}
+
+/// 5 % of the disk, but on large disks no more than 10 GiB.
+const DEFAULT_MIN_FREE: MinFree = MinFree { percent: 5, at_most: 10 << 30 };
+
+fn min_free(r: &mut Resolver) -> MinFree {
+    if r.given(&fields::MIN_FREE) {
+        return r.get_or(&fields::MIN_FREE, values::min_free, DEFAULT_MIN_FREE);
+    }
+    r.computed(&fields::MIN_FREE, "5%, at most 10G");
+    DEFAULT_MIN_FREE
+}
+
+fn eviction_schedule(r: &mut Resolver) -> Option<Schedule> {
+    let zone = r.get_or(&fields::LRU_TIMEZONE, str::parse, Zone::Local);
+    r.get(&fields::LRU_SCHEDULE, |text| Schedule::parse(text, zone))
 }
 
 fn hostname(r: &mut Resolver) -> String {
