@@ -7,6 +7,7 @@ use std::hash::Hash;
 use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::Accesses;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 /// Different paths, and different NAR files, per report.
 const MOST: usize = 50_000;
@@ -16,6 +17,7 @@ const MOST: usize = 50_000;
 pub struct AccessLog {
     narinfos: Mutex<HashMap<StorePathHash, u32>>,
     nars: Mutex<HashMap<NarFileName, u32>>,
+    hurry: Notify,
 }
 
 impl AccessLog {
@@ -25,6 +27,16 @@ impl AccessLog {
 
     pub fn nar(&self, name: NarFileName) {
         count(&mut self.nars.lock(), name);
+    }
+
+    /// Asks for a report now instead of in a few seconds.
+    pub fn report_now(&self) {
+        self.hurry.notify_one();
+    }
+
+    /// Waits until somebody asks for a report.
+    pub(crate) async fn due(&self) {
+        self.hurry.notified().await;
     }
 
     /// Everything so far; the log starts anew.

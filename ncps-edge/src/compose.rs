@@ -15,6 +15,7 @@ use crate::http::{self, Service};
 use crate::live::Current;
 use crate::lookup::Lookups;
 use crate::near::NearCache;
+use crate::room::Room;
 use crate::state::StateFile;
 use crate::store::LocalStore;
 use crate::transfer::{Engine, Parts};
@@ -60,8 +61,10 @@ pub async fn compose(
     let near = Arc::new(NearCache::new(near_bytes));
     let lookups = Lookups::new(near, control.clone(), store.clone(), current.clone(), tasks.clone());
     let instance = state.instance().to_owned();
+    let room = Room::new(store.clone(), current.clone());
     let engine = Engine::new(Parts {
         store: store.clone(),
+        room: room.clone(),
         control: control.clone(),
         lookups: lookups.clone(),
         current: current.clone(),
@@ -77,6 +80,7 @@ pub async fn compose(
         lookups: lookups.clone(),
         current: current.clone(),
         accesses: accesses.clone(),
+        room,
         state,
         tasks: tasks.clone(),
     };

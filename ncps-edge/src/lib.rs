@@ -18,6 +18,7 @@ pub mod live;
 pub mod lookup;
 pub mod near;
 pub mod remote;
+pub mod room;
 mod run;
 pub mod state;
 pub mod store;
