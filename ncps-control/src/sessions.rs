@@ -202,7 +202,13 @@ impl Sessions {
     pub(crate) fn evicted(&self, instance: &str, names: &[NarFileName]) {
         let mut state = self.state.lock();
         let bytes: u64 = names.iter().map(|name| state.placements.evicted(instance, *name)).sum();
-        if let Some(session) = state.sessions.get(instance) {
+        if let Some(session) = state.sessions.get_mut(instance) {
+            // Until the edge reports anew: nothing is evicted twice for the same want.
+            if let Some(disk) = &mut session.disk {
+                let freed = bytes + NARINFO_BYTES * names.len() as u64;
+                disk.used = disk.used.saturating_sub(freed);
+                disk.free = disk.free.saturating_add(freed);
+            }
             session.evicted.send_modify(|evicted| {
                 evicted.answers += 1;
                 evicted.files += names.len() as u64;

@@ -36,7 +36,7 @@ pub struct Room {
     current: Arc<Current>,
     attached: AtomicBool,
     /// Bytes that wait for room.
-    wanted: AtomicU64,
+    wanted: Arc<AtomicU64>,
     /// Disk reports so far.
     reports: AtomicU64,
     due: Notify,
@@ -51,7 +51,7 @@ impl Room {
             store,
             current,
             attached: AtomicBool::new(false),
-            wanted: AtomicU64::new(0),
+            wanted: Arc::default(),
             reports: AtomicU64::new(0),
             due: Notify::new(),
             answers: watch::Sender::default(),
@@ -62,7 +62,7 @@ impl Room {
     /// Makes a proven file one of the store, where it fits, or can be made to. `None` where it is not kept.
     pub(crate) async fn keep(&self, spool: Spool, name: NarFileName) -> io::Result<Option<HeldNar>> {
         let limit = self.settings(|s| s.max_size).flatten();
-        let (spool, needs) = match self.commit(spool, name, limit).await? {
+        let (spool, needs) = match self.commit(spool, name, limit, || {}).await? {
             Committed::Kept(held) => return Ok(Some(held)),
             Committed::NoRoom { spool, needs } => (spool, needs),
         };
@@ -86,7 +86,9 @@ impl Room {
         let mut demand = self.demand(needs);
         loop {
             let was_over = demand.is_over();
-            match self.commit(spool, name, limit).await? {
+            // Never is a file both there and wanted: for that others would be evicted.
+            let bytes = demand.bytes.clone();
+            match self.commit(spool, name, limit, move || bytes.take_back()).await? {
                 Committed::Kept(held) => return Ok(Some(held)),
                 Committed::NoRoom { .. } if was_over => return Ok(None),
                 Committed::NoRoom { spool: again, .. } => spool = again,
@@ -95,9 +97,15 @@ impl Room {
         }
     }
 
-    async fn commit(&self, spool: Spool, name: NarFileName, limit: Option<u64>) -> io::Result<Committed> {
+    async fn commit(
+        &self,
+        spool: Spool,
+        name: NarFileName,
+        limit: Option<u64>,
+        fits: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Committed> {
         let store = Arc::clone(&self.store);
-        blocking(move || store.commit(spool, name, limit)).await
+        blocking(move || store.commit(spool, name, limit, fits)).await
     }
 
     /// Whether `size` bytes may be spooled without using up the free space that is to be left.
@@ -127,7 +135,7 @@ impl Room {
     }
 
     fn demand(&self, bytes: u64) -> Demand<'_> {
-        self.wanted.fetch_add(bytes, Ordering::SeqCst);
+        let bytes = Wanted::add(&self.wanted, bytes);
         // Every report that is numbered from now on has these bytes in it.
         let after = self.reports.load(Ordering::SeqCst);
         let demand = Demand { room: self, bytes, after, answers: self.answers.subscribe() };
@@ -138,9 +146,9 @@ impl Room {
     /// How full the disk is, for control.
     pub(crate) async fn report(&self) -> io::Result<DiskReport> {
         let number = self.reports.fetch_add(1, Ordering::SeqCst) + 1;
-        let wanted = self.wanted.load(Ordering::SeqCst);
-        let store = Arc::clone(&self.store);
-        let (used, space) = blocking(move || Ok((store.used()?, store.space()?))).await?;
+        let (store, wanted) = (Arc::clone(&self.store), Arc::clone(&self.wanted));
+        let look = move || Ok((store.used_and(|| wanted.load(Ordering::SeqCst))?, store.space()?));
+        let ((used, wanted), space) = blocking(look).await?;
         Ok(DiskReport { number, total: space.total, free: space.free, used, wanted })
     }
 
@@ -171,10 +179,29 @@ impl Room {
     }
 }
 
+/// Bytes that were added to the sum of all that are wanted, until they are taken back.
+#[derive(Clone)]
+struct Wanted {
+    sum: Arc<AtomicU64>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Wanted {
+    fn add(sum: &Arc<AtomicU64>, bytes: u64) -> Wanted {
+        sum.fetch_add(bytes, Ordering::SeqCst);
+        Wanted { sum: Arc::clone(sum), bytes: Arc::new(AtomicU64::new(bytes)) }
+    }
+
+    /// Repeatable.
+    fn take_back(&self) {
+        self.sum.fetch_sub(self.bytes.swap(0, Ordering::SeqCst), Ordering::SeqCst);
+    }
+}
+
 /// Bytes that are wanted as long as this lives.
 struct Demand<'r> {
     room: &'r Room,
-    bytes: u64,
+    bytes: Wanted,
     after: u64,
     answers: watch::Receiver<Answers>,
 }
@@ -194,6 +221,6 @@ impl Demand<'_> {
 
 impl Drop for Demand<'_> {
     fn drop(&mut self) {
-        self.room.wanted.fetch_sub(self.bytes, Ordering::SeqCst);
+        self.bytes.take_back();
     }
 }

@@ -142,7 +142,7 @@ pub struct HeldNar {
     pub disk_bytes: u64,
 }
 
-/// Hits since the last report.
+/// Hits since the last report, in the order of the last hit of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accesses {
     pub narinfos: Vec<(StorePathHash, u32)>,

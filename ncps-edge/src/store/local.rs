@@ -90,8 +90,14 @@ impl LocalStore {
     }
 
     /// Makes a proven spool file the NAR file `name`: durable before it is visible. With a limit of the whole
-    /// store in bytes on disk, only if it fits.
-    pub fn commit(&self, mut spool: Spool, name: NarFileName, limit: Option<u64>) -> io::Result<Committed> {
+    /// store in bytes on disk, only if it fits; `fits` is called then, before anybody sees that it is there.
+    pub fn commit(
+        &self,
+        mut spool: Spool,
+        name: NarFileName,
+        limit: Option<u64>,
+        fits: impl FnOnce(),
+    ) -> io::Result<Committed> {
         spool.seal()?;
         let metadata = spool.file().metadata()?;
         let (file_size, disk_bytes) = (metadata.len(), disk_bytes(&metadata));
@@ -102,6 +108,7 @@ impl LocalStore {
         if limit.is_some_and(|limit| used.saturating_sub(replaced).saturating_add(needs) > limit) {
             return Ok(Committed::NoRoom { spool, needs });
         }
+        fits();
         spool.commit_to(&target)?;
         *used = used.saturating_sub(replaced).saturating_add(disk_bytes);
         drop(used);
@@ -119,9 +126,10 @@ impl LocalStore {
         Ok(())
     }
 
-    /// Bytes on disk that NAR files and narinfos take.
-    pub fn used(&self) -> io::Result<u64> {
-        Ok(*self.ledger.open(|| self.count())?)
+    /// Bytes on disk that NAR files and narinfos take, and what `meanwhile` says while that can't change.
+    pub fn used_and<T>(&self, meanwhile: impl FnOnce() -> T) -> io::Result<(u64, T)> {
+        let used = self.ledger.open(|| self.count())?;
+        Ok((*used, meanwhile()))
     }
 
     /// How full the file system is.
@@ -273,10 +281,14 @@ mod tests {
     }
 
     fn keep(store: &LocalStore, spool: Spool, name: NarFileName) -> HeldNar {
-        match store.commit(spool, name, None).expect("committed") {
+        match store.commit(spool, name, None, || {}).expect("committed") {
             Committed::Kept(held) => held,
             Committed::NoRoom { .. } => panic!("there is no limit"),
         }
+    }
+
+    fn used(store: &LocalStore) -> u64 {
+        store.used_and(|| ()).expect("counted").0
     }
 
     fn spool_of(store: &LocalStore, bytes: usize) -> Spool {
@@ -295,23 +307,28 @@ mod tests {
         store.remove(name(0)).expect("removed");
         store.remove(name(9)).expect("removing the absent is fine");
         store.remove_narinfo(StorePathHash::from_bytes([1; 20])).expect("removing the absent is fine");
-        let used = store.used().expect("counted");
-        assert_eq!(used, store.list().expect("listed").iter().map(|held| held.disk_bytes).sum::<u64>());
-        assert!((110_000..160_000).contains(&used), "what was reserved and not needed is given back: {used}");
+        let taken = used(&store);
+        assert_eq!(taken, store.list().expect("listed").iter().map(|held| held.disk_bytes).sum::<u64>());
+        assert!(
+            (110_000..160_000).contains(&taken),
+            "what was reserved and not needed is given back: {taken}"
+        );
         fs::write(dir.path().join("store/x.narinfo"), b"x").expect("written");
         let again = LocalStore::open_at(dir.path(), 10).expect("opened again");
-        assert_eq!(again.used().expect("counted"), used + NARINFO_BYTES);
+        assert_eq!(used(&again), taken + NARINFO_BYTES);
     }
 
     #[test]
     fn past_the_limit_nothing_is_committed() {
         let (_dir, store) = store();
         keep(&store, spool_of(&store, 20_000), name(1));
-        let used = store.used().expect("counted");
-        let refused = store.commit(spool_of(&store, 20_000), name(2), Some(used * 2)).expect("no trouble");
+        let taken = used(&store);
+        let refused = store
+            .commit(spool_of(&store, 20_000), name(2), Some(taken * 2), || panic!("it does not fit"))
+            .expect("no trouble");
         let Committed::NoRoom { spool, needs } = refused else { panic!("its narinfo needs room, too") };
-        assert_eq!((needs, store.used().expect("counted")), (used + NARINFO_BYTES, used));
-        let kept = store.commit(spool, name(2), Some(used * 2 + NARINFO_BYTES)).expect("no trouble");
+        assert_eq!((needs, used(&store)), (taken + NARINFO_BYTES, taken));
+        let kept = store.commit(spool, name(2), Some(taken * 2 + NARINFO_BYTES), || {}).expect("no trouble");
         assert!(matches!(kept, Committed::Kept(_)));
     }
 
