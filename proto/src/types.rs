@@ -109,7 +109,7 @@ pub enum EdgeReport {
 /// An edge's disk. All but the number are bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskReport {
-    /// Counts the reports of a session, so that an [`Eviction`] can say which ones it settles.
+    /// Grows with every report, so that an [`Eviction`] can say which ones it settles.
     pub number: u64,
     /// The size of the file system.
     pub total: u64,

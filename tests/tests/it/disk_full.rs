@@ -9,9 +9,11 @@ use std::process::Command;
 use std::sync::Arc;
 
 use ncps_nix::Compression;
+use ncps_proto::MinFree;
 use ncps_tests::cluster::ClusterBuilder;
 use ncps_tests::{
     Cluster, Fixture, Framing, Gate, Mode, Outcome, Request, Rule, Upstream, UpstreamKey, both_modes,
+    eventually,
 };
 use tempfile::TempDir;
 
@@ -53,6 +55,11 @@ impl SmallDisk {
         for block in [1 << 16, 1 << 12] {
             while ballast.write_all(&vec![0; block]).is_ok() {}
         }
+    }
+
+    fn free_bytes(&self) -> u64 {
+        let stat = rustix::fs::statvfs(self.path()).expect("mounted");
+        stat.f_bavail * stat.f_frsize
     }
 
     fn free(&self) {
@@ -124,6 +131,37 @@ both_modes! {
         for fixture in &fixtures {
             assert_kept(&cluster, fixture, &upstream).await;
         }
+        cluster.end().await;
+    }
+
+    async fn free_space_is_left_to_others(mode) {
+        let Some(disk) = SmallDisk::mount() else { return };
+        let key = UpstreamKey::new("upstream-1");
+        let fixtures: Vec<_> =
+            (0..8).map(|n| fixture(&key, &format!("file-{n}"), Compression::None)).collect();
+        let upstream = Upstream::with(&fixtures.iter().collect::<Vec<_>>()).await;
+        let leave = MinFree { percent: 50, at_most: 8 * MIB };
+        let cluster = disk.cluster(mode, &upstream, &key).settings(|s| s.min_free = leave).start().await;
+        for fixture in &fixtures {
+            cluster.narinfo(fixture).await;
+            assert_kept(&cluster, fixture, &upstream).await;
+            assert!(disk.free_bytes() >= 8 * MIB);
+        }
+        assert!(!cluster.stores(&fixtures[0].nar_path()), "it had to go");
+
+        // Another program takes what was left to it, and then some: ours gives way, and at last nothing new is kept.
+        disk.fill();
+        cluster.edge.accesses.report_now();
+        eventually("the store gives way", async || disk.free_bytes() >= 8 * MIB).await;
+        disk.fill();
+        cluster.edge.accesses.report_now();
+        eventually("all of it", async || cluster.stored_files().is_empty()).await;
+        assert_whole(&cluster, &fixtures[0]).await;
+        cluster.quiet().await;
+        assert!(cluster.stored_files().is_empty());
+        assert!(cluster.edge.engine.counters().passed() > 0);
+        disk.free();
+        assert_kept(&cluster, &fixtures[0], &upstream).await;
         cluster.end().await;
     }
 
