@@ -68,16 +68,9 @@ pub async fn compose(
     let key = key(&config.key, &config.settings.hostname)?;
     let db = Db::open(&config.database, clock.now()).await?;
     say(&config, key.as_ref());
-    let ControlConfig { settings, negative_ttl, .. } = config;
-    let parts = Parts {
-        db,
-        key,
-        settings,
-        negative_ttl,
-        clock,
-        metrics: ControlMetrics::new(telemetry),
-        keep: locks,
-    };
+    let ControlConfig { settings, negative_ttl, eviction_schedule, .. } = config;
+    let metrics = ControlMetrics::new(telemetry);
+    let parts = Parts { db, key, settings, negative_ttl, eviction_schedule, clock, metrics, keep: locks };
     Ok(Composed { control: Control::start(parts, tasks) })
 }
 

@@ -26,6 +26,7 @@ fn config(data: &Path) -> ControlConfig {
         addr: ControlAddr::FirstOf(vec![]),
         temp_path: None,
         http_addr: None,
+        eviction_schedule: None,
         settings: settings(Upstream::new().key.public()),
     }
 }

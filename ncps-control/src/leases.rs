@@ -44,6 +44,11 @@ impl Leases {
         Answer::Granted
     }
 
+    /// Whether it is anybody's turn.
+    pub(crate) fn is_taken(&self, name: NarFileName, now: Instant) -> bool {
+        self.taken.get(&name).is_some_and(|lease| now < lease.until)
+    }
+
     /// Gives a turn back. Only its holder can.
     pub(crate) fn end(&mut self, instance: &str, name: NarFileName) {
         if self.taken.get(&name).is_some_and(|lease| lease.holder == instance) {

@@ -1,7 +1,8 @@
 //! `ncps-control`: the control plane. It owns the index, the signing key and the turns, and answers edges
 //! through [`ncps_proto::ControlPlane`].
 //!
-//! Pure parts: `publish` (what is served of an upstream's narinfo), `leases`, `placements`. Around them:
+//! Pure parts: `publish` (what is served of an upstream's narinfo), `leases`, `placements`, the plan of
+//! `eviction`. Around them:
 //! `index` (memory) over [`Db`] (SQLite), `sessions` (who is attached), [`Control`] (the use cases), and the
 //! process: [`config`], [`compose`], [`serve`], [`http`], [`metrics`], [`run`].
 //!
@@ -11,6 +12,7 @@ pub mod compose;
 pub mod config;
 mod control;
 mod db;
+mod eviction;
 pub mod http;
 mod index;
 mod keys;
@@ -27,3 +29,4 @@ mod testing;
 
 pub use control::{Control, Parts};
 pub use db::{Db, OpenError};
+pub use eviction::{EdgeEviction, EvictionReport, Schedule, Trigger, Zone};

@@ -10,6 +10,9 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use ncps_nix::NarFileName;
+use ncps_proto::HeldNar;
+
+use crate::eviction::plan::Access;
 
 /// How long the holdings of an edge that is gone are remembered.
 pub(crate) const MEMORY: Duration = Duration::from_secs(3600);
@@ -20,8 +23,17 @@ struct Edge {
     gone: Option<Instant>,
     /// Counts its inventories, so that the last page tells what was not said again.
     inventory: u64,
-    /// What it holds, and in which inventory it said so.
-    held: HashMap<NarFileName, u64>,
+    held: HashMap<NarFileName, Held>,
+}
+
+/// A file in an edge's store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// In which inventory the edge said so.
+    inventory: u64,
+    /// On disk, without its narinfo.
+    pub(crate) disk_bytes: u64,
+    pub(crate) accessed: Access,
 }
 
 /// What every edge holds.
@@ -40,9 +52,14 @@ impl Placements {
     }
 
     /// A page of its inventory.
-    pub(crate) fn page(&mut self, instance: &str, held: impl IntoIterator<Item = NarFileName>, last: bool) {
-        for name in held {
-            self.committed(instance, name);
+    pub(crate) fn page(
+        &mut self,
+        instance: &str,
+        held: impl IntoIterator<Item = (HeldNar, Access)>,
+        last: bool,
+    ) {
+        for (held, accessed) in held {
+            self.committed(instance, held, accessed);
         }
         if last {
             self.forget_unsaid(instance);
@@ -51,10 +68,39 @@ impl Placements {
 
     /// A file came into its store. Of an edge that was never attached nothing is noted: its inventory will
     /// say it.
-    pub(crate) fn committed(&mut self, instance: &str, name: NarFileName) {
+    pub(crate) fn committed(
+        &mut self,
+        instance: &str,
+        HeldNar { name, disk_bytes, .. }: HeldNar,
+        at: Access,
+    ) {
         let Some(edge) = self.edges.get_mut(instance) else { return };
-        edge.held.insert(name, edge.inventory);
+        let accessed = edge.held.get(&name).map_or(at, |known| known.accessed.max(at));
+        edge.held.insert(name, Held { inventory: edge.inventory, disk_bytes, accessed });
         self.holders.entry(name).or_default().insert(instance.to_owned());
+    }
+
+    /// It read a file. False where it is not believed to hold one of this name.
+    pub(crate) fn accessed(&mut self, instance: &str, name: NarFileName, at: Access) -> bool {
+        let held = self.edges.get_mut(instance).and_then(|edge| edge.held.get_mut(&name));
+        held.map(|held| held.accessed = held.accessed.max(at)).is_some()
+    }
+
+    /// A file left its store. Returns the bytes on disk that are believed to be free now.
+    pub(crate) fn evicted(&mut self, instance: &str, name: NarFileName) -> u64 {
+        let held = self.edges.get_mut(instance).and_then(|edge| edge.held.remove(&name));
+        self.forget(instance, name);
+        held.map_or(0, |held| held.disk_bytes)
+    }
+
+    /// What it is believed to hold.
+    pub(crate) fn held_by(&self, instance: &str) -> impl Iterator<Item = (NarFileName, Held)> {
+        self.edges.get(instance).into_iter().flat_map(|edge| edge.held.iter().map(|(n, h)| (*n, *h)))
+    }
+
+    /// What it is believed to hold of one name.
+    pub(crate) fn held(&self, instance: &str, name: NarFileName) -> Option<Held> {
+        self.edges.get(instance)?.held.get(&name).copied()
     }
 
     /// The edge is there no longer.
@@ -89,7 +135,7 @@ impl Placements {
         let Some(edge) = self.edges.get_mut(instance) else { return };
         let current = edge.inventory;
         let unsaid: Vec<NarFileName> =
-            edge.held.iter().filter(|(_, at)| **at < current).map(|(n, _)| *n).collect();
+            edge.held.iter().filter(|(_, held)| held.inventory < current).map(|(n, _)| *n).collect();
         for name in &unsaid {
             edge.held.remove(name);
         }
@@ -116,14 +162,27 @@ mod tests {
         NarFileName { hash: FileHash(Sha256Hash::of(&[seed])), compression: Compression::Zstd }
     }
 
+    fn held(seed: u8) -> HeldNar {
+        HeldNar { name: file(seed), file_size: 1, disk_bytes: 4096 }
+    }
+
+    fn at(seconds: i64) -> Access {
+        Access { at: ncps_runtime::clock::UnixTime(seconds), order: 0 }
+    }
+
+    /// A page of files that were never read.
+    fn page<const N: usize>(seeds: [u8; N]) -> [(HeldNar, Access); N] {
+        seeds.map(|seed| (held(seed), at(0)))
+    }
+
     #[test]
     fn inventories_and_commits_place_files() {
         let mut placements = Placements::default();
         placements.attached("a");
-        placements.page("a", [file(1), file(2)], false);
-        placements.page("a", [file(3)], true);
+        placements.page("a", page([1, 2]), false);
+        placements.page("a", page([3]), true);
         placements.attached("b");
-        placements.committed("b", file(1));
+        placements.committed("b", held(1), at(0));
         assert_eq!(placements.holders(file(1)), ["a", "b"]);
         assert_eq!(placements.holders(file(3)), ["a"]);
         assert_eq!(placements.holders(file(4)), [""; 0]);
@@ -133,13 +192,13 @@ mod tests {
     fn a_new_inventory_replaces_the_old_one_at_its_end() {
         let mut placements = Placements::default();
         placements.attached("a");
-        placements.page("a", [file(1), file(2)], true);
+        placements.page("a", page([1, 2]), true);
         placements.detached("a", Instant::now());
         placements.attached("a");
-        placements.page("a", [file(2)], false);
+        placements.page("a", page([2]), false);
         assert_eq!(placements.holders(file(1)), ["a"], "not yet said to be gone");
-        placements.committed("a", file(3));
-        placements.page("a", [], true);
+        placements.committed("a", held(3), at(0));
+        placements.page("a", page([]), true);
         assert_eq!(placements.holders(file(1)), [""; 0]);
         assert_eq!((placements.holders(file(2)), placements.holders(file(3))), (vec!["a"], vec!["a"]));
     }
@@ -147,7 +206,7 @@ mod tests {
     #[test]
     fn nothing_is_noted_of_an_edge_that_never_attached() {
         let mut placements = Placements::default();
-        placements.committed("a", file(1));
+        placements.committed("a", held(1), at(0));
         assert_eq!(placements.holders(file(1)), [""; 0]);
         assert!(placements.edges.is_empty() && placements.holders.is_empty());
     }
@@ -156,7 +215,7 @@ mod tests {
     fn an_edge_that_is_gone_counts_not_but_is_remembered_for_an_hour() {
         let (mut placements, start) = (Placements::default(), Instant::now());
         placements.attached("a");
-        placements.page("a", [file(1)], true);
+        placements.page("a", page([1]), true);
         placements.detached("a", start);
         assert_eq!(placements.holders(file(1)), [""; 0]);
         placements.expire(start + MEMORY - Duration::from_secs(1));
@@ -167,5 +226,20 @@ mod tests {
         placements.attached("a");
         assert_eq!(placements.holders(file(1)), [""; 0], "it was away too long");
         assert!(placements.holders.is_empty(), "nothing is left behind");
+    }
+
+    #[test]
+    fn accesses_only_move_forward_and_evictions_forget() {
+        let mut placements = Placements::default();
+        placements.attached("a");
+        placements.page("a", [(held(1), at(5))], true);
+        assert!(placements.accessed("a", file(1), at(9)));
+        assert!(!placements.accessed("a", file(2), at(9)) && !placements.accessed("b", file(1), at(9)));
+        placements.attached("a");
+        placements.page("a", [(held(1), at(5))], true);
+        let held = placements.held("a", file(1)).expect("it is there");
+        assert_eq!((held.accessed, held.disk_bytes), (at(9), 4096), "the database may be behind");
+        assert_eq!((placements.evicted("a", file(1)), placements.evicted("a", file(1))), (4096, 0));
+        assert!(placements.held_by("a").next().is_none() && placements.holders.is_empty());
     }
 }

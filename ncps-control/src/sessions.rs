@@ -7,12 +7,14 @@
 use std::collections::HashMap;
 
 use ncps_nix::{NarFileName, StorePathHash};
-use ncps_proto::{Directive, EdgeSettings, HeldNar, Hello, Result, Turn};
+use ncps_proto::{Directive, DiskReport, EdgeSettings, Eviction, HeldNar, Hello, Result, Turn};
+use ncps_runtime::clock::UnixTime;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::eviction::plan::{self, Access, Candidate, NARINFO_BYTES, Plan};
 use crate::leases::{Answer, Leases};
 use crate::placements::Placements;
 
@@ -31,6 +33,19 @@ struct Session {
     url: Option<String>,
     directives: mpsc::Sender<Result<Directive>>,
     cut: CancellationToken,
+    /// What it said last of its disk.
+    disk: Option<DiskReport>,
+    evicted: watch::Sender<Evicted>,
+}
+
+/// What an edge has removed in a session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Evicted {
+    /// Evictions that it has answered.
+    pub(crate) answers: u64,
+    pub(crate) files: u64,
+    /// On disk, narinfos not counted.
+    pub(crate) bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +54,15 @@ struct State {
     sessions: HashMap<String, Session>,
     leases: Leases,
     placements: Placements,
+    /// Counts accesses, to tell those of the same second apart.
+    accesses: u64,
+}
+
+impl State {
+    fn access(&mut self, at: UnixTime) -> Access {
+        self.accesses += 1;
+        Access { at, order: self.accesses }
+    }
 }
 
 /// Every attached edge.
@@ -68,7 +92,14 @@ impl Sessions {
         state.last_id += 1;
         let id = state.last_id;
         state.placements.attached(&hello.instance);
-        let session = Session { id, url: hello.url.clone(), directives: sender, cut: cut.clone() };
+        let session = Session {
+            id,
+            url: hello.url.clone(),
+            directives: sender,
+            cut: cut.clone(),
+            disk: None,
+            evicted: watch::Sender::default(),
+        };
         if let Some(former) = state.sessions.insert(hello.instance.clone(), session) {
             former.cut.cancel();
         }
@@ -123,14 +154,104 @@ impl Sessions {
         self.state.lock().leases.end(instance, name);
     }
 
-    /// A page of an edge's inventory.
-    pub(crate) fn holds(&self, instance: &str, held: &[HeldNar], last: bool) {
-        self.state.lock().placements.page(instance, held.iter().map(|held| held.name), last);
+    /// A page of an edge's inventory, and when each file was last read.
+    pub(crate) fn holds(&self, instance: &str, held: Vec<(HeldNar, UnixTime)>, last: bool) {
+        let held = held.into_iter().map(|(held, at)| (held, Access { at, order: 0 }));
+        self.state.lock().placements.page(instance, held, last);
     }
 
-    /// A file came into an edge's store.
-    pub(crate) fn committed(&self, instance: &str, name: NarFileName) {
-        self.state.lock().placements.committed(instance, name);
+    /// Those of a page of which it is not known when they were last read.
+    pub(crate) fn never_met(&self, instance: &str, held: &[HeldNar]) -> Vec<NarFileName> {
+        let state = self.state.lock();
+        let names = held.iter().map(|held| held.name);
+        names.filter(|name| state.placements.held(instance, *name).is_none()).collect()
+    }
+
+    /// A file came into an edge's store, which counts as a read.
+    pub(crate) fn committed(&self, instance: &str, held: HeldNar, at: UnixTime) {
+        let mut state = self.state.lock();
+        let access = state.access(at);
+        state.placements.committed(instance, held, access);
+    }
+
+    /// The same from a call that does not know what the file takes on the disk: until the edge's report says it,
+    /// and unless it has said it, its size in whole blocks is believed.
+    pub(crate) fn announced(&self, instance: &str, name: NarFileName, file_size: u64, at: UnixTime) {
+        let mut state = self.state.lock();
+        let known = state.placements.held(instance, name).map(|held| held.disk_bytes);
+        let disk_bytes = known.unwrap_or(file_size.next_multiple_of(NARINFO_BYTES));
+        let access = state.access(at);
+        state.placements.committed(instance, HeldNar { name, file_size, disk_bytes }, access);
+    }
+
+    /// An edge served a file. False where it is not believed to hold it.
+    pub(crate) fn accessed(&self, instance: &str, name: NarFileName, at: UnixTime) -> bool {
+        let mut state = self.state.lock();
+        let access = state.access(at);
+        state.placements.accessed(instance, name, access)
+    }
+
+    /// An edge says how full its disk is.
+    pub(crate) fn disk(&self, instance: &str, disk: DiskReport) {
+        if let Some(session) = self.state.lock().sessions.get_mut(instance) {
+            session.disk = Some(disk);
+        }
+    }
+
+    /// An edge answers an eviction.
+    pub(crate) fn evicted(&self, instance: &str, names: &[NarFileName]) {
+        let mut state = self.state.lock();
+        let bytes: u64 = names.iter().map(|name| state.placements.evicted(instance, *name)).sum();
+        if let Some(session) = state.sessions.get_mut(instance) {
+            // Until the edge reports anew: nothing is evicted twice for the same want.
+            if let Some(disk) = &mut session.disk {
+                let freed = bytes + NARINFO_BYTES * names.len() as u64;
+                disk.used = disk.used.saturating_sub(freed);
+                disk.free = disk.free.saturating_add(freed);
+            }
+            session.evicted.send_modify(|evicted| {
+                evicted.answers += 1;
+                evicted.files += names.len() as u64;
+                evicted.bytes += bytes;
+            });
+        }
+    }
+
+    /// The attached edges that have said how full their disk is.
+    pub(crate) fn disks(&self) -> Vec<(String, DiskReport)> {
+        let state = self.state.lock();
+        let disks = state.sessions.iter();
+        let mut disks: Vec<_> = disks.filter_map(|(i, session)| Some((i.clone(), session.disk?))).collect();
+        disks.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        disks
+    }
+
+    /// What must leave an edge's store to free `missing` bytes.
+    pub(crate) fn plan(&self, instance: &str, missing: u64) -> Plan {
+        let state = self.state.lock();
+        let now = now();
+        let candidates = state.placements.held_by(instance).map(|(name, held)| Candidate {
+            name,
+            bytes: held.disk_bytes + NARINFO_BYTES,
+            accessed: held.accessed,
+            in_flight: state.leases.is_taken(name, now),
+            uploaded: false,
+        });
+        plan::plan(candidates, missing)
+    }
+
+    /// Tells an edge to remove files. Returns what it has removed before, and where its answer will be counted;
+    /// `None` where it is gone or does not keep up.
+    pub(crate) fn evict(
+        &self,
+        instance: &str,
+        eviction: Eviction,
+    ) -> Option<(Evicted, watch::Receiver<Evicted>)> {
+        let state = self.state.lock();
+        let session = state.sessions.get(instance)?;
+        let before = *session.evicted.borrow();
+        session.directives.try_send(Ok(Directive::Evict(eviction))).ok()?;
+        Some((before, session.evicted.subscribe()))
     }
 
     /// Returns the memory of what ran out.

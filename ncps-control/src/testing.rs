@@ -8,7 +8,7 @@ use std::time::Duration;
 use ncps_nix::{
     Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, SecretKey, Sha256Hash, StorePath, nix32,
 };
-use ncps_proto::{Commit, EdgeSettings, NarFacts, Origin, Publication, UpstreamSettings};
+use ncps_proto::{Commit, EdgeSettings, MinFree, NarFacts, Origin, Publication, UpstreamSettings};
 use ncps_runtime::clock::{ManualClock, UnixTime};
 use ncps_runtime::exit::Exit;
 use ncps_runtime::lifecycle::{Lifecycle, Timing};
@@ -114,6 +114,8 @@ pub(crate) fn settings(trusted: PublicKey) -> EdgeSettings {
         object_ttl: Duration::from_secs(3600),
         max_objects_bytes: 1 << 30,
         max_narinfo_requests: 256,
+        max_size: None,
+        min_free: MinFree::NOTHING,
     }
 }
 
@@ -137,10 +139,16 @@ impl House {
         let tasks = life.tasks();
         let clock = ManualClock::at(UnixTime(1_000_000));
         let db = Db::open(&folder.join("db.sqlite"), UnixTime(1_000_000)).await.expect("opens");
-        let metrics = ControlMetrics::new(&Telemetry::off());
-        let key = Some(key);
-        let parts =
-            Parts { db, key, settings, negative_ttl, clock: Arc::new(clock.clone()), metrics, keep: () };
+        let parts = Parts {
+            db,
+            key: Some(key),
+            settings,
+            negative_ttl,
+            eviction_schedule: None,
+            clock: Arc::new(clock.clone()),
+            metrics: ControlMetrics::new(&Telemetry::off()),
+            keep: (),
+        };
         let control = Control::start(parts, &tasks);
         Self { control, clock, life, tasks }
     }

@@ -7,6 +7,7 @@ use std::hash::Hash;
 use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::Accesses;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 /// Different paths, and different NAR files, per report.
 const MOST: usize = 50_000;
@@ -14,33 +15,66 @@ const MOST: usize = 50_000;
 /// Hits since the last report.
 #[derive(Debug, Default)]
 pub struct AccessLog {
-    narinfos: Mutex<HashMap<StorePathHash, u32>>,
-    nars: Mutex<HashMap<NarFileName, u32>>,
+    narinfos: Mutex<Counts<StorePathHash>>,
+    nars: Mutex<Counts<NarFileName>>,
+    hurry: Notify,
 }
 
 impl AccessLog {
     pub fn narinfo(&self, hash: StorePathHash) {
-        count(&mut self.narinfos.lock(), hash);
+        self.narinfos.lock().count(hash);
     }
 
     pub fn nar(&self, name: NarFileName) {
-        count(&mut self.nars.lock(), name);
+        self.nars.lock().count(name);
     }
 
-    /// Everything so far; the log starts anew.
+    /// Asks for a report now instead of in a few seconds.
+    pub fn report_now(&self) {
+        self.hurry.notify_one();
+    }
+
+    /// Waits until somebody asks for a report.
+    pub(crate) async fn due(&self) {
+        self.hurry.notified().await;
+    }
+
+    /// Everything so far, in the order of the last hits; the log starts anew.
     pub fn take(&self) -> Accesses {
         Accesses {
-            narinfos: std::mem::take(&mut *self.narinfos.lock()).into_iter().collect(),
-            nars: std::mem::take(&mut *self.nars.lock()).into_iter().collect(),
+            narinfos: std::mem::take(&mut *self.narinfos.lock()).in_order(),
+            nars: std::mem::take(&mut *self.nars.lock()).in_order(),
         }
     }
 }
 
-fn count<K: Hash + Eq>(counts: &mut HashMap<K, u32>, key: K) {
-    if let Some(count) = counts.get_mut(&key) {
-        *count = count.saturating_add(1);
-    } else if counts.len() < MOST {
-        counts.insert(key, 1);
+/// How often, and which hit was the last.
+#[derive(Debug)]
+struct Counts<K> {
+    hits: HashMap<K, (u32, u64)>,
+    all: u64,
+}
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Counts { hits: HashMap::new(), all: 0 }
+    }
+}
+
+impl<K: Hash + Eq> Counts<K> {
+    fn count(&mut self, key: K) {
+        self.all += 1;
+        if let Some((count, last)) = self.hits.get_mut(&key) {
+            (*count, *last) = (count.saturating_add(1), self.all);
+        } else if self.hits.len() < MOST {
+            self.hits.insert(key, (1, self.all));
+        }
+    }
+
+    fn in_order(self) -> Vec<(K, u32)> {
+        let mut hits: Vec<_> = self.hits.into_iter().collect();
+        hits.sort_unstable_by_key(|(_, (_, last))| *last);
+        hits.into_iter().map(|(key, (count, _))| (key, count)).collect()
     }
 }
 
@@ -55,5 +89,12 @@ mod tests {
         log.narinfo(hash);
         assert_eq!(log.take().narinfos, vec![(hash, 2)]);
         assert!(log.take().is_empty());
+    }
+
+    #[test]
+    fn the_last_hit_says_the_order() {
+        let (log, hash) = (AccessLog::default(), |n| StorePathHash::from_bytes([n; 20]));
+        [1, 2, 3, 1].into_iter().for_each(|n| log.narinfo(hash(n)));
+        assert_eq!(log.take().narinfos, vec![(hash(2), 1), (hash(3), 1), (hash(1), 2)]);
     }
 }

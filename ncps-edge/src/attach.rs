@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use ncps_proto::{Code, ControlPlane, Directive, EdgeReport, EdgeSettings, Error, HeldNar, Hello, Result};
+use ncps_proto::{
+    Code, ControlPlane, Directive, EdgeReport, EdgeSettings, Error, Eviction, HeldNar, Hello, Result,
+};
 use ncps_runtime::lifecycle::ReadyLatch;
 use ncps_runtime::tasks::Tasks;
 use tokio::sync::mpsc;
@@ -16,6 +18,7 @@ use crate::access::AccessLog;
 use crate::live::Current;
 use crate::lookup::Lookups;
 use crate::metrics::EdgeMetrics;
+use crate::room::Room;
 use crate::state::StateFile;
 use crate::store::{LocalStore, blocking};
 use crate::transfer::Engine;
@@ -38,6 +41,7 @@ pub struct Attachment {
     pub lookups: Arc<Lookups>,
     pub current: Arc<Current>,
     pub accesses: Arc<AccessLog>,
+    pub room: Arc<Room>,
     pub state: StateFile,
     pub tasks: Tasks,
     pub metrics: Arc<EdgeMetrics>,
@@ -85,6 +89,7 @@ async fn session(attachment: &Attachment, ready: &mut Option<ReadyLatch>, pause:
             Err(error) => Err(error),
         },
     };
+    attachment.room.set_attached(false);
     ended.err().unwrap_or_else(|| Error::internal("a session ended without a reason"))
 }
 
@@ -114,20 +119,28 @@ impl Attachment {
         let stop = self.tasks.life().hard();
         let mut reports_due = tokio::time::interval(REPORT_EVERY);
         loop {
-            tokio::select! {
-                () = self.engine.news().some() => {
-                    for held in self.engine.news().take() {
-                        say(EdgeReport::Committed(held)).await?;
-                    }
-                    continue;
-                }
-                _ = reports_due.tick() => {}
-                () = stop.cancelled() => {}
+            let all_is_due = tokio::select! {
+                () = self.engine.news().some() => false,
+                () = self.room.report_due() => true,
+                () = self.accesses.due() => true,
+                _ = reports_due.tick() => true,
+                () = stop.cancelled() => true,
+            };
+            for news in self.engine.news().take() {
+                say(news).await?;
+            }
+            if !all_is_due {
+                continue;
             }
             self.engine.announce_pending().await;
             let accesses = self.accesses.take();
             if !accesses.is_empty() {
                 say(EdgeReport::Accesses(accesses)).await?;
+            }
+            // After the accesses: what was just read is not evicted for it.
+            match self.room.report().await {
+                Ok(disk) => say(EdgeReport::Disk(disk)).await?,
+                Err(error) => tracing::warn!(%error, "it can't be said how full the disk is"),
             }
             if stop.is_cancelled() {
                 return Ok(());
@@ -150,10 +163,12 @@ impl Attachment {
                 self.configure(*settings)?;
                 let engine = Arc::clone(&self.engine);
                 self.tasks.spawn("announce", async move { engine.announce_pending().await });
+                self.room.set_attached(true);
                 if let Some(latch) = ready.take() {
                     latch.release();
                 }
             }
+            Directive::Evict(eviction) => self.evict(eviction),
             Directive::Invalidate(hashes) => {
                 self.lookups.near.invalidate(&hashes);
                 let lookups = Arc::clone(&self.lookups);
@@ -167,6 +182,16 @@ impl Attachment {
             }
         }
         Ok(())
+    }
+
+    fn evict(&self, Eviction { victims, settles }: Eviction) {
+        if !victims.is_empty() {
+            let engine = Arc::clone(&self.engine);
+            self.tasks.spawn("eviction", async move { engine.evict(victims).await });
+        }
+        if let Some(number) = settles {
+            self.room.settled(number);
+        }
     }
 
     fn configure(&self, settings: EdgeSettings) -> Result<()> {

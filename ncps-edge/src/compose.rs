@@ -19,6 +19,7 @@ use crate::lookup::Lookups;
 use crate::metrics::{EdgeMetrics, Watched};
 use crate::near::NearCache;
 use crate::objects::Objects;
+use crate::room::Room;
 use crate::state::StateFile;
 use crate::store::{LocalStore, ObjectStore};
 use crate::transfer::{Engine, Parts};
@@ -71,8 +72,10 @@ pub async fn compose(
     let near = Arc::new(NearCache::new(near_bytes));
     let lookups = Lookups::new(near.clone(), control.clone(), store.clone(), current.clone(), tasks.clone());
     let instance = state.instance().to_owned();
+    let room = Room::new(store.clone(), current.clone());
     let engine = Engine::new(Parts {
         store: store.clone(),
+        room: room.clone(),
         control: control.clone(),
         lookups: lookups.clone(),
         current: current.clone(),
@@ -91,6 +94,7 @@ pub async fn compose(
         lookups: lookups.clone(),
         current: current.clone(),
         accesses: accesses.clone(),
+        room,
         state,
         tasks: tasks.clone(),
         metrics: metrics.clone(),

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod near;
 pub mod objects;
 pub mod remote;
+pub mod room;
 mod run;
 pub mod state;
 pub mod store;

@@ -151,12 +151,7 @@ impl Lookups {
     fn write_beside_nar(&self, narinfo: NarInfo) {
         let store = Arc::clone(&self.store);
         self.tasks.spawn_blocking("narinfo beside its NAR", move || {
-            let written = match store.open(named(&narinfo)) {
-                Ok(Some(_)) => store.put_narinfo(&narinfo),
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = written {
+            if let Err(error) = store.put_narinfo(&narinfo, named(&narinfo)) {
                 tracing::warn!(path = %narinfo.store_path, %error, "the narinfo in the store is behind");
             }
         });

@@ -13,8 +13,8 @@ use ncps_nix::{
 use tokio::sync::mpsc;
 
 use crate::{
-    Accesses, Code, Commit, ControlPlane, Directive, Directives, EdgeReport, HeldNar, Hello, Lookup,
-    NarFacts, Origin, Publication, Turn,
+    Accesses, Code, Commit, ControlPlane, Directive, Directives, DiskReport, EdgeReport, HeldNar, Hello,
+    Lookup, NarFacts, Origin, Publication, Turn,
 };
 
 /// The upstream of every publication in the suite.
@@ -273,12 +273,15 @@ where
         assert_eq!(a.settings.trusted_keys, vec![self.upstream_key.public()]);
         assert!(!a.settings.public_keys.is_empty());
         let narinfo = self.narinfo(1);
-        let held = HeldNar { name: file(&narinfo), file_size: 1 };
+        let held = HeldNar { name: file(&narinfo), file_size: 1, disk_bytes: 4096 };
         a.say(EdgeReport::Inventory { held: vec![held], last: true });
         a.say(EdgeReport::Committed(held));
         let accesses =
             Accesses { narinfos: vec![(narinfo.store_path.hash(), 2)], nars: vec![(held.name, 3)] };
         a.say(EdgeReport::Accesses(accesses));
+        let disk = DiskReport { number: 1, total: 1 << 40, free: 1 << 39, used: 4096, wanted: 0 };
+        a.say(EdgeReport::Disk(disk));
+        a.say(EdgeReport::Evicted(vec![held.name]));
         let ours = publish(&plane, &narinfo).await;
         plane.retract_narinfo(narinfo.store_path.hash(), file(&ours)).await.expect("answers");
         a.invalidated(&ours).await;

@@ -8,8 +8,8 @@ use prost::Message as _;
 
 use crate::gen_v1 as wire;
 use crate::{
-    Accesses, Code, Commit, Directive, EdgeReport, EdgeSettings, Error, HeldNar, Hello, Location, Lookup,
-    NarFacts, Origin, Publication, Result, Turn, UpstreamSettings,
+    Accesses, Code, Commit, Directive, DiskReport, EdgeReport, EdgeSettings, Error, Eviction, HeldNar, Hello,
+    Location, Lookup, MinFree, NarFacts, Origin, Publication, Result, Turn, UpstreamSettings, Victim,
 };
 
 fn malformed(what: &str) -> Error {
@@ -198,8 +198,8 @@ pub(crate) fn commit_wire(instance: &str, commit: Commit) -> wire::CommitNarRequ
     }
 }
 
-fn held(name: Option<wire::NarFileName>, file_size: u64) -> Result<HeldNar> {
-    Ok(HeldNar { name: nar_file_name(name)?, file_size })
+fn held(name: Option<wire::NarFileName>, file_size: u64, disk_bytes: u64) -> Result<HeldNar> {
+    Ok(HeldNar { name: nar_file_name(name)?, file_size, disk_bytes })
 }
 
 pub(crate) fn report(wire: wire::EdgeReport) -> Result<EdgeReport> {
@@ -208,11 +208,16 @@ pub(crate) fn report(wire: wire::EdgeReport) -> Result<EdgeReport> {
         Report::Hello(hello) => {
             EdgeReport::Hello(Hello { name: hello.name, instance: hello.instance, url: non_empty(hello.url) })
         }
-        Report::Inventory(page) => {
-            EdgeReport::Inventory { held: all(page.held, |h| held(h.nar, h.file_size))?, last: page.last }
-        }
+        Report::Inventory(page) => EdgeReport::Inventory {
+            held: all(page.held, |h| held(h.nar, h.file_size, h.disk_bytes))?,
+            last: page.last,
+        },
         Report::Accesses(accesses) => EdgeReport::Accesses(self::accesses(accesses)?),
-        Report::Committed(commit) => EdgeReport::Committed(held(commit.nar, commit.file_size)?),
+        Report::Committed(commit) => {
+            EdgeReport::Committed(held(commit.nar, commit.file_size, commit.disk_bytes)?)
+        }
+        Report::Disk(disk) => EdgeReport::Disk(disk_report(&disk)),
+        Report::Evicted(gone) => EdgeReport::Evicted(all(gone.nars, |n| nar_file_name(Some(n)))?),
     })
 }
 
@@ -238,13 +243,45 @@ pub(crate) fn report_wire(report: EdgeReport) -> wire::EdgeReport {
         EdgeReport::Committed(held) => Report::Committed(wire::Commit {
             nar: Some(nar_file_name_wire(held.name)),
             file_size: held.file_size,
+            disk_bytes: held.disk_bytes,
         }),
+        EdgeReport::Disk(disk) => Report::Disk(disk_report_wire(disk)),
+        EdgeReport::Evicted(names) => {
+            Report::Evicted(wire::Evicted { nars: names.into_iter().map(nar_file_name_wire).collect() })
+        }
     };
     wire::EdgeReport { report: Some(report) }
 }
 
 fn held_wire(held: HeldNar) -> wire::HeldNar {
-    wire::HeldNar { nar: Some(nar_file_name_wire(held.name)), file_size: held.file_size }
+    let HeldNar { name, file_size, disk_bytes } = held;
+    wire::HeldNar { nar: Some(nar_file_name_wire(name)), file_size, disk_bytes }
+}
+
+fn disk_report(wire: &wire::DiskReport) -> DiskReport {
+    let wire::DiskReport { number, total, free, used, wanted } = *wire;
+    DiskReport { number, total, free, used, wanted }
+}
+
+fn disk_report_wire(disk: DiskReport) -> wire::DiskReport {
+    let DiskReport { number, total, free, used, wanted } = disk;
+    wire::DiskReport { number, total, free, used, wanted }
+}
+
+fn eviction(wire: wire::Eviction) -> Result<Eviction> {
+    let victim = |victim: wire::Victim| {
+        let narinfos = all(victim.store_path_hashes, |h| store_path_hash(&h))?;
+        Ok(Victim { name: nar_file_name(victim.nar)?, narinfos })
+    };
+    Ok(Eviction { victims: all(wire.victims, victim)?, settles: wire.settles })
+}
+
+fn eviction_wire(eviction: Eviction) -> wire::Eviction {
+    let victim = |victim: Victim| wire::Victim {
+        nar: Some(nar_file_name_wire(victim.name)),
+        store_path_hashes: victim.narinfos.into_iter().map(store_path_hash_bytes).collect(),
+    };
+    wire::Eviction { victims: eviction.victims.into_iter().map(victim).collect(), settles: eviction.settles }
 }
 
 fn accesses_wire(accesses: Accesses) -> wire::Accesses {
@@ -263,6 +300,7 @@ pub(crate) fn directive(wire: wire::Directive) -> Result<Directive> {
         Wire::Invalidate(invalidation) => {
             Directive::Invalidate(all(invalidation.store_path_hashes, |h| store_path_hash(&h))?)
         }
+        Wire::Evict(wire) => Directive::Evict(eviction(wire)?),
     })
 }
 
@@ -273,6 +311,7 @@ pub(crate) fn directive_wire(directive: Directive) -> wire::Directive {
         Directive::Invalidate(hashes) => Wire::Invalidate(wire::Invalidation {
             store_path_hashes: hashes.into_iter().map(store_path_hash_bytes).collect(),
         }),
+        Directive::Evict(eviction) => Wire::Evict(eviction_wire(eviction)),
     };
     wire::Directive { directive: Some(directive) }
 }
@@ -318,6 +357,11 @@ fn settings(wire: wire::EdgeSettings) -> Result<EdgeSettings> {
         object_ttl: Duration::from_millis(wire.object_ttl_ms),
         max_objects_bytes: wire.max_objects_bytes,
         max_narinfo_requests: wire.max_narinfo_requests,
+        max_size: wire.max_size,
+        // What an older control, or an older state file, does not say.
+        min_free: wire
+            .min_free
+            .map_or(MinFree::NOTHING, |m| MinFree { percent: m.percent, at_most: m.at_most }),
     })
 }
 
@@ -349,5 +393,10 @@ fn settings_wire(settings: EdgeSettings) -> wire::EdgeSettings {
         object_ttl_ms: millis(settings.object_ttl),
         max_objects_bytes: settings.max_objects_bytes,
         max_narinfo_requests: settings.max_narinfo_requests,
+        max_size: settings.max_size,
+        min_free: Some(wire::MinFree {
+            percent: settings.min_free.percent,
+            at_most: settings.min_free.at_most,
+        }),
     }
 }

@@ -100,6 +100,25 @@ pub enum EdgeReport {
     Accesses(Accesses),
     /// A file that came into its store since the inventory.
     Committed(HeldNar),
+    /// How full its disk is: after the inventory, every few seconds, and at once where a file waits for room.
+    Disk(DiskReport),
+    /// The answer to an [`Eviction`] with victims: those that are gone. The others were in use.
+    Evicted(Vec<NarFileName>),
+}
+
+/// An edge's disk. All but the number are bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskReport {
+    /// Grows with every report, so that an [`Eviction`] can say which ones it settles.
+    pub number: u64,
+    /// The size of the file system.
+    pub total: u64,
+    /// What is free of it for programs without privileges.
+    pub free: u64,
+    /// What the store takes: its NAR files and narinfos, as allocated.
+    pub used: u64,
+    /// What files need that wait for room.
+    pub wanted: u64,
 }
 
 /// Who an edge is.
@@ -119,9 +138,11 @@ pub struct HeldNar {
     pub name: NarFileName,
     /// In bytes.
     pub file_size: u64,
+    /// What it takes on the disk: `st_blocks` × 512.
+    pub disk_bytes: u64,
 }
 
-/// Hits since the last report.
+/// Hits since the last report, in the order of the last hit of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accesses {
     pub narinfos: Vec<(StorePathHash, u32)>,
@@ -142,6 +163,26 @@ pub enum Directive {
     Configure(Box<EdgeSettings>),
     /// Narinfos that changed or went: drop them from memory.
     Invalidate(Vec<StorePathHash>),
+    /// Files to be removed from the store.
+    Evict(Eviction),
+}
+
+/// A step of an eviction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Eviction {
+    /// To be removed, oldest first. One that is in use stays.
+    pub victims: Vec<Victim>,
+    /// Nothing more is removed because of the [`DiskReport`]s up to this number: who still has no room now
+    /// gets none.
+    pub settles: Option<u64>,
+}
+
+/// A NAR file to be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Victim {
+    pub name: NarFileName,
+    /// The store paths whose narinfos name it: their files in the store go with it.
+    pub narinfos: Vec<StorePathHash>,
 }
 
 /// All that an edge is configured with by control.
@@ -189,6 +230,29 @@ pub struct EdgeSettings {
     pub max_objects_bytes: u64,
     /// Narinfos asked of the upstreams at once; others wait.
     pub max_narinfo_requests: u32,
+    /// Bytes on disk that the store may take; `None` is no limit.
+    pub max_size: Option<u64>,
+    /// Disk space that is left to others.
+    pub min_free: MinFree,
+}
+
+/// Disk space that is left free: a share of the file system, but no more than some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinFree {
+    /// Of the file system's size; 100 and more leave the bytes alone to count.
+    pub percent: u32,
+    pub at_most: u64,
+}
+
+impl MinFree {
+    /// All of the disk may be used.
+    pub const NOTHING: MinFree = MinFree { percent: 0, at_most: 0 };
+
+    /// In bytes, of a file system of `total` bytes.
+    pub fn of(self, total: u64) -> u64 {
+        let share = u128::from(total) * u128::from(self.percent) / 100;
+        u64::try_from(share).unwrap_or(u64::MAX).min(self.at_most)
+    }
 }
 
 /// One upstream cache.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ncps_nix::SecretKey;
 use ncps_proto::conformance::{Setup, check};
 use ncps_proto::fake::FakeControl;
-use ncps_proto::{ControlPlane, EdgeSettings, decode_settings, encode_settings, grpc};
+use ncps_proto::{ControlPlane, EdgeSettings, MinFree, decode_settings, encode_settings, grpc};
 
 fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
     EdgeSettings {
@@ -31,6 +31,8 @@ fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
         object_ttl: Duration::from_secs(3600),
         max_objects_bytes: 1 << 30,
         max_narinfo_requests: 256,
+        max_size: None,
+        min_free: MinFree::NOTHING,
     }
 }
 

@@ -14,7 +14,7 @@ use ncps_control::serve::ControlListener;
 use ncps_edge::compose::Edge;
 use ncps_edge::config::{ControlUrl, EdgeConfig, Limits};
 use ncps_nix::{CacheInfo, NarInfo, PublicKey};
-use ncps_proto::{EdgeSettings, UpstreamSettings};
+use ncps_proto::{EdgeSettings, MinFree, UpstreamSettings};
 use ncps_runtime::clock::SystemClock;
 use ncps_runtime::config::ListenAddr;
 use ncps_runtime::exit::Exit;
@@ -212,6 +212,7 @@ impl ClusterBuilder {
             addr: ControlAddr::Unix(self.data.path().join("control.sock")),
             http_addr: None,
             temp_path: None,
+            eviction_schedule: None,
             settings: self.settings.clone(),
         }
     }
@@ -280,6 +281,8 @@ fn default_settings() -> EdgeSettings {
         object_ttl: Duration::from_secs(3600),
         max_objects_bytes: 1 << 30,
         max_narinfo_requests: 256,
+        max_size: None,
+        min_free: MinFree::NOTHING,
     }
 }
 

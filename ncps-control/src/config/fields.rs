@@ -128,6 +128,44 @@ pub(super) const PRIORITY: Field = Field::value(
 .value_name("N")
 .default("10");
 
+pub(super) const MAX_SIZE: Field = Field::value(
+    "cache-max-size",
+    "CACHE_MAX_SIZE",
+    "cache.max-size",
+    "Disk that the store of an edge may take, narinfos included. Past it the files that were read longest ago are \
+     evicted, down to 90 % of it, with or without a schedule; they are fetched again when asked for. By default \
+     only --cache-min-free is a limit.",
+)
+.value_name("SIZE");
+
+pub(super) const MIN_FREE: Field = Field::value(
+    "cache-min-free",
+    "CACHE_MIN_FREE",
+    "cache.min-free",
+    "Free space that is left on the disk: a size, or a percentage of the disk. Under it files are evicted, and \
+     where that is not enough, what is fetched is served and not kept. By default 5 % of the disk, at most 10G.",
+)
+.value_name("SIZE|PERCENT");
+
+pub(super) const LRU_SCHEDULE: Field = Field::value(
+    "cache-lru-schedule",
+    "CACHE_LRU_SCHEDULE",
+    "cache.lru.schedule",
+    "When to evict what is past --cache-max-size or under --cache-min-free, also without need: minute, hour, day, \
+     month and weekday (\"0 3 * * *\"), or @every and a duration (\"@every 1h\"). Not needed: eviction runs \
+     whenever a limit is passed.",
+)
+.value_name("SCHEDULE");
+
+pub(super) const LRU_TIMEZONE: Field = Field::value(
+    "cache-lru-schedule-timezone",
+    "CACHE_LRU_SCHEDULE_TZ",
+    "cache.lru.timezone",
+    "The time zone of --cache-lru-schedule: Local, or a name such as Europe/Paris.",
+)
+.value_name("ZONE")
+.default("Local");
+
 pub(super) const MAX_DOWNLOADS: Field =
     Field::value("max-downloads", "MAX_DOWNLOADS", "max-downloads", "NAR files that are fetched at once.")
         .value_name("N")
@@ -234,6 +272,10 @@ pub const CONTROL: &[Field] = &[
     HEDGE_DELAY,
     NEGATIVE_TTL,
     PRIORITY,
+    MAX_SIZE,
+    MIN_FREE,
+    LRU_SCHEDULE,
+    LRU_TIMEZONE,
     MAX_DOWNLOADS,
     MAX_WAITING,
     MAX_DECODERS,

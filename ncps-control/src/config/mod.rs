@@ -16,12 +16,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ncps_nix::PublicKey;
-use ncps_proto::{EdgeSettings, UpstreamSettings};
+use ncps_proto::{EdgeSettings, MinFree, UpstreamSettings};
 use ncps_runtime::config::values::{absolute_path, byte_size, duration, listen_addr};
 use ncps_runtime::config::{Env, Field, ListenAddr, Resolver};
 use ncps_runtime::fields::read_data_path;
 use ncps_runtime::paths;
 
+use crate::eviction::{Schedule, Zone};
 pub use fields::CONTROL;
 
 const DEFAULT_UPSTREAM: &str = "https://cache.nixos.org";
@@ -66,6 +67,8 @@ pub struct ControlConfig {
     pub http_addr: Option<ListenAddr>,
     /// Given, and not needed.
     pub temp_path: Option<PathBuf>,
+    /// When eviction runs, also without need.
+    pub eviction_schedule: Option<Schedule>,
     /// What edges are configured with; index id and public keys are known later.
     pub settings: EdgeSettings,
 }
@@ -76,6 +79,7 @@ impl ControlConfig {
     pub fn read(r: &mut Resolver, env: Env<'_>) -> Option<ControlConfig> {
         let settings = settings(r);
         let temp_path = r.get(&fields::TEMP_PATH, absolute_path);
+        let eviction_schedule = eviction_schedule(r);
         let negative_ttl = settings.negative_ttl;
         let database = r.get(&fields::DATABASE_URL, values::database_path);
         let addr = r.get(&fields::CONTROL_ADDR, values::control_addr);
@@ -90,6 +94,7 @@ impl ControlConfig {
             addr: addr.unwrap_or_else(|| default_addr(r, env, &data_path)),
             http_addr,
             temp_path,
+            eviction_schedule,
             settings,
             data_path,
         })
@@ -157,7 +162,25 @@ fn settings(r: &mut Resolver) -> EdgeSettings {
         object_ttl: r.get_or(&fields::OBJECT_TTL, duration, Duration::ZERO),
         max_objects_bytes: r.get_or(&fields::MAX_OBJECTS, byte_size, 0),
         max_narinfo_requests: r.get_or(&fields::MAX_NARINFO_REQUESTS, values::count, 1),
+        max_size: r.get(&fields::MAX_SIZE, byte_size),
+        min_free: min_free(r),
     }
+}
+
+/// 5 % of the disk, but on large disks no more than 10 GiB.
+const DEFAULT_MIN_FREE: MinFree = MinFree { percent: 5, at_most: 10 << 30 };
+
+fn min_free(r: &mut Resolver) -> MinFree {
+    if r.given(&fields::MIN_FREE) {
+        return r.get_or(&fields::MIN_FREE, values::min_free, DEFAULT_MIN_FREE);
+    }
+    r.computed(&fields::MIN_FREE, "5%, at most 10G");
+    DEFAULT_MIN_FREE
+}
+
+fn eviction_schedule(r: &mut Resolver) -> Option<Schedule> {
+    let zone = r.get_or(&fields::LRU_TIMEZONE, str::parse, Zone::Local);
+    r.get(&fields::LRU_SCHEDULE, |text| Schedule::parse(text, zone))
 }
 
 fn hostname(r: &mut Resolver) -> String {

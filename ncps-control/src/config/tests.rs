@@ -58,6 +58,43 @@ fn nothing_has_to_be_given() {
 }
 
 #[test]
+fn limits_have_the_originals_names() {
+    let defaults = good(&[]);
+    assert_eq!((defaults.settings.max_size, defaults.eviction_schedule), (None, None));
+    assert_eq!(defaults.settings.min_free, MinFree { percent: 5, at_most: 10 << 30 });
+    assert_eq!(defaults.settings.min_free.of(100 << 30), 5 << 30);
+    assert_eq!(defaults.settings.min_free.of(1 << 40), 10 << 30);
+    let given = good(&[
+        "--cache-max-size=50G",
+        "--cache-lru-schedule=0 3 * * *",
+        "--cache-lru-schedule-timezone=Europe/Paris",
+        "--cache-min-free=2%",
+    ]);
+    assert_eq!(given.settings.max_size, Some(50 << 30));
+    assert_eq!(given.settings.min_free, MinFree { percent: 2, at_most: u64::MAX });
+    let paris = "Europe/Paris".parse().expect("a zone");
+    assert_eq!(given.eviction_schedule, Schedule::parse("0 3 * * *", paris).ok());
+    assert_eq!(good(&["--cache-min-free=7M"]).settings.min_free.of(1 << 40), 7 << 20);
+    assert!(good(&["--cache-lru-schedule=@every 1h"]).eviction_schedule.is_some(), "needs no max size");
+}
+
+#[test]
+fn limits_that_mean_nothing_are_refused() {
+    for (flag, expected) in [
+        ("--cache-max-size=50", "unit"),
+        ("--cache-min-free=5", "percentage"),
+        ("--cache-min-free=100%", "percentage"),
+        ("--cache-min-free=-1%", "percentage"),
+        ("--cache-lru-schedule=daily", "five fields"),
+        ("--cache-lru-schedule=0 0 3 * * *", "five fields"),
+        ("--cache-lru-schedule-timezone=Mars", "time zone"),
+    ] {
+        let problems = problems(&[flag]);
+        assert!(matches!(&*problems, [one] if one.contains(expected)), "{flag}: {problems:?}");
+    }
+}
+
+#[test]
 fn the_originals_command_line_is_understood() {
     let config = good(&[
         "--cache-hostname=ncps.example",

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use ncps_proto::UpstreamSettings;
+use ncps_proto::{MinFree, UpstreamSettings};
 use ncps_runtime::config::ListenAddr;
-use ncps_runtime::config::values::{absolute_path, listen_addr};
+use ncps_runtime::config::values::{absolute_path, byte_size, listen_addr};
 use url::Url;
 
 use super::ControlAddr;
@@ -90,6 +90,18 @@ pub(super) fn control_addr(text: &str) -> Result<ControlAddr, String> {
         Ok(ListenAddr::At(addr)) if addr.ip().is_loopback() => Ok(ControlAddr::Tcp(addr)),
         Ok(_) => Err("without TLS control listens on a loopback address or a Unix socket only".to_owned()),
         Err(_) => Err("expected unix:PATH or a loopback address and port, such as 127.0.0.1:8502".to_owned()),
+    }
+}
+
+/// A size, or a percentage of the disk.
+pub(super) fn min_free(text: &str) -> Result<MinFree, String> {
+    let expected = |_| "expected a size such as 10G, or a percentage such as 5%".to_owned();
+    match text.strip_suffix('%') {
+        Some(number) => match number.trim_end().parse() {
+            Ok(percent @ 0..100) => Ok(MinFree { percent, at_most: u64::MAX }),
+            _ => Err("expected a whole percentage under 100%".to_owned()),
+        },
+        None => byte_size(text).map(|at_most| MinFree { percent: 100, at_most }).map_err(expected),
     }
 }
 

@@ -6,12 +6,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use ncps_proto::{Accesses, Code, Directive, Directives, EdgeReport, Error, Hello, Reports, Result};
-use ncps_runtime::clock::Clock;
+use ncps_nix::NarFileName;
+use ncps_proto::{Accesses, Code, Directive, Directives, EdgeReport, Error, HeldNar, Hello, Reports, Result};
+use ncps_runtime::clock::{Clock, UnixTime};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Control;
+use crate::eviction::job::Pressure;
 use crate::index::Index;
 use crate::sessions::{Opened, Sessions};
 
@@ -29,6 +31,7 @@ impl Control {
             index: Arc::clone(&self.index),
             sessions: Arc::clone(&self.sessions),
             clock: Arc::clone(&self.clock),
+            pressure: self.evictor.pressure(),
             stop: self.tasks.life().hard(),
             session: Over { sessions: Arc::clone(&self.sessions), hello, id },
             cut: cut.clone(),
@@ -58,6 +61,7 @@ struct Listener {
     index: Arc<Index>,
     sessions: Arc<Sessions>,
     clock: Arc<dyn Clock>,
+    pressure: Pressure,
     stop: CancellationToken,
     cut: CancellationToken,
     session: Over,
@@ -72,26 +76,61 @@ impl Listener {
                 () = self.stop.cancelled() => return,
             };
             match report {
-                Some(report) => self.hear(report),
+                Some(report) => self.hear(report).await,
                 None => return,
             }
         }
     }
 
-    fn hear(&self, report: EdgeReport) {
+    async fn hear(&self, report: EdgeReport) {
         let instance = &self.session.hello.instance;
         match report {
-            EdgeReport::Inventory { held, last } => self.sessions.holds(instance, &held, last),
-            EdgeReport::Accesses(accesses) => self.note(&accesses),
-            EdgeReport::Committed(held) => self.sessions.committed(instance, held.name),
+            EdgeReport::Inventory { held, last } => {
+                let held = self.with_accesses(held).await;
+                self.sessions.holds(instance, held, last);
+            }
+            EdgeReport::Accesses(accesses) => self.note(&accesses).await,
+            EdgeReport::Committed(held) => self.sessions.committed(instance, held, self.clock.now()),
+            EdgeReport::Disk(disk) => {
+                self.sessions.disk(instance, disk);
+                self.pressure.consider(&disk);
+            }
+            EdgeReport::Evicted(names) => self.sessions.evicted(instance, &names),
             EdgeReport::Hello(_) => tracing::warn!(%instance, "edge says hello in the middle of a session"),
         }
     }
 
-    fn note(&self, accesses: &Accesses) {
+    /// A page with the time of each file's last read, for eviction. A file that the index does not know, or
+    /// can't be asked about, counts as never read.
+    async fn with_accesses(&self, held: Vec<HeldNar>) -> Vec<(HeldNar, UnixTime)> {
+        let names = self.sessions.never_met(&self.session.hello.instance, &held);
+        let known = self.index.last_accesses(&names).await.unwrap_or_else(|error| {
+            tracing::warn!(error = error.story(), "it is not known when an edge's files were last read");
+            Default::default()
+        });
+        let time = |held: HeldNar| (held, known.get(&held.name).copied().unwrap_or(UnixTime(0)));
+        held.into_iter().map(time).collect()
+    }
+
+    async fn note(&self, accesses: &Accesses) {
         let now = self.clock.now();
-        accesses.nars.iter().for_each(|(name, _)| self.index.accessed(*name, now));
+        for (name, _) in &accesses.nars {
+            self.note_nar(*name, now).await;
+        }
         accesses.narinfos.iter().for_each(|(hash, _)| self.index.served(*hash, now));
+    }
+}
+
+impl Listener {
+    async fn note_nar(&self, asked: NarFileName, now: UnixTime) {
+        let instance = &self.session.hello.instance;
+        if self.sessions.accessed(instance, asked, now) {
+            return self.index.accessed(asked, now);
+        }
+        // Clients may know it by a name that turned out wrong.
+        let name = self.index.resolve(asked).await.unwrap_or(asked);
+        self.sessions.accessed(instance, name, now);
+        self.index.accessed(name, now);
     }
 }
 

@@ -24,6 +24,8 @@ use ncps_runtime::clock::Clock;
 use ncps_runtime::tasks::Tasks;
 
 use crate::db::Db;
+use crate::eviction::job::Evictor;
+use crate::eviction::{EvictionReport, Schedule};
 use crate::index::{Index, Known};
 use crate::metrics::{ControlMetrics, Published};
 use crate::publish::Policy;
@@ -44,6 +46,8 @@ pub struct Parts<K> {
     pub settings: EdgeSettings,
     /// For how long an absence is believed, give or take 10 %.
     pub negative_ttl: Duration,
+    /// When eviction runs, also without need.
+    pub eviction_schedule: Option<Schedule>,
     /// The time of day, for what is written down.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -58,6 +62,7 @@ pub struct Control {
     policy: Policy,
     settings: EdgeSettings,
     sessions: Arc<Sessions>,
+    evictor: Evictor,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     metrics: Arc<ControlMetrics>,
@@ -67,7 +72,7 @@ impl Control {
     /// Starts the control plane. Its tasks run in the background of `tasks`: when the hard token fires,
     /// sessions end, what waits is written and the database is closed.
     pub fn start<K: Send + 'static>(parts: Parts<K>, tasks: &Tasks) -> Arc<Control> {
-        let Parts { db, key, mut settings, negative_ttl, clock, metrics, keep } = parts;
+        let Parts { db, key, mut settings, negative_ttl, eviction_schedule, clock, metrics, keep } = parts;
         let index = Index::start(db, negative_ttl, Arc::clone(&clock), tasks, Arc::clone(&metrics), keep);
         let index = Arc::new(index);
         settings.index_id = index.id().to_owned();
@@ -76,7 +81,15 @@ impl Control {
         let sessions = Arc::new(Sessions::default());
         metrics.watch(&index, &sessions);
         tasks.spawn_background("control-housekeeping", housekeeping(Arc::clone(&sessions), tasks.clone()));
-        Arc::new(Control { index, policy, settings, sessions, clock, tasks: tasks.clone(), metrics })
+        let evictor = Evictor::start(
+            Arc::clone(&sessions),
+            Arc::clone(&index),
+            &settings,
+            eviction_schedule,
+            Arc::clone(&clock),
+            tasks,
+        );
+        Arc::new(Control { index, policy, settings, sessions, evictor, clock, tasks: tasks.clone(), metrics })
     }
 
     /// What edges are configured with.
@@ -107,6 +120,19 @@ impl Control {
     /// The URLs of attached edges that are believed to hold a file.
     pub fn holders(&self, name: NarFileName) -> Vec<String> {
         self.sessions.holders(name)
+    }
+
+    /// Evicts now what limits ask for, after a run that may be under way.
+    ///
+    /// # Errors
+    /// [`ncps_proto::Code::Unavailable`] where control is stopping.
+    pub async fn evict(&self) -> Result<EvictionReport> {
+        self.evictor.run().await
+    }
+
+    /// What the last eviction did.
+    pub fn last_eviction(&self) -> Option<EvictionReport> {
+        self.evictor.last()
     }
 
     #[cfg(test)]

@@ -103,6 +103,17 @@ impl Db {
         row.into_file(name, origins).map(Some)
     }
 
+    /// When a file was last read.
+    pub(crate) async fn last_access(&self, name: NarFileName) -> Result<Option<UnixTime>> {
+        let row: Option<(i64,)> = sqlx::query_as(sql::LAST_ACCESS)
+            .bind(rows::file_hash(&name))
+            .bind(name.compression.name())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(|e| DbError::Sqlite("read a NAR file's last access", e))?;
+        Ok(row.map(|(at,)| UnixTime(at)))
+    }
+
     /// The representations of a NAR.
     pub(crate) async fn files_of(&self, nar: NarHash) -> Result<Vec<NarFileName>> {
         let rows: Vec<(Vec<u8>, String)> = sqlx::query_as(sql::FILES_OF)

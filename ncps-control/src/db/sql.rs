@@ -9,6 +9,8 @@ pub(super) const NAMING: &str =
     "SELECT store_path_hash FROM narinfos WHERE file_hash = $1 AND compression = $2";
 pub(super) const FILE: &str =
     "SELECT file_size, nar_hash, nar_size, proven FROM nar_files WHERE file_hash = $1 AND compression = $2";
+pub(super) const LAST_ACCESS: &str =
+    "SELECT last_access FROM nar_files WHERE file_hash = $1 AND compression = $2";
 pub(super) const ORIGINS: &str = "SELECT upstream, url, origin_compression FROM origins \
      WHERE file_hash = $1 AND compression = $2 ORDER BY rank";
 pub(super) const FILES_OF: &str = "SELECT file_hash, compression FROM nar_files WHERE nar_hash = $1";
@@ -43,11 +45,12 @@ pub(super) const ACCESSED: &str =
 pub(super) const SERVED: &str = "UPDATE narinfos SET served_at = $2 WHERE store_path_hash = $1";
 
 #[cfg(test)]
-pub(super) const ALL: [&str; 18] = [
+pub(super) const ALL: [&str; 19] = [
     NARINFO,
     SIGNATURES,
     NAMING,
     FILE,
+    LAST_ACCESS,
     ORIGINS,
     FILES_OF,
     ALIAS,

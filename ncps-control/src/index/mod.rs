@@ -12,7 +12,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -158,6 +158,22 @@ impl Index {
             files.extend(file.map(|file| (name, file)));
         }
         Ok(files)
+    }
+
+    /// When files were last read; those that are not known are left out.
+    pub(crate) async fn last_accesses(
+        &self,
+        names: &[NarFileName],
+    ) -> Result<HashMap<NarFileName, UnixTime>> {
+        let mut known = HashMap::with_capacity(names.len());
+        for name in names {
+            let accessed = match self.overlay.last_access(*name) {
+                Some(waiting) => Some(waiting),
+                None => self.db.last_access(*name).await?,
+            };
+            known.extend(accessed.map(|at| (*name, at)));
+        }
+        Ok(known)
     }
 
     /// Waits until there is room for a change. Before any lock is taken.

@@ -165,6 +165,11 @@ impl Overlay {
         }
     }
 
+    /// When a file was read, where its row does not say it yet.
+    pub(super) fn last_access(&self, name: NarFileName) -> Option<UnixTime> {
+        self.inner.lock().accessed.get(&name).copied()
+    }
+
     /// How many states wait; accesses, which may be forgotten, don't count.
     pub(super) fn waiting(&self) -> usize {
         self.inner.lock().entries.len()

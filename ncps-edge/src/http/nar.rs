@@ -90,15 +90,17 @@ impl Asked {
     async fn running(&self, mut reader: Reader) -> Result<Response, Refusal> {
         let part = part(&self.headers, &self.etag);
         let length = match part {
-            Part::Whole => {
-                let head = reader.head(0).await?;
-                return Ok(self.whole(head.length, Body::from_stream(reader.stream(0, None))));
-            }
+            Part::Whole => None,
             Part::From(first) => match reader.head(first).await?.length {
-                Some(length) => length,
+                Some(length) => Some(length),
                 None => reader.proven().await?,
             },
             Part::Between(..) | Part::Last(_) => reader.proven().await?,
+        };
+        // A range that can't be proven before it is sent is answered by the whole, as RFC 9110 allows.
+        let Some(length) = length else {
+            let head = reader.head(0).await?;
+            return Ok(self.whole(head.length, Body::from_stream(reader.stream(0, None))));
         };
         let Some(span) = part.span(length) else { return Ok(self.beyond(length)) };
         let body = Body::from_stream(reader.stream(span.from, Some(span.to)));

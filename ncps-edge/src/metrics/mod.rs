@@ -123,8 +123,8 @@ impl EdgeMetrics {
         });
         let looked_at = Arc::downgrade(store);
         self.telemetry.observe(&names::DISK_FREE, move |seen| {
-            if let Some(free) = looked_at.upgrade().and_then(|store| store.free().ok()) {
-                seen(free, &[]);
+            if let Some(space) = looked_at.upgrade().and_then(|store| store.space().ok()) {
+                seen(space.free, &[]);
             }
         });
         let looked_at = Arc::downgrade(current);

@@ -11,6 +11,7 @@ use ncps_nix::{CacheInfo, NarFileName, NarInfo, STORE_DIR, StorePathHash};
 use ncps_proto::HeldNar;
 
 use super::Spool;
+use super::ledger::{Ledger, NARINFO_BYTES, disk_bytes};
 
 /// Directories of a Nix binary cache. Nix makes them when it opens one, and so can't open a cache of another
 /// user in which one is missing.
@@ -24,11 +25,29 @@ pub struct StoredNar {
     pub size: u64,
 }
 
+/// What became of a file that was to be committed.
+#[derive(Debug)]
+pub enum Committed {
+    /// It is a NAR file of the store.
+    Kept(HeldNar),
+    /// It would take the store past its limit by as much as it needs, its narinfo included, in bytes.
+    NoRoom { spool: Spool, needs: u64 },
+}
+
+/// The file system below the store, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    pub total: u64,
+    /// For programs without privileges.
+    pub free: u64,
+}
+
 /// `<data>/store` and `<data>/spool`.
 #[derive(Debug)]
 pub struct LocalStore {
     store: PathBuf,
     spool: PathBuf,
+    ledger: Ledger,
     next_spool: AtomicU64,
     narinfo_writes: AtomicU64,
     opens: AtomicU64,
@@ -69,13 +88,14 @@ impl LocalStore {
         let this = LocalStore {
             store,
             spool,
+            ledger: Ledger::default(),
             next_spool: AtomicU64::new(0),
             narinfo_writes: AtomicU64::new(0),
             opens: AtomicU64::new(0),
             held: Held::default(),
         };
         let info = CacheInfo { store_dir: STORE_DIR.to_owned(), want_mass_query: true, priority };
-        this.write("nix-cache-info", info.render().as_bytes())?;
+        std::fs::rename(this.written(info.render().as_bytes())?, this.store.join("nix-cache-info"))?;
         Ok(this)
     }
 
@@ -92,24 +112,67 @@ impl LocalStore {
         Spool::create(self.spool_path("part"), size)
     }
 
-    /// Makes a proven spool file the NAR file `name`: durable before it is visible. Repeatable.
-    pub fn commit(&self, spool: Spool, name: NarFileName) -> io::Result<()> {
-        let (path, size) = (self.nar_path(name), spool.file().metadata()?.len());
-        let replaced = present(fs::metadata(&path))?.map(|file| file.len());
-        spool.commit_to(&path)?;
-        let new_files = u64::from(replaced.is_none());
-        self.held.change(|n| n + new_files, |n| (n + size).saturating_sub(replaced.unwrap_or(0)));
-        Ok(())
+    /// Makes a proven spool file the NAR file `name`: durable before it is visible. With a limit of the whole
+    /// store in bytes on disk, only if it fits; `fits` is called then, before anybody sees that it is there.
+    pub fn commit(
+        &self,
+        mut spool: Spool,
+        name: NarFileName,
+        limit: Option<u64>,
+        fits: impl FnOnce(),
+    ) -> io::Result<Committed> {
+        spool.seal()?;
+        let metadata = spool.file().metadata()?;
+        let (file_size, disk_bytes) = (metadata.len(), disk_bytes(&metadata));
+        let needs = disk_bytes + NARINFO_BYTES;
+        let target = self.nar_path(name);
+        let mut used = self.ledger.open(|| self.count())?;
+        let former = present(fs::metadata(&target))?;
+        let replaced = former.as_ref().map_or(0, self::disk_bytes);
+        if limit.is_some_and(|limit| used.saturating_sub(replaced).saturating_add(needs) > limit) {
+            return Ok(Committed::NoRoom { spool, needs });
+        }
+        fits();
+        spool.commit_to(&target)?;
+        *used = used.saturating_sub(replaced).saturating_add(disk_bytes);
+        let (new, gone) = (u64::from(former.is_none()), former.map_or(0, |former| former.len()));
+        self.held.change(|n| n + new, |n| (n + file_size).saturating_sub(gone));
+        drop(used);
+        sync_parent(&target)?;
+        Ok(Committed::Kept(HeldNar { name, file_size, disk_bytes }))
     }
 
     /// Removes a NAR file. Removing the absent is fine.
     pub fn remove(&self, name: NarFileName) -> io::Result<()> {
         let path = self.nar_path(name);
-        let size = present(fs::metadata(&path))?.map_or(0, |file| file.len());
-        if present(fs::remove_file(path))?.is_some() {
-            self.held.change(|n| n.saturating_sub(1), |n| n.saturating_sub(size));
-        }
+        let mut used = self.ledger.open(|| self.count())?;
+        let Some(metadata) = present(fs::metadata(&path))? else { return Ok(()) };
+        present(fs::remove_file(path))?;
+        *used = used.saturating_sub(disk_bytes(&metadata));
+        self.held.change(|n| n.saturating_sub(1), |n| n.saturating_sub(metadata.len()));
         Ok(())
+    }
+
+    /// Bytes on disk that NAR files and narinfos take, and what `meanwhile` says while that can't change.
+    pub fn used_and<T>(&self, meanwhile: impl FnOnce() -> T) -> io::Result<(u64, T)> {
+        let used = self.ledger.open(|| self.count())?;
+        Ok((*used, meanwhile()))
+    }
+
+    /// How full the file system is.
+    pub fn space(&self) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(&self.store)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Space { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
+    }
+
+    fn count(&self) -> io::Result<u64> {
+        let nars: u64 = self.list()?.iter().map(|held| held.disk_bytes).sum();
+        let mut narinfos = 0;
+        for entry in fs::read_dir(&self.store)? {
+            narinfos += u64::from(Path::new(&entry?.file_name()).extension().is_some_and(|e| e == "narinfo"));
+        }
+        Ok(nars + narinfos * NARINFO_BYTES)
     }
 
     /// Every NAR file. Files of other names are none of ours and are passed over.
@@ -122,7 +185,8 @@ impl LocalStore {
             if let Some(name) = name
                 && let Some(metadata) = present(entry.metadata())?
             {
-                held.push(HeldNar { name, file_size: metadata.len() });
+                let (file_size, disk_bytes) = (metadata.len(), disk_bytes(&metadata));
+                held.push(HeldNar { name, file_size, disk_bytes });
             }
         }
         self.held.set(&held);
@@ -135,16 +199,22 @@ impl LocalStore {
         (self.held.files.load(Ordering::Relaxed), self.held.bytes.load(Ordering::Relaxed))
     }
 
-    /// Bytes that can still be written to this disk.
-    pub fn free(&self) -> io::Result<u64> {
-        let disk = rustix::fs::statvfs(&self.store)?;
-        Ok(disk.f_bavail * disk.f_frsize)
-    }
-
-    /// Writes a narinfo beside its NAR file, atomically.
-    pub fn put_narinfo(&self, narinfo: &NarInfo) -> io::Result<()> {
+    /// Writes a narinfo beside the NAR file that it names, atomically; not where that file is not here. Whoever
+    /// removes the NAR file removes the narinfo after it, so that none stays behind whichever comes first.
+    pub fn put_narinfo(&self, narinfo: &NarInfo, names: NarFileName) -> io::Result<()> {
+        if !self.nar_path(names).try_exists()? {
+            return Ok(());
+        }
         self.narinfo_writes.fetch_add(1, Ordering::Relaxed);
-        self.write(&narinfo_file(narinfo.store_path.hash()), narinfo.render().as_bytes())
+        let (hash, partial) = (narinfo.store_path.hash(), self.written(narinfo.render().as_bytes())?);
+        let target = self.store.join(narinfo_file(hash));
+        let mut used = self.ledger.open(|| self.count())?;
+        let is_new = !target.try_exists()?;
+        fs::rename(partial, target)?;
+        *used += if is_new { NARINFO_BYTES } else { 0 };
+        drop(used);
+        // It may have been evicted meanwhile.
+        if self.nar_path(names).try_exists()? { Ok(()) } else { self.remove_narinfo(hash) }
     }
 
     /// The narinfo as it was last written. Read only while control is away.
@@ -155,7 +225,11 @@ impl LocalStore {
 
     /// Removes a narinfo. Removing the absent is fine.
     pub fn remove_narinfo(&self, hash: StorePathHash) -> io::Result<()> {
-        present(fs::remove_file(self.store.join(narinfo_file(hash)))).map(|_| ())
+        let mut used = self.ledger.open(|| self.count())?;
+        if present(fs::remove_file(self.store.join(narinfo_file(hash))))?.is_some() {
+            *used = used.saturating_sub(NARINFO_BYTES);
+        }
+        Ok(())
     }
 
     /// How often the disk was asked for a file. A warm narinfo asks never.
@@ -172,9 +246,11 @@ impl LocalStore {
         self.store.join("nar").join(name.file_name())
     }
 
-    /// Small files come into being whole: written beside, then renamed.
-    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        write_whole(&self.spool_path("small"), &self.store.join(name), bytes)
+    /// Small files come into being whole: written beside, then renamed by the caller.
+    fn written(&self, bytes: &[u8]) -> io::Result<PathBuf> {
+        let partial = self.spool_path("small");
+        write_beside(&partial, bytes)?;
+        Ok(partial)
     }
 
     /// A path in the spool that nobody else has.
@@ -191,15 +267,19 @@ impl LocalStore {
 
 /// A file, readable for everybody, that is never seen half written.
 pub(super) fn write_whole(partial: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_beside(partial, bytes)?;
+    fs::rename(partial, target)
+}
+
+fn write_beside(partial: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).open(partial)?;
-    file.set_permissions(fs::Permissions::from_mode(0o644))?;
-    let written =
-        file.write_all(bytes).and_then(|()| file.sync_data()).and_then(|()| fs::rename(partial, target));
-    if written.is_err() {
-        // What is left there is removed at the next start at the latest.
-        fs::remove_file(partial).ok();
-    }
-    written
+    let mut fill = || {
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.write_all(bytes)?;
+        file.sync_data()
+    };
+    // A full disk must not be filled further by what is of no use.
+    fill().inspect_err(|_| drop(fs::remove_file(partial)))
 }
 
 fn narinfo_file(hash: StorePathHash) -> String {
@@ -254,17 +334,70 @@ mod tests {
         (dir, store)
     }
 
+    fn keep(store: &LocalStore, spool: Spool, name: NarFileName) -> HeldNar {
+        match store.commit(spool, name, None, || {}).expect("committed") {
+            Committed::Kept(held) => held,
+            Committed::NoRoom { .. } => panic!("there is no limit"),
+        }
+    }
+
+    fn used(store: &LocalStore) -> u64 {
+        store.used_and(|| ()).expect("counted").0
+    }
+
+    fn spool_of(store: &LocalStore, bytes: usize) -> Spool {
+        let spool = store.begin(Some(bytes as u64 * 2)).expect("begun");
+        spool.file().write_all_at(&vec![7; bytes], 0).expect("written");
+        spool
+    }
+
+    #[test]
+    fn the_ledger_agrees_with_a_count() {
+        let (dir, store) = store();
+        for n in 0..3 {
+            keep(&store, spool_of(&store, 10_000 * usize::from(n + 1)), name(n));
+        }
+        keep(&store, spool_of(&store, 90_000), name(2));
+        store.remove(name(0)).expect("removed");
+        store.remove(name(9)).expect("removing the absent is fine");
+        store.remove_narinfo(StorePathHash::from_bytes([1; 20])).expect("removing the absent is fine");
+        let taken = used(&store);
+        assert_eq!(taken, store.list().expect("listed").iter().map(|held| held.disk_bytes).sum::<u64>());
+        assert!(
+            (110_000..160_000).contains(&taken),
+            "what was reserved and not needed is given back: {taken}"
+        );
+        fs::write(dir.path().join("store/x.narinfo"), b"x").expect("written");
+        let again = LocalStore::open_at(dir.path(), 10).expect("opened again");
+        assert_eq!(used(&again), taken + NARINFO_BYTES);
+    }
+
+    #[test]
+    fn past_the_limit_nothing_is_committed() {
+        let (_dir, store) = store();
+        keep(&store, spool_of(&store, 20_000), name(1));
+        let taken = used(&store);
+        let refused = store
+            .commit(spool_of(&store, 20_000), name(2), Some(taken * 2), || panic!("it does not fit"))
+            .expect("no trouble");
+        let Committed::NoRoom { spool, needs } = refused else { panic!("its narinfo needs room, too") };
+        assert_eq!((needs, used(&store)), (taken + NARINFO_BYTES, taken));
+        let kept = store.commit(spool, name(2), Some(taken * 2 + NARINFO_BYTES), || {}).expect("no trouble");
+        assert!(matches!(kept, Committed::Kept(_)));
+    }
+
     #[test]
     fn a_commit_makes_it_visible_whole() {
         let (_dir, store) = store();
         let spool = store.begin(Some(4)).expect("begun");
         spool.file().write_all_at(b"abcd", 0).expect("written");
         assert!(store.open(name(1)).expect("asked").is_none());
-        store.commit(spool, name(1)).expect("committed");
+        keep(&store, spool, name(1));
         let stored = store.open(name(1)).expect("asked").expect("there");
         assert_eq!(stored.size, 4, "reserved bytes are not content");
         assert_eq!(store.held(), (1, 4), "counted without looking");
-        assert_eq!(store.list().expect("listed"), vec![HeldNar { name: name(1), file_size: 4 }]);
+        let held = store.list().expect("listed");
+        assert_eq!((held.len(), held[0].name, held[0].file_size), (1, name(1), 4));
         assert_eq!(store.spool_files().expect("listed"), 0);
     }
 
@@ -273,7 +406,7 @@ mod tests {
         let (_dir, store) = store();
         let spool = store.begin(None).expect("begun");
         spool.file().write_all_at(b"abcd", 0).expect("written");
-        store.commit(spool, name(1)).expect("committed");
+        keep(&store, spool, name(1));
         let stored = store.open(name(1)).expect("asked").expect("there");
         store.remove(name(1)).expect("removed");
         store.remove(name(1)).expect("removing the absent is fine");

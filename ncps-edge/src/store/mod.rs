@@ -4,13 +4,14 @@
 //! Knows: names, bytes, durability. The disk is the truth: whether a file is here is answered by opening it.
 //! Absent on purpose: hashing and proof (the transfer's), eviction policy (control's), any index.
 
+mod ledger;
 mod local;
 mod objects;
 mod spool;
 
 use std::io;
 
-pub use local::{LocalStore, StoredNar};
+pub use local::{Committed, LocalStore, Space, StoredNar};
 pub use objects::{ObjectStore, StoredObject};
 pub use spool::Spool;
 pub(crate) use spool::read_at;

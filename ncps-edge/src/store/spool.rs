@@ -14,6 +14,7 @@ use rustix::fs::FallocateFlags;
 pub struct Spool {
     file: Arc<File>,
     path: PathBuf,
+    sealed: bool,
     committed: bool,
 }
 
@@ -24,7 +25,7 @@ impl Spool {
     /// [`io::ErrorKind::StorageFull`] where the disk can't hold `size` more bytes.
     pub(super) fn create(path: PathBuf, size: Option<u64>) -> io::Result<Spool> {
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        let spool = Spool { file: Arc::new(file), path, committed: false };
+        let spool = Spool { file: Arc::new(file), path, sealed: false, committed: false };
         if let Some(size) = size.filter(|size| *size > 0) {
             spool.reserve(size)?;
         }
@@ -49,15 +50,26 @@ impl Spool {
         self.file.set_len(0)
     }
 
-    /// Moves the file, durable and readable for everybody, to its final place.
-    pub(super) fn commit_to(mut self, target: &Path) -> io::Result<()> {
+    /// Makes the file durable and readable for everybody. Repeatable.
+    pub(super) fn seal(&mut self) -> io::Result<()> {
         use std::os::unix::fs::PermissionsExt;
+        if self.sealed {
+            return Ok(());
+        }
+        // Gives back what was reserved and not needed.
+        self.file.set_len(self.file.metadata()?.len())?;
         // Explicit, since a unit's umask may be 0066 and the store is for every user of this machine.
         self.file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
         self.file.sync_all()?;
+        self.sealed = true;
+        Ok(())
+    }
+
+    /// Moves the sealed file to its final place.
+    pub(super) fn commit_to(mut self, target: &Path) -> io::Result<()> {
         std::fs::rename(&self.path, target)?;
         self.committed = true;
-        super::local::sync_parent(target)
+        Ok(())
     }
 }
 

@@ -4,14 +4,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ncps_nix::NarInfo;
-use ncps_proto::{Commit, Error, HeldNar, Result};
+use ncps_nix::{NarFileName, NarInfo};
+use ncps_proto::{Commit, EdgeReport, HeldNar};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::download::disk_trouble;
 use super::engine::Engine;
 use crate::metrics::Ended;
+use crate::near::named;
 use crate::store::{Spool, blocking};
 
 /// Commits that wait for control. The inventory has the files anyway; what waits here are their facts.
@@ -43,26 +43,34 @@ impl PendingCommits {
     }
 }
 
-/// Files that came into the store since the session with control last heard of it.
+/// Files that came into the store and left it since the session with control last heard of it, in this order.
 #[derive(Default)]
 pub struct News {
-    held: Mutex<Vec<HeldNar>>,
+    reports: Mutex<Vec<EdgeReport>>,
     some: Notify,
 }
 
 impl News {
-    fn push(&self, held: HeldNar) {
-        let mut all = self.held.lock();
+    pub(super) fn committed(&self, held: HeldNar) {
+        self.push(EdgeReport::Committed(held));
+    }
+
+    pub(super) fn evicted(&self, names: Vec<NarFileName>) {
+        self.push(EdgeReport::Evicted(names));
+    }
+
+    fn push(&self, report: EdgeReport) {
+        let mut all = self.reports.lock();
         // With nobody attached they need not be remembered: the next inventory has them.
         if all.len() < MOST_PENDING {
-            all.push(held);
+            all.push(report);
         }
         self.some.notify_one();
     }
 
     /// All of them, for the inventory to follow or the stream.
-    pub fn take(&self) -> Vec<HeldNar> {
-        std::mem::take(&mut self.held.lock())
+    pub fn take(&self) -> Vec<EdgeReport> {
+        std::mem::take(&mut self.reports.lock())
     }
 
     /// Waits until there may be some.
@@ -72,17 +80,27 @@ impl News {
 }
 
 impl Engine {
-    /// Makes a proven spool file a NAR file of the store and tells control.
-    pub(super) async fn commit(self: &Arc<Self>, spool: Spool, commit: Commit) -> Result<()> {
-        let (store, name) = (Arc::clone(self.store()), commit.name);
-        let done = blocking(move || store.commit(spool, name)).await;
-        done.map_err(|e| disk_trouble("commit a NAR file", e))?;
+    /// Makes a proven spool file a NAR file of the store and tells control. False where it is not kept, for want
+    /// of room: that is no failure, its readers have it.
+    pub(super) async fn commit(self: &Arc<Self>, spool: Spool, commit: Commit) -> bool {
+        let _committing = self.commits().begin(commit.name);
+        let held = match self.room().keep(spool, commit.name).await {
+            Ok(Some(held)) => held,
+            Ok(None) => {
+                tracing::info!(nar = %commit.name, bytes = commit.file_size, "no room for a NAR: served, not kept");
+                return false;
+            }
+            Err(error) => {
+                tracing::warn!(nar = %commit.name, %error, "the disk does not take a NAR: served, not kept");
+                return false;
+            }
+        };
         self.counters().committed();
         self.metrics().ended.inc(Ended::Committed);
         tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored a NAR");
-        self.news().push(HeldNar { name: commit.name, file_size: commit.file_size });
+        self.news().committed(held);
         self.announce(commit).await;
-        Ok(())
+        true
     }
 
     /// Tells control of a file in the store, now or when it is back.
@@ -107,7 +125,7 @@ impl Engine {
         }
     }
 
-    async fn tell(&self, commit: &Commit) -> Result<()> {
+    async fn tell(&self, commit: &Commit) -> ncps_proto::Result<()> {
         let narinfos = self.control().commit_nar(self.instance(), commit.clone()).await?;
         self.write_narinfos(narinfos).await;
         Ok(())
@@ -115,11 +133,10 @@ impl Engine {
 
     async fn write_narinfos(&self, narinfos: Vec<NarInfo>) {
         let store = Arc::clone(self.store());
-        let write = move || narinfos.iter().try_for_each(|narinfo| store.put_narinfo(narinfo));
+        let write = move || narinfos.iter().try_for_each(|n| store.put_narinfo(n, named(n)));
         let written = blocking(write).await;
         if let Err(error) = written {
-            let error = Error::internal("write narinfos beside a NAR file").because(error);
-            tracing::warn!(error = error.story(), "the store's own narinfos are behind; serving goes on");
+            tracing::warn!(%error, "the store's own narinfos are behind; serving goes on");
         }
     }
 }

@@ -43,6 +43,13 @@ pub(super) fn decoder(compression: Compression, source: impl Read + 'static) -> 
     })
 }
 
+/// A zstd decoder that is written to. Concatenated frames are one stream.
+pub(super) fn zstd_writer<W: io::Write>(sink: W) -> io::Result<zstd::stream::write::Decoder<'static, W>> {
+    let mut decoder = zstd::stream::write::Decoder::new(sink)?;
+    decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+    Ok(decoder)
+}
+
 type Chunks = BoxStream<'static, Result<Bytes, UpstreamError>>;
 
 /// A stream decoded on a blocking thread. Ends in an error where the source does, or does not decode.

@@ -20,7 +20,7 @@ use crate::store::{Spool, blocking};
 use crate::upstream::{Body, Opening, UpstreamError, Upstreams};
 
 /// Chunks that are written at once where they are there already.
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 
 /// Why a source did not give the whole.
 #[derive(Debug)]
@@ -29,8 +29,10 @@ pub(super) enum Trouble {
     Absent,
     /// It failed, or its bytes are of no use.
     Source(UpstreamError),
-    /// Our disk, our limits: no other source can help.
+    /// Our own store can't be read: no other source can help.
     Ours(Error),
+    /// The disk is full, past its limits, or broken: nothing can be spooled.
+    NoSpool(std::io::Error),
 }
 
 impl From<UpstreamError> for Trouble {
@@ -106,11 +108,8 @@ impl Download {
         plan: &Plan,
         upstreams: &Upstreams,
     ) -> Result<(), Trouble> {
-        let body = match source {
-            Source::Origin(origin) => self.open(origin, plan, upstreams).await?,
-            Source::Stored(name) => self.open_stored(*name).await?,
-        };
-        self.agree_on_length(&body, plan)?;
+        let body = open(&self.engine, source, plan, upstreams, self.written).await?;
+        self.length = agreed_length(body.total, self.length.or(plan.size))?;
         self.prepare(plan, body.total).await?;
         let length = self.length;
         self.copy(body).await.or_else(|trouble| match trouble {
@@ -126,46 +125,6 @@ impl Download {
         }
     }
 
-    async fn open(&self, origin: &Origin, plan: &Plan, upstreams: &Upstreams) -> Result<Body, Trouble> {
-        // Decoded on the way there is no place to resume at: from the start, and past what is there already.
-        let as_it_is = origin.compression == plan.name.compression;
-        let from = if as_it_is { self.written } else { 0 };
-        let body = match upstreams.open(origin, from).await {
-            Opening::Body(body) => body,
-            Opening::Absent => return Err(Trouble::Absent),
-            Opening::Failed(error) => return Err(error.into()),
-        };
-        if as_it_is {
-            return Ok(body);
-        }
-        let stream = decoded(origin.compression, body.stream, self.engine.decoders());
-        Ok(Body { stream, offset: 0, total: None })
-    }
-
-    async fn open_stored(&self, name: NarFileName) -> Result<Body, Trouble> {
-        let Some(stored) = self.engine.stored(name).await.map_err(Trouble::Ours)? else {
-            return Err(Trouble::Absent);
-        };
-        let bytes = crate::store_read::stream(stored.file, 0, stored.size);
-        let bytes = bytes.map(|b| b.map_err(|e| UpstreamError::Transport(e.to_string())));
-        let stream = decoded(name.compression, bytes.boxed(), self.engine.decoders());
-        Ok(Body { stream, offset: 0, total: None })
-    }
-
-    /// A length is promised only where everybody who says one says the same.
-    fn agree_on_length(&mut self, body: &Body, plan: &Plan) -> Result<(), UpstreamError> {
-        let expected = self.length.or(plan.size);
-        match (body.total, expected) {
-            (Some(offered), Some(expected)) if offered != expected => {
-                Err(UpstreamError::WrongLength { offered, expected })
-            }
-            (total, expected) => {
-                self.length = expected.or(total);
-                Ok(())
-            }
-        }
-    }
-
     /// Before the first byte: room on the disk, the readers' file, the proof.
     async fn prepare(&mut self, plan: &Plan, total: Option<u64>) -> Result<(), Trouble> {
         if let Some(length) = self.length {
@@ -175,7 +134,7 @@ impl Download {
             self.most = plan.nar.map_or(self.engine.max_spool(), |nar| incompressible(nar.size));
             let size = self.length.or(total);
             self.reservation = Some(self.engine.reserve_spool(size.or(plan.nar.map(|n| n.size))).await);
-            let spool = self.engine.begin_spool(size).await.map_err(Trouble::Ours)?;
+            let spool = self.engine.begin_spool(size).await.map_err(Trouble::NoSpool)?;
             self.transfer.set_file(spool.file());
             self.spool = Some(spool);
         }
@@ -225,7 +184,7 @@ impl Download {
             }
             Ok(hasher)
         });
-        self.hasher = write.await.map_err(|e| Trouble::Ours(disk_trouble("write a spool file", e)))?;
+        self.hasher = write.await.map_err(Trouble::NoSpool)?;
         self.written += more;
         self.transfer.wrote(self.written);
         Ok(())
@@ -270,13 +229,71 @@ impl Download {
     }
 }
 
+/// Opens a source at byte `from`, or before it where it can't go on there: decoded on the way there is no place to
+/// resume at.
+pub(super) async fn open(
+    engine: &Engine,
+    source: &Source,
+    plan: &Plan,
+    upstreams: &Upstreams,
+    from: u64,
+) -> Result<Body, Trouble> {
+    match source {
+        Source::Origin(origin) => open_origin(engine, origin, plan, upstreams, from).await,
+        Source::Stored(name) => open_stored(engine, *name).await,
+    }
+}
+
+async fn open_origin(
+    engine: &Engine,
+    origin: &Origin,
+    plan: &Plan,
+    upstreams: &Upstreams,
+    from: u64,
+) -> Result<Body, Trouble> {
+    let as_it_is = origin.compression == plan.name.compression;
+    let body = match upstreams.open(origin, if as_it_is { from } else { 0 }).await {
+        Opening::Body(body) => body,
+        Opening::Absent => return Err(Trouble::Absent),
+        Opening::Failed(error) => return Err(error.into()),
+    };
+    if as_it_is {
+        return Ok(body);
+    }
+    let stream = decoded(origin.compression, body.stream, engine.decoders());
+    Ok(Body { stream, offset: 0, total: None })
+}
+
+async fn open_stored(engine: &Engine, name: NarFileName) -> Result<Body, Trouble> {
+    let Some(stored) = engine.stored(name).await.map_err(Trouble::Ours)? else {
+        return Err(Trouble::Absent);
+    };
+    let bytes = crate::store_read::stream(stored.file, 0, stored.size);
+    let bytes = bytes.map(|b| b.map_err(|e| UpstreamError::Transport(e.to_string())));
+    let stream = decoded(name.compression, bytes.boxed(), engine.decoders());
+    Ok(Body { stream, offset: 0, total: None })
+}
+
+/// A length is promised only where everybody who says one says the same.
+pub(super) fn agreed_length(
+    offered: Option<u64>,
+    expected: Option<u64>,
+) -> Result<Option<u64>, UpstreamError> {
+    match (offered, expected) {
+        (Some(offered), Some(expected)) if offered != expected => {
+            Err(UpstreamError::WrongLength { offered, expected })
+        }
+        (offered, expected) => Ok(expected.or(offered)),
+    }
+}
+
 /// What a NAR of this size may take where compressing it gained nothing.
-fn incompressible(nar_size: u64) -> u64 {
+pub(super) fn incompressible(nar_size: u64) -> u64 {
     nar_size.saturating_add(nar_size / 8).saturating_add(1 << 20)
 }
 
 /// The chunks before the first failure, and the failure.
-fn until_broken(batch: Vec<Result<Bytes, UpstreamError>>) -> (Vec<Bytes>, Option<UpstreamError>) {
+pub(super) fn until_broken(batch: Vec<Result<Bytes, UpstreamError>>) -> (Vec<Bytes>, Option<UpstreamError>) {
     let mut chunks = Vec::with_capacity(batch.len());
     for item in batch {
         match item {
@@ -288,7 +305,7 @@ fn until_broken(batch: Vec<Result<Bytes, UpstreamError>>) -> (Vec<Bytes>, Option
 }
 
 /// Drops the first `skip` bytes, counting them off.
-fn past(chunks: Vec<Bytes>, skip: &mut u64) -> Vec<Bytes> {
+pub(super) fn past(chunks: Vec<Bytes>, skip: &mut u64) -> Vec<Bytes> {
     let mut kept = Vec::with_capacity(chunks.len());
     for mut chunk in chunks {
         let skipped = (*skip).min(chunk.len() as u64);

@@ -1,8 +1,10 @@
 //! What every transfer shares: the registry of those that run, the limits, and the way to store and control.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ncps_nix::NarFileName;
 use ncps_proto::{Code, ControlPlane, Error, Result, Turn, trace};
@@ -16,6 +18,7 @@ use tracing::{Instrument, info_span};
 use super::commit::{News, PendingCommits};
 use super::distrust::Distrust;
 use super::download::disk_trouble;
+use super::evict::Commits;
 use super::fetch;
 use super::plan::{Plan, Source, Wanted};
 use super::progress::Transfer;
@@ -23,17 +26,21 @@ use super::reader::Reader;
 use crate::live::{Current, Live};
 use crate::lookup::Lookups;
 use crate::metrics::EdgeMetrics;
+use crate::room::Room;
 use crate::store::{LocalStore, Spool, StoredNar, blocking};
 use crate::upstream::Upstreams;
 
 /// Spool bytes are counted in these, since a semaphore counts in 32 bits.
 const SPOOL_UNIT: u64 = 1 << 20;
+/// How long a reader waits to be served without a spool.
+const PASS_PATIENCE: Duration = Duration::from_secs(30);
 /// What a file of unknown size counts as.
 const UNKNOWN_SIZE: u64 = 1 << 30;
 
 /// What an engine is made of.
 pub struct Parts {
     pub store: Arc<LocalStore>,
+    pub room: Arc<Room>,
     pub control: Arc<dyn ControlPlane>,
     pub lookups: Arc<Lookups>,
     pub current: Arc<Current>,
@@ -51,12 +58,15 @@ pub struct Engine {
     distrust: Distrust,
     pending: PendingCommits,
     news: News,
+    commits: Commits,
     counters: Counters,
 }
 
 /// Made from the first configuration; a changed limit counts from the next start.
 struct Limits {
     downloads: Arc<Semaphore>,
+    /// Readers that are served without a spool.
+    passes: Arc<Semaphore>,
     decoders: Arc<Semaphore>,
     spool: Arc<Semaphore>,
     spool_units: u32,
@@ -69,6 +79,7 @@ pub struct Counters {
     started: AtomicU64,
     committed: AtomicU64,
     wrong_bytes: AtomicU64,
+    passed: AtomicU64,
 }
 
 impl Counters {
@@ -78,6 +89,15 @@ impl Counters {
 
     pub(super) fn wrong_bytes(&self) {
         self.wrong_bytes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn pass(&self) {
+        self.passed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Readers served without a spool.
+    pub fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
     }
 
     /// Transfers started.
@@ -100,6 +120,7 @@ impl Engine {
             distrust: Distrust::default(),
             pending: PendingCommits::default(),
             news: News::default(),
+            commits: Commits::default(),
             counters: Counters::default(),
         })
     }
@@ -116,7 +137,7 @@ impl Engine {
         if let Some(transfer) = running.get(&name) {
             self.parts.metrics.coalesced.inc(());
             transfer.link.iter().for_each(trace::Link::follow);
-            return Ok(Reader::new(Arc::clone(transfer), true));
+            return Ok(Reader::new(Arc::clone(self), Arc::clone(transfer), true));
         }
         if running.len() >= most {
             return Err(Error::new(Code::Overloaded, format!("{most} NAR files are being fetched already")));
@@ -129,14 +150,19 @@ impl Engine {
         drop(running);
         self.counters.started.fetch_add(1, Ordering::Relaxed);
         self.parts.metrics.started.inc(());
-        let reader = Reader::new(Arc::clone(&transfer), false);
+        let reader = Reader::new(Arc::clone(self), Arc::clone(&transfer), false);
         self.parts.tasks.spawn("transfer", fetch::run(Arc::clone(self), transfer).instrument(span));
         Ok(reader)
     }
 
     /// A reader of the transfer of `name`, if one runs.
-    pub fn peek(&self, name: NarFileName) -> Option<Reader> {
-        self.running.lock().get(&name).map(|transfer| Reader::new(Arc::clone(transfer), true))
+    pub fn peek(self: &Arc<Self>, name: NarFileName) -> Option<Reader> {
+        let running = self.running.lock().get(&name).cloned();
+        running.map(|transfer| Reader::new(Arc::clone(self), transfer, true))
+    }
+
+    pub(super) fn is_running(&self, name: NarFileName) -> bool {
+        self.running.lock().contains_key(&name)
     }
 
     /// How many transfers run or wait.
@@ -178,10 +204,24 @@ impl Engine {
         HeldTurn { engine: Arc::clone(self), name, committed: false }
     }
 
-    pub(super) async fn begin_spool(&self, size: Option<u64>) -> Result<Spool> {
+    /// A spool file, where the disk has room for one and takes it.
+    pub(super) async fn begin_spool(&self, size: Option<u64>) -> io::Result<Spool> {
+        if !self.parts.room.for_spool(size.unwrap_or(0)).await? {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let store = Arc::clone(&self.parts.store);
-        let spool = blocking(move || store.begin(size)).await;
-        spool.map_err(|e| disk_trouble("begin a spool file", e))
+        blocking(move || store.begin(size)).await
+    }
+
+    /// The right to serve one reader without a spool.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`] where too many are served so for long.
+    pub(super) async fn pass_slot(&self) -> Result<OwnedSemaphorePermit> {
+        let passes = Arc::clone(&self.limits().await.passes);
+        let slot = tokio::time::timeout(PASS_PATIENCE, passes.acquire_owned()).await;
+        let crowded = || Error::new(Code::Overloaded, "too many are served without a spool already");
+        slot.map_err(|_| crowded())?.map_err(|_| crowded())
     }
 
     pub(super) async fn download_slot(&self) -> Option<OwnedSemaphorePermit> {
@@ -217,6 +257,7 @@ impl Engine {
             let spool_units = u32::try_from(units).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
             Limits {
                 downloads: Arc::new(Semaphore::new(count(|s| s.max_downloads) as usize)),
+                passes: Arc::new(Semaphore::new(count(|s| s.max_downloads) as usize)),
                 decoders: Arc::new(Semaphore::new(count(|s| s.max_decoders) as usize)),
                 spool: Arc::new(Semaphore::new(spool_units as usize)),
                 spool_units,
@@ -263,6 +304,14 @@ impl Engine {
 
     pub(super) fn store(&self) -> &Arc<LocalStore> {
         &self.parts.store
+    }
+
+    pub(super) fn room(&self) -> &Room {
+        &self.parts.room
+    }
+
+    pub(super) fn commits(&self) -> &Commits {
+        &self.commits
     }
 
     pub(super) fn control(&self) -> &Arc<dyn ControlPlane> {

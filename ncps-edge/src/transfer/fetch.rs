@@ -89,6 +89,10 @@ async fn fetch(engine: &Arc<Engine>, transfer: &Arc<Transfer>) -> Result<()> {
         }
         match obtain(engine, transfer, &plan, &upstreams).await? {
             Obtained::Whole => return Ok(()),
+            Obtained::Overflowed => {
+                transfer.overflow(plan, upstreams);
+                return Ok(());
+            }
             Obtained::Absent if plan.control_away => {
                 return Err(Error::new(Code::Unavailable, "control is away and no upstream has this name"));
             }
@@ -111,6 +115,8 @@ async fn serve_stored(engine: &Engine, transfer: &Transfer, name: NarFileName) -
 
 enum Obtained {
     Whole,
+    /// The disk takes no more; what is there is right so far.
+    Overflowed,
     Absent,
 }
 
@@ -127,12 +133,18 @@ async fn obtain(
         match exhaust(engine, &mut download, source, plan, upstreams).await {
             Ok(true_name) => {
                 transfer.prove(download.written());
-                settle(engine, download.finish()?, true_name, plan, source).await?;
-                turn.committed();
+                if settle(engine, download.finish()?, true_name, plan, source).await? {
+                    turn.committed();
+                }
                 return Ok(Obtained::Whole);
             }
             Err(Trouble::Absent) => {}
             Err(Trouble::Ours(error)) => return Err(error),
+            Err(Trouble::NoSpool(error)) => {
+                let at = download.written();
+                tracing::warn!(nar = %plan.name, %error, at, "no room to spool a NAR: it is passed through");
+                return Ok(Obtained::Overflowed);
+            }
             Err(Trouble::Source(error)) => {
                 tracing::warn!(nar = %plan.name, source = source.label(), %error, "a source of a NAR failed");
                 proved_wrong(engine, &error);
@@ -218,7 +230,7 @@ async fn exhaust(
 }
 
 /// Whether the same source may do better when asked again.
-fn may_pass(error: &UpstreamError) -> bool {
+pub(super) fn may_pass(error: &UpstreamError) -> bool {
     matches!(
         error,
         UpstreamError::Timeout | UpstreamError::Stalled | UpstreamError::Transport(_) | UpstreamError::Cut(_)
@@ -276,14 +288,14 @@ async fn right_nar_of_wrong_name(
     (proven == expected).then_some(NarFileName { hash, compression: plan.name.compression })
 }
 
-/// Proves the NAR where that is still open, and commits.
+/// Proves the NAR where that is still open, and commits. False where it is right and not kept.
 async fn settle(
     engine: &Arc<Engine>,
     downloaded: Downloaded,
     name: NarFileName,
     plan: &Plan,
     source: &Source,
-) -> Result<()> {
+) -> Result<bool> {
     let Downloaded { spool, prover, size, hash, .. } = downloaded;
     let facts = match (name.compression, prover) {
         (Compression::None, _) => Ok(NarFacts { hash: NarHash(hash.0), size }),
@@ -299,7 +311,7 @@ async fn settle(
         Ok(nar) => {
             let asked_as = (name != plan.name).then_some(plan.name);
             let commit = Commit { name, asked_as, file_size: size, nar, origin: origin_of(source) };
-            engine.commit(spool, commit).await
+            Ok(engine.commit(spool, commit).await)
         }
         Err(reason) => {
             engine.distrust(source);
@@ -320,7 +332,7 @@ fn origin_of(source: &Source) -> Option<Origin> {
 
 impl Engine {
     /// Asks anew for the paths whose NAR is nowhere. Returns whether the same file has new origins.
-    async fn doubt(&self, plan: &Plan) -> Result<bool> {
+    pub(super) async fn doubt(&self, plan: &Plan) -> Result<bool> {
         let mut again = false;
         for hash in &plan.store_paths {
             again |= self.lookups().doubt(*hash, plan.name).await? == Doubt::SameFile;

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Held back are the last 64 KiB until the bytes are proven, so a wrong or short body never looks complete.
-//! Absent on purpose: HTTP towards clients, SQL, eviction.
+//! Where the disk has no room the transfer ends early, and each reader goes on by itself (`pass`), with the same
+//! proof. Absent on purpose: HTTP towards clients, SQL, eviction.
 
 mod commit;
 mod decode;
@@ -16,7 +17,9 @@ mod describe;
 mod distrust;
 mod download;
 mod engine;
+mod evict;
 mod fetch;
+mod pass;
 mod plan;
 mod progress;
 mod prover;

@@ -9,7 +9,16 @@ use ncps_proto::trace::Link;
 use ncps_proto::{Code, Error};
 use tokio::sync::watch;
 
-use super::plan::Wanted;
+use super::plan::{Plan, Wanted};
+use crate::upstream::Upstreams;
+
+/// What readers need to go on without the spool.
+pub(super) struct Rest {
+    pub(super) plan: Plan,
+    pub(super) upstreams: Arc<Upstreams>,
+    /// Sources are not mixed, since wrong bytes came lately.
+    pub(super) cautious: bool,
+}
 
 /// Bytes at the end of a file that no reader gets before the whole is proven.
 pub const HOLD_BACK: u64 = 64 * 1024;
@@ -35,15 +44,17 @@ impl From<Failure> for Error {
 }
 
 /// How a transfer ended, as its readers see it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum End {
     /// Every byte is there and proven. (The commit to the store may still follow.)
     Proven,
+    /// The disk takes no more: each reader goes on by itself from what was written.
+    Overflowed(Arc<Rest>),
     /// No more bytes will come. Never the same as a short file.
     Failed(Failure),
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Progress {
     /// Of the whole file, once the sources agree on it.
     pub(super) length: Option<u64>,
@@ -67,7 +78,6 @@ impl Progress {
 }
 
 /// A running transfer. The fetching task writes it, readers watch it.
-#[derive(Debug)]
 pub(super) struct Transfer {
     pub(super) name: NarFileName,
     /// The same as who came first spelled it.
@@ -132,6 +142,12 @@ impl Transfer {
             (p.written, p.released, p.downloaded) = (length, length, true);
             p.end = Some(End::Proven);
         });
+    }
+
+    /// Ends the transfer where the disk takes no more. What is written stays readable.
+    pub(super) fn overflow(&self, plan: Plan, upstreams: Arc<Upstreams>) {
+        let rest = Arc::new(Rest { plan, upstreams, cautious: self.cautious });
+        self.progress.send_modify(|p| p.end = Some(End::Overflowed(rest)));
     }
 
     /// Ends the transfer in failure, unless it ended already.

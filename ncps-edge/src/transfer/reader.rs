@@ -1,4 +1,5 @@
-//! A reader of a running transfer: it follows the spool at its own speed, and its leaving cancels nobody.
+//! A reader of a running transfer: it follows the spool at its own speed, and its leaving cancels nobody. Where the
+//! disk took no more, it goes on by itself (see [`super::pass`]).
 
 use std::sync::Arc;
 
@@ -7,7 +8,9 @@ use futures::Stream;
 use ncps_nix::NarFileName;
 use tokio::sync::watch;
 
-use super::progress::{End, Failure, Progress, Transfer};
+use super::engine::Engine;
+use super::pass::{Pass, Prefix};
+use super::progress::{End, Failure, Progress, Rest, Transfer};
 use crate::store_read::read_chunk;
 
 /// What is known of a body before its first byte.
@@ -19,16 +22,26 @@ pub struct Head {
 
 /// One request's view of a transfer.
 pub struct Reader {
+    engine: Arc<Engine>,
     transfer: Arc<Transfer>,
     progress: watch::Receiver<Progress>,
     shared: bool,
+    /// Its own way, where there is no spool to follow.
+    pass: Option<Box<Pass>>,
+}
+
+/// What a reader waited for.
+enum Reached {
+    Progress(Progress),
+    /// The disk took no more.
+    Overflow(Arc<Rest>),
 }
 
 impl Reader {
     /// `shared`: the transfer runs already, for others.
-    pub(super) fn new(transfer: Arc<Transfer>, shared: bool) -> Reader {
+    pub(super) fn new(engine: Arc<Engine>, transfer: Arc<Transfer>, shared: bool) -> Reader {
         let progress = transfer.watch();
-        Reader { transfer, progress, shared }
+        Reader { engine, transfer, progress, shared, pass: None }
     }
 
     /// Whether the transfer ran already when this reader came.
@@ -44,14 +57,39 @@ impl Reader {
     /// Waits until a byte at or after `from` can be given, or the whole is proven. Until then a failure can
     /// still become a status.
     pub async fn head(&mut self, from: u64) -> Result<Head, Failure> {
-        let progress = self.wait(|p| p.released > from).await?;
-        Ok(Head { length: progress.length })
+        match self.wait(|p| p.released > from).await? {
+            Reached::Progress(progress) => Ok(Head { length: progress.length }),
+            Reached::Overflow(rest) => {
+                let pass = self.pass_from(&rest, from)?;
+                pass.ready().await?;
+                Ok(Head { length: pass.length() })
+            }
+        }
     }
 
-    /// Waits until the whole is proven; returns its length in bytes.
-    pub async fn proven(&mut self) -> Result<u64, Failure> {
-        let progress = self.wait(|_| false).await?;
-        Ok(progress.written)
+    /// Waits until the whole is proven; returns its length in bytes. `None` where it is passed through: then the
+    /// proof comes with the last byte and not before.
+    pub async fn proven(&mut self) -> Result<Option<u64>, Failure> {
+        match self.wait(|_| false).await? {
+            Reached::Progress(progress) => Ok(Some(progress.written)),
+            Reached::Overflow(_) => Ok(None),
+        }
+    }
+
+    /// Its own way from byte `start` on, begun anew where it was another byte.
+    fn pass_from(&mut self, rest: &Arc<Rest>, start: u64) -> Result<&mut Pass, Failure> {
+        let pass = match self.pass.take().filter(|pass| pass.start() == start) {
+            Some(pass) => pass,
+            None => {
+                let (len, length) = {
+                    let p = self.progress.borrow();
+                    (p.written, p.length)
+                };
+                let prefix = self.transfer.file().map(|file| Prefix { file, len });
+                Box::new(Pass::new(Arc::clone(&self.engine), Arc::clone(rest), prefix, length, start)?)
+            }
+        };
+        Ok(self.pass.insert(pass))
     }
 
     /// The promised length, if there is one by now.
@@ -74,7 +112,12 @@ impl Reader {
         if to.is_some_and(|to| offset >= to) {
             return Ok(None);
         }
-        self.wait(|p| p.released > offset).await?;
+        if let Some(pass) = &mut self.pass {
+            return pass.chunk().await;
+        }
+        if let Reached::Overflow(rest) = self.wait(|p| p.released > offset).await? {
+            return self.pass_from(&rest, offset)?.chunk().await;
+        }
         let Some(end) = self.claim(offset, to) else { return Ok(None) };
         let file = self.transfer.file().ok_or_else(|| broken("a transfer released bytes without a file"))?;
         match read_chunk(file, offset, end).await {
@@ -93,13 +136,14 @@ impl Reader {
     }
 
     /// Waits for a condition or the proven end, whichever comes first. A failure is the error.
-    async fn wait(&mut self, reached: impl Fn(&Progress) -> bool) -> Result<Progress, Failure> {
+    async fn wait(&mut self, reached: impl Fn(&Progress) -> bool) -> Result<Reached, Failure> {
         let progress = self.progress.wait_for(|p| p.end.is_some() || reached(p)).await;
         let progress = progress.map_err(|_| broken("a transfer went without an end"))?;
         match &progress.end {
             // What was released is right as far as anybody can tell, but the body can't become whole.
             Some(End::Failed(failure)) => Err(failure.clone()),
-            Some(End::Proven) | None => Ok(progress.clone()),
+            Some(End::Overflowed(rest)) => Ok(Reached::Overflow(Arc::clone(rest))),
+            Some(End::Proven) | None => Ok(Reached::Progress(progress.clone())),
         }
     }
 }

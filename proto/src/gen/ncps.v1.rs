@@ -186,7 +186,7 @@ pub struct CommitNarReply {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EdgeReport {
-    #[prost(oneof = "edge_report::Report", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "edge_report::Report", tags = "1, 2, 3, 4, 5, 6")]
     pub report: ::core::option::Option<edge_report::Report>,
 }
 /// Nested message and enum types in `EdgeReport`.
@@ -202,6 +202,10 @@ pub mod edge_report {
         Accesses(super::Accesses),
         #[prost(message, tag = "4")]
         Committed(super::Commit),
+        #[prost(message, tag = "5")]
+        Disk(super::DiskReport),
+        #[prost(message, tag = "6")]
+        Evicted(super::Evicted),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -229,6 +233,9 @@ pub struct HeldNar {
     pub nar: ::core::option::Option<NarFileName>,
     #[prost(uint64, tag = "2")]
     pub file_size: u64,
+    /// allocated for it: st_blocks * 512
+    #[prost(uint64, tag = "3")]
+    pub disk_bytes: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Accesses {
@@ -257,10 +264,37 @@ pub struct Commit {
     pub nar: ::core::option::Option<NarFileName>,
     #[prost(uint64, tag = "2")]
     pub file_size: u64,
+    #[prost(uint64, tag = "3")]
+    pub disk_bytes: u64,
+}
+/// The edge's disk. Every number but the first counts bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiskReport {
+    /// counts the reports of a session
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// of the file system
+    #[prost(uint64, tag = "2")]
+    pub total: u64,
+    /// of the file system, for programs without privileges
+    #[prost(uint64, tag = "3")]
+    pub free: u64,
+    /// by the store: NAR files and narinfos
+    #[prost(uint64, tag = "4")]
+    pub used: u64,
+    /// by files that wait for room
+    #[prost(uint64, tag = "5")]
+    pub wanted: u64,
+}
+/// The answer to an eviction: what is gone. What is missing here was in use.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Evicted {
+    #[prost(message, repeated, tag = "1")]
+    pub nars: ::prost::alloc::vec::Vec<NarFileName>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Directive {
-    #[prost(oneof = "directive::Directive", tags = "1, 2")]
+    #[prost(oneof = "directive::Directive", tags = "1, 2, 3")]
     pub directive: ::core::option::Option<directive::Directive>,
 }
 /// Nested message and enum types in `Directive`.
@@ -272,7 +306,25 @@ pub mod directive {
         Configure(super::EdgeSettings),
         #[prost(message, tag = "2")]
         Invalidate(super::Invalidation),
+        #[prost(message, tag = "3")]
+        Evict(super::Eviction),
     }
+}
+/// Files to be removed, with the narinfos that name them. Each one that has victims is answered by an Evicted.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Eviction {
+    #[prost(message, repeated, tag = "1")]
+    pub victims: ::prost::alloc::vec::Vec<Victim>,
+    /// nothing more is removed because of the disk reports up to this one
+    #[prost(uint64, optional, tag = "2")]
+    pub settles: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Victim {
+    #[prost(message, optional, tag = "1")]
+    pub nar: ::core::option::Option<NarFileName>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub store_path_hashes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Invalidation {
@@ -320,6 +372,11 @@ pub struct EdgeSettings {
     pub near_cache_bytes: u64,
     #[prost(bool, tag = "17")]
     pub absent_on_upstream_failure: bool,
+    /// of the store on disk, in bytes
+    #[prost(uint64, optional, tag = "18")]
+    pub max_size: ::core::option::Option<u64>,
+    #[prost(message, optional, tag = "19")]
+    pub min_free: ::core::option::Option<MinFree>,
     #[prost(uint64, tag = "40")]
     pub negative_ttl_ms: u64,
     #[prost(uint64, tag = "41")]
@@ -328,6 +385,16 @@ pub struct EdgeSettings {
     pub max_objects_bytes: u64,
     #[prost(uint32, tag = "43")]
     pub max_narinfo_requests: u32,
+}
+/// Disk space that is left free: the smaller of both.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MinFree {
+    /// of the file system
+    #[prost(uint32, tag = "1")]
+    pub percent: u32,
+    /// bytes
+    #[prost(uint64, tag = "2")]
+    pub at_most: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Upstream {

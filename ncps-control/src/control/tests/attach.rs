@@ -47,7 +47,7 @@ async fn an_edge_that_does_not_keep_up_is_cut() {
 async fn holdings_and_accesses_are_heard() {
     let case = Case::new().await;
     let ours = case.publish(case.upstream.narinfo(1)).await;
-    let held = HeldNar { name: file_of(&ours), file_size: 1 };
+    let held = HeldNar { name: file_of(&ours), file_size: 1, disk_bytes: 4096 };
     case.house.control.flushed().await;
     case.house.clock.advance(Duration::from_secs(500));
     let edge = Edge::attach(case.control(), "a").await;

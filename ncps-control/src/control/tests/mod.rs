@@ -2,6 +2,7 @@
 
 mod attach;
 mod commit;
+mod eviction;
 mod publication;
 
 use std::sync::Arc;

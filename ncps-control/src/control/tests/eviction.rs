@@ -1,0 +1,160 @@
+//! Eviction as an edge sees it: what it is told to remove, in which order, and when it is over.
+
+use std::time::Duration;
+
+use ncps_nix::{Compression, NarFileName};
+use ncps_proto::{Accesses, Directive, DiskReport, EdgeReport, EdgeSettings, Eviction, HeldNar, Victim};
+
+use super::*;
+use crate::Trigger;
+
+const BLOCK: u64 = 4096;
+
+async fn limited(change: impl FnOnce(&mut EdgeSettings)) -> Case {
+    let (upstream, key, folder) = (Upstream::new(), own_key(), folder());
+    let mut settings = settings(upstream.key.public());
+    change(&mut settings);
+    let house = House::open(folder.path(), same_key(&key), settings, Duration::from_secs(60)).await;
+    Case { upstream, key, folder, house }
+}
+
+/// Takes nine blocks, and one for its narinfo.
+fn held(name: NarFileName) -> HeldNar {
+    HeldNar { name, file_size: 9 * BLOCK, disk_bytes: 9 * BLOCK }
+}
+
+fn nar(seed: &str) -> NarFileName {
+    file(seed, Compression::Xz)
+}
+
+fn disk(number: u64, used: u64, wanted: u64) -> EdgeReport {
+    EdgeReport::Disk(DiskReport {
+        number,
+        total: 1 << 40,
+        free: 1 << 39,
+        used: used * BLOCK,
+        wanted: wanted * BLOCK,
+    })
+}
+
+impl Edge {
+    fn say(&self, report: EdgeReport) {
+        self.reports.send(report).expect("open");
+    }
+
+    fn holds(&self, names: &[NarFileName]) {
+        let held = names.iter().map(|name| held(*name)).collect();
+        self.say(EdgeReport::Inventory { held, last: true });
+    }
+
+    fn reads(&self, name: NarFileName) {
+        self.say(EdgeReport::Accesses(Accesses { narinfos: vec![], nars: vec![(name, 1)] }));
+    }
+
+    async fn told_to_remove(&mut self) -> Vec<NarFileName> {
+        match self.next().await {
+            Some(Directive::Evict(eviction)) => eviction.victims.iter().map(|victim| victim.name).collect(),
+            other => panic!("expected an eviction, not {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn past_the_limit_the_least_recently_read_go_with_their_narinfos() {
+    let case = limited(|settings| settings.max_size = Some(40 * BLOCK)).await;
+    let ours = case.publish(case.upstream.narinfo(1)).await;
+    let named = file_of(&ours);
+    case.house.clock.advance(Duration::from_secs(10));
+    let mut edge = Edge::attach(case.control(), "a").await;
+    edge.holds(&[nar("old"), named, nar("older"), nar("new")]);
+    edge.reads(nar("old"));
+    edge.say(EdgeReport::Committed(held(nar("newest"))));
+    edge.reads(nar("older"));
+    edge.say(disk(1, 50, 0));
+    // "new" was never read: the index does not even know it.
+    assert_eq!(edge.told_to_remove().await, [nar("new"), named]);
+    edge.say(EdgeReport::Evicted(vec![nar("new"), named]));
+    edge.say(disk(2, 41, 0));
+    assert_eq!(edge.told_to_remove().await, [nar("old")], "one second, but a known order");
+    edge.say(EdgeReport::Evicted(vec![nar("old")]));
+    edge.say(disk(3, 30, 11));
+    let Some(Directive::Evict(step)) = edge.next().await else { panic!("41 are too much") };
+    assert_eq!(step.victims, [Victim { name: nar("newest"), narinfos: vec![] }]);
+    case.house.stop().await;
+}
+
+#[tokio::test]
+async fn victims_say_which_narinfos_name_them() {
+    let case = limited(|settings| settings.max_size = Some(5 * BLOCK)).await;
+    let ours = case.publish(case.upstream.narinfo(1)).await;
+    let mut edge = Edge::attach(case.control(), "a").await;
+    edge.holds(&[file_of(&ours)]);
+    edge.say(disk(1, 10, 0));
+    let victim = Victim { name: file_of(&ours), narinfos: vec![ours.store_path.hash()] };
+    let expected = Eviction { victims: vec![victim], settles: None };
+    assert_eq!(edge.next().await, Some(Directive::Evict(expected)));
+    edge.say(EdgeReport::Evicted(vec![file_of(&ours)]));
+    while case.house.control.last_eviction().is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert!(case.house.control.holders(file_of(&ours)).is_empty());
+    assert_eq!(case.known(&ours).await, Some(ours), "a narinfo outlives its NAR");
+    case.house.stop().await;
+}
+
+#[tokio::test]
+async fn who_waits_for_room_is_told_when_there_is_no_more() {
+    let case = limited(|settings| settings.max_size = Some(100 * BLOCK)).await;
+    let mut edge = Edge::attach(case.control(), "a").await;
+    edge.holds(&[nar("held"), nar("in flight")]);
+    case.control().begin_fetch("a", nar("in flight")).await.expect("answers");
+    edge.say(disk(7, 95, 10));
+    assert_eq!(edge.told_to_remove().await, [nar("held")], "15 are missing, but that is all");
+    edge.say(EdgeReport::Evicted(vec![nar("held")]));
+    let over = Eviction { victims: vec![], settles: Some(7) };
+    assert_eq!(edge.next().await, Some(Directive::Evict(over)));
+    while case.house.control.last_eviction().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let report = case.house.control.last_eviction().expect("it ran");
+    assert_eq!(report.trigger, Trigger::Pressure);
+    let did = &report.edges[0];
+    assert_eq!((did.files, did.bytes, did.shortfall), (1, 9 * BLOCK, 5 * BLOCK));
+    case.house.stop().await;
+}
+
+#[tokio::test]
+async fn on_demand_it_reports_even_that_there_was_nothing_to_do() {
+    let case = limited(|settings| settings.max_size = Some(100 * BLOCK)).await;
+    let edge = Edge::attach(case.control(), "a").await;
+    edge.holds(&[nar("held")]);
+    edge.say(disk(1, 10, 0));
+    let report = case.house.control.evict().await.expect("it runs");
+    assert_eq!((report.trigger, report.edges.len()), (Trigger::Demand, 0));
+    assert_eq!(case.house.control.last_eviction(), Some(report));
+    case.house.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_keeps_the_order() {
+    let case = limited(|settings| settings.max_size = Some(15 * BLOCK)).await;
+    let (first, second) = (case.upstream.narinfo(1), case.upstream.narinfo(2));
+    let (first, second) = (file_of(&case.publish(first).await), file_of(&case.publish(second).await));
+    let mut edge = Edge::attach(case.control(), "a").await;
+    edge.holds(&[first, second]);
+    case.house.clock.advance(Duration::from_secs(1));
+    edge.reads(first);
+    edge.say(disk(1, 16, 0));
+    edge.told_to_remove().await;
+    let Case { upstream, key, folder, house } = case;
+    house.stop().await;
+
+    let mut settings = settings(upstream.key.public());
+    settings.max_size = Some(15 * BLOCK);
+    let house = House::open(folder.path(), key, settings, Duration::from_secs(60)).await;
+    let mut edge = Edge::attach(&*house.control, "a").await;
+    edge.holds(&[first, second]);
+    edge.say(disk(1, 20, 0));
+    assert_eq!(edge.told_to_remove().await, [second]);
+    house.stop().await;
+}

@@ -1,0 +1,134 @@
+//! Which files go: a pure function of what is held, when it was read, and how much room is missing.
+//!
+//! Oldest first, uploads (which no upstream can give back) after everything else, nothing that is in flight. The
+//! plan is the shortest such list that frees what is missing. Absent on purpose: time, sockets, SQL, and the
+//! carrying out (see [`super::job`]).
+
+use std::collections::BinaryHeap;
+
+use ncps_nix::NarFileName;
+use ncps_proto::{DiskReport, MinFree};
+use ncps_runtime::clock::UnixTime;
+
+/// A narinfo file on disk: one block of the usual file systems.
+pub(crate) const NARINFO_BYTES: u64 = 4096;
+
+/// When a file was last read: the time of day, and which came first of those at the same time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Access {
+    pub(crate) at: UnixTime,
+    /// Grows within a process. What was read from the database has 0.
+    pub(crate) order: u64,
+}
+
+/// A file that an edge holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) name: NarFileName,
+    /// On disk, its narinfo file included.
+    pub(crate) bytes: u64,
+    pub(crate) accessed: Access,
+    /// Somebody is fetching it right now.
+    pub(crate) in_flight: bool,
+    /// No upstream can give it back.
+    pub(crate) uploaded: bool,
+}
+
+/// The limits of an edge.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    /// Of the store on disk, in bytes.
+    pub(crate) limit: Option<u64>,
+    /// Of the file system's free space.
+    pub(crate) min_free: MinFree,
+}
+
+/// What goes, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) victims: Vec<NarFileName>,
+    /// What they free.
+    pub(crate) bytes: u64,
+    /// What can't be freed, since all that is left is in flight; 0 where the budget is met.
+    pub(crate) shortfall: u64,
+}
+
+impl Budget {
+    /// Bytes to be freed. None while the disk is within its limits; past one of them down to 90 % of the size
+    /// limit, or up to 110 % of the free space, so that the next file does not come too late again.
+    pub(crate) fn missing(&self, disk: &DiskReport) -> u64 {
+        self.over_limit(disk).max(self.under_min_free(disk))
+    }
+
+    fn over_limit(&self, disk: &DiskReport) -> u64 {
+        let Some(limit) = self.limit else { return 0 };
+        let needed = disk.used.saturating_add(disk.wanted);
+        if needed <= limit {
+            return 0;
+        }
+        let low_water = limit - limit / 10;
+        // A file that needs more than that still fits into the limit itself.
+        let goal = if disk.wanted <= low_water { low_water } else { limit };
+        needed.saturating_sub(goal).min(disk.used)
+    }
+
+    fn under_min_free(&self, disk: &DiskReport) -> u64 {
+        let min_free = self.min_free.of(disk.total);
+        if disk.free >= min_free.saturating_add(disk.wanted) {
+            return 0;
+        }
+        (min_free + min_free / 10).saturating_add(disk.wanted) - disk.free
+    }
+}
+
+/// Victims that free `missing` bytes, or all that may go where that is not enough.
+pub(crate) fn plan(held: impl IntoIterator<Item = Candidate>, missing: u64) -> Plan {
+    let mut chosen = Chosen::default();
+    for candidate in held.into_iter().filter(|candidate| !candidate.in_flight) {
+        chosen.add(candidate, missing);
+    }
+    Plan {
+        bytes: chosen.bytes,
+        shortfall: missing.saturating_sub(chosen.bytes),
+        victims: chosen.heap.into_sorted_vec().into_iter().map(|ranked| ranked.rank.2).collect(),
+    }
+}
+
+/// The oldest candidates so far that are just enough: memory and time are those of the victims, not of all that
+/// is held.
+#[derive(Default)]
+struct Chosen {
+    heap: BinaryHeap<Ranked>,
+    bytes: u64,
+}
+
+impl Chosen {
+    fn add(&mut self, candidate: Candidate, missing: u64) {
+        self.bytes = self.bytes.saturating_add(candidate.bytes);
+        self.heap.push(Ranked::from(candidate));
+        while let Some(newest) = self.heap.peek()
+            && self.bytes - newest.bytes >= missing
+        {
+            self.bytes -= newest.bytes;
+            self.heap.pop();
+        }
+    }
+}
+
+/// A candidate by the order in which they go: the greatest stays longest. Names settle ties, so that the same
+/// input gives the same plan.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Ranked {
+    rank: (bool, Access, NarFileName),
+    bytes: u64,
+}
+
+impl From<Candidate> for Ranked {
+    fn from(candidate: Candidate) -> Self {
+        Ranked { rank: (candidate.uploaded, candidate.accessed, candidate.name), bytes: candidate.bytes }
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,120 @@
+//! Properties of the planner over any files and any budget, and the thresholds by example.
+
+use std::collections::BTreeSet;
+
+use ncps_nix::Compression;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::file;
+
+fn candidate(seed: usize, (bytes, at, order, in_flight, uploaded): Facts) -> Candidate {
+    let accessed = Access { at: UnixTime(at), order };
+    Candidate { name: file(&seed.to_string(), Compression::Xz), bytes, accessed, in_flight, uploaded }
+}
+
+type Facts = (u64, i64, u64, bool, bool);
+
+fn held() -> impl Strategy<Value = Vec<Candidate>> {
+    let facts = (0..1_000_000_u64, 0..5_i64, 0..3_u64, prop::bool::weighted(0.2), prop::bool::weighted(0.2));
+    vec(facts, 0..40).prop_map(|all| all.into_iter().enumerate().map(|(n, f)| candidate(n, f)).collect())
+}
+
+fn bytes_of(held: &[Candidate], names: &[NarFileName]) -> u64 {
+    held.iter().filter(|c| names.contains(&c.name)).map(|c| c.bytes).sum()
+}
+
+fn order(candidate: &Candidate) -> (bool, Access, NarFileName) {
+    (candidate.uploaded, candidate.accessed, candidate.name)
+}
+
+proptest! {
+    #[test]
+    fn nothing_in_flight_goes(held in held(), missing in 0..20_000_000_u64) {
+        let plan = plan(held.iter().copied(), missing);
+        for candidate in held.iter().filter(|c| c.in_flight) {
+            prop_assert!(!plan.victims.contains(&candidate.name));
+        }
+    }
+
+    #[test]
+    fn the_budget_is_met_where_it_can_be(held in held(), missing in 0..20_000_000_u64) {
+        let plan = plan(held.iter().copied(), missing);
+        let possible: u64 = held.iter().filter(|c| !c.in_flight).map(|c| c.bytes).sum();
+        prop_assert_eq!(plan.bytes, bytes_of(&held, &plan.victims));
+        prop_assert!(plan.bytes >= missing.min(possible));
+        prop_assert_eq!(plan.shortfall, missing.saturating_sub(possible));
+    }
+
+    #[test]
+    fn the_oldest_go_and_no_more_than_needed(held in held(), missing in 0..20_000_000_u64) {
+        let plan = plan(held.iter().copied(), missing);
+        let mut sorted: Vec<_> = held.iter().filter(|c| !c.in_flight).collect();
+        sorted.sort_by_key(|c| order(c));
+        let oldest: Vec<_> = sorted.iter().take(plan.victims.len()).map(|c| c.name).collect();
+        prop_assert_eq!(&plan.victims, &oldest);
+        if let Some((_, fewer)) = plan.victims.split_last() {
+            prop_assert!(bytes_of(&held, fewer) < missing, "one less would do");
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_input_does_not_matter(
+        (held, shuffled) in held().prop_flat_map(|held| (Just(held.clone()), Just(held).prop_shuffle())),
+        missing in 0..20_000_000_u64,
+    ) {
+        prop_assert_eq!(plan(held, missing), plan(shuffled, missing));
+    }
+
+    #[test]
+    fn carried_out_it_leaves_nothing_to_do(
+        held in held(),
+        limit in prop::option::of(0..20_000_000_u64),
+        free in 0..2_000_000_u64,
+        percent in 0..10_u32,
+        wanted in 0..1_000_000_u64,
+    ) {
+        let used = held.iter().map(|c| c.bytes).sum();
+        let mut disk = DiskReport { number: 1, total: 30_000_000, free, used, wanted };
+        let budget = Budget { limit, min_free: MinFree { percent, at_most: u64::MAX } };
+        let first = plan(held.iter().copied(), budget.missing(&disk));
+        let gone: BTreeSet<_> = first.victims.iter().copied().collect();
+        (disk.used, disk.free) = (disk.used - first.bytes, disk.free + first.bytes);
+        let left: Vec<_> = held.iter().filter(|c| !gone.contains(&c.name)).copied().collect();
+        let second = plan(left, budget.missing(&disk));
+        prop_assert_eq!(second.victims, vec![]);
+    }
+}
+
+fn disk(used: u64, free: u64, wanted: u64) -> DiskReport {
+    DiskReport { number: 1, total: 1000, free, used, wanted }
+}
+
+#[test]
+fn past_the_limit_it_goes_down_to_90_percent() {
+    let budget = Budget { limit: Some(100), min_free: MinFree::NOTHING };
+    assert_eq!(budget.missing(&disk(100, 1000, 0)), 0, "at the limit nothing is missing");
+    assert_eq!(budget.missing(&disk(101, 1000, 0)), 11);
+    assert_eq!(budget.missing(&disk(95, 1000, 10)), 15, "what waits for room counts");
+    assert_eq!(budget.missing(&disk(95, 1000, 95)), 90, "a large file gets what it needs");
+    assert_eq!(budget.missing(&disk(50, 1000, 500)), 50, "no more than there is");
+    let unlimited = Budget { limit: None, min_free: MinFree::NOTHING };
+    assert_eq!(unlimited.missing(&disk(u64::MAX, 1000, 0)), 0);
+}
+
+#[test]
+fn free_space_is_kept() {
+    let budget = Budget { limit: None, min_free: MinFree { percent: 5, at_most: 40 } };
+    assert_eq!(budget.missing(&disk(500, 40, 0)), 0, "5 % would be 50, but 40 are enough");
+    assert_eq!(budget.missing(&disk(500, 39, 0)), 5);
+    assert_eq!(budget.missing(&disk(500, 45, 20)), 19);
+}
+
+#[test]
+fn uploads_go_last() {
+    let old_upload = candidate(1, (10, 0, 0, false, true));
+    let new = candidate(2, (10, 9, 0, false, false));
+    assert_eq!(plan([old_upload, new], 10).victims, [new.name]);
+    assert_eq!(plan([old_upload, new], 11).victims, [new.name, old_upload.name]);
+}

@@ -1,0 +1,266 @@
+//! A disk that is full before, during and at the end of a cold read: clients get the whole all the same, nothing
+//! wrong is kept, and all is well again as soon as there is room. The data path is a small file system of its own;
+//! to mount one takes root.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+
+use ncps_nix::Compression;
+use ncps_proto::MinFree;
+use ncps_tests::cluster::ClusterBuilder;
+use ncps_tests::{
+    Cluster, Fixture, Framing, Gate, Mode, Outcome, Request, Rule, Upstream, UpstreamKey, both_modes,
+    eventually,
+};
+use tempfile::TempDir;
+
+const MIB: u64 = 1 << 20;
+
+/// A data path on a file system of 24 MiB.
+struct SmallDisk {
+    dir: Arc<TempDir>,
+}
+
+impl SmallDisk {
+    /// `None`, and a note, where file systems can't be mounted.
+    fn mount() -> Option<SmallDisk> {
+        let disk = SmallDisk { dir: Arc::new(TempDir::new().expect("a temporary directory")) };
+        std::fs::create_dir(disk.path()).expect("made");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(disk.path()).output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(disk),
+            other => {
+                println!("skipped: a file system can't be mounted here: {other:?}");
+                std::mem::forget(disk);
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn cluster(&self, mode: Mode, upstream: &Upstream, key: &UpstreamKey) -> ClusterBuilder {
+        Cluster::builder(mode).upstream(upstream).trust(key).on(Arc::clone(&self.dir))
+    }
+
+    /// Takes all that is free, to the last block.
+    fn fill(&self) {
+        let mut ballast = File::options().append(true).create(true).open(self.ballast()).expect("created");
+        for block in [1 << 16, 1 << 12] {
+            while ballast.write_all(&vec![0; block]).is_ok() {}
+        }
+    }
+
+    fn free_bytes(&self) -> u64 {
+        let stat = rustix::fs::statvfs(self.path()).expect("mounted");
+        stat.f_bavail * stat.f_frsize
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.ballast()).expect("removed");
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.path().join("ballast")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(self.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "it can't be unmounted");
+    }
+}
+
+fn fixture(key: &UpstreamKey, name: &str, compression: Compression) -> Fixture {
+    Fixture::new(name).size(3 * MIB).compression(compression).build(key)
+}
+
+/// Of a size that nobody knows beforehand, so that nothing can be reserved for it.
+fn of_unknown_size(key: &UpstreamKey, compression: Compression) -> Fixture {
+    fixture(key, "unknown-size", compression).changed(|narinfo| narinfo.file_size = None)
+}
+
+async fn assert_whole(cluster: &Cluster, fixture: &Fixture) {
+    let (status, body) = cluster.fetch(&fixture.nar_path()).await;
+    assert_eq!(status, 200);
+    assert!(body.whole() == fixture.file.to_bytes(), "other bytes");
+}
+
+/// All is well: it is kept, and served from the store.
+async fn assert_kept(cluster: &Cluster, fixture: &Fixture, upstream: &Upstream) {
+    assert_whole(cluster, fixture).await;
+    cluster.quiet().await;
+    assert!(cluster.stores(&fixture.nar_path()));
+    let asked = upstream.count("GET", "/nar/");
+    assert_whole(cluster, fixture).await;
+    assert_eq!(upstream.count("GET", "/nar/"), asked);
+}
+
+both_modes! {
+    async fn full_before_a_read_it_is_passed_through(mode) {
+        let Some(disk) = SmallDisk::mount() else { return };
+        let key = UpstreamKey::new("upstream-1");
+        let all = [Compression::None, Compression::Zstd, Compression::Xz, Compression::Bzip2];
+        let fixtures = all.map(|compression| fixture(&key, compression.name(), compression));
+        let upstream = Upstream::with(&fixtures.iter().collect::<Vec<_>>()).await;
+        let cluster = disk.cluster(mode, &upstream, &key).start().await;
+        for fixture in &fixtures {
+            cluster.narinfo(fixture).await;
+        }
+        disk.fill();
+        for fixture in &fixtures {
+            let path = fixture.nar_path();
+            let (one, two) = tokio::join!(cluster.fetch(&path), cluster.fetch(&path));
+            for (status, body) in [one, two] {
+                assert_eq!(status, 200);
+                assert!(body.whole() == fixture.file.to_bytes(), "other bytes");
+            }
+        }
+        cluster.quiet().await;
+        assert_eq!(cluster.stored_files(), [""; 0]);
+        assert_eq!(cluster.edge.engine.counters().passed(), 8);
+
+        disk.free();
+        for fixture in &fixtures {
+            assert_kept(&cluster, fixture, &upstream).await;
+        }
+        cluster.end().await;
+    }
+
+    async fn free_space_is_left_to_others(mode) {
+        let Some(disk) = SmallDisk::mount() else { return };
+        let key = UpstreamKey::new("upstream-1");
+        let fixtures: Vec<_> =
+            (0..8).map(|n| fixture(&key, &format!("file-{n}"), Compression::None)).collect();
+        let upstream = Upstream::with(&fixtures.iter().collect::<Vec<_>>()).await;
+        let leave = MinFree { percent: 50, at_most: 8 * MIB };
+        let cluster = disk.cluster(mode, &upstream, &key).settings(|s| s.min_free = leave).start().await;
+        for fixture in &fixtures {
+            cluster.narinfo(fixture).await;
+            assert_kept(&cluster, fixture, &upstream).await;
+            assert!(disk.free_bytes() >= 8 * MIB);
+        }
+        assert!(!cluster.stores(&fixtures[0].nar_path()), "it had to go");
+
+        // Another program takes what was left to it, and then some: ours gives way, and at last nothing new is kept.
+        disk.fill();
+        cluster.edge.accesses.report_now();
+        eventually("the store gives way", async || disk.free_bytes() >= 8 * MIB).await;
+        disk.fill();
+        cluster.edge.accesses.report_now();
+        eventually("all of it", async || cluster.stored_files().is_empty()).await;
+        assert_whole(&cluster, &fixtures[0]).await;
+        cluster.quiet().await;
+        assert!(cluster.stored_files().is_empty());
+        assert!(cluster.edge.engine.counters().passed() > 0);
+        disk.free();
+        assert_kept(&cluster, &fixtures[0], &upstream).await;
+        cluster.end().await;
+    }
+
+    async fn full_during_a_read_it_goes_on_from_the_byte_reached(mode) {
+        let Some(disk) = SmallDisk::mount() else { return };
+        let key = UpstreamKey::new("upstream-1");
+        let fixture = of_unknown_size(&key, Compression::Zstd);
+        let upstream = Upstream::with(&[&fixture]).await;
+        let gate = Gate::new();
+        upstream.script(Rule::on("/nar/*").ranged(false).framing(Framing::Chunked).pause_at(MIB, &gate));
+        let cluster = disk.cluster(mode, &upstream, &key).start().await;
+        cluster.narinfo(&fixture).await;
+        let mut early = cluster.get(&fixture.nar_path()).await;
+        let head = early.bytes(100_000).await.expect("it has begun");
+        let mut late = cluster.get(&fixture.nar_path()).await;
+        gate.reached().await;
+        disk.fill();
+        gate.open();
+        let rest = early.whole().await;
+        assert!([head, rest].concat() == fixture.file.to_bytes(), "other bytes");
+        assert!(late.whole().await == fixture.file.to_bytes(), "other bytes");
+        cluster.quiet().await;
+        assert_eq!(cluster.stored_files(), [""; 0]);
+        let resumed = upstream.requests_to("/nar/").iter().filter(|seen| seen.range().is_some()).count();
+        assert_eq!(resumed, 2, "each reader for itself, from the byte reached");
+
+        upstream.behave();
+        disk.free();
+        assert_kept(&cluster, &fixture, &upstream).await;
+        cluster.end().await;
+    }
+
+    async fn full_at_the_end_of_a_read_what_was_reserved_is_kept(mode) {
+        let Some(disk) = SmallDisk::mount() else { return };
+        let key = UpstreamKey::new("upstream-1");
+        let fixture = fixture(&key, "reserved", Compression::Xz);
+        let upstream = Upstream::with(&[&fixture]).await;
+        let gate = Gate::new();
+        upstream.script(Rule::on("/nar/*").pause_at(fixture.file.len() - 1000, &gate));
+        let cluster = disk.cluster(mode, &upstream, &key).start().await;
+        cluster.narinfo(&fixture).await;
+        let mut reading = cluster.get(&fixture.nar_path()).await;
+        gate.reached().await;
+        disk.fill();
+        gate.open();
+        assert!(reading.whole().await == fixture.file.to_bytes(), "other bytes");
+        cluster.quiet().await;
+        assert!(cluster.stores(&fixture.nar_path()));
+        disk.free();
+        assert_kept(&cluster, &fixture, &upstream).await;
+        assert_eq!(upstream.count("GET", "/nar/"), 1);
+        cluster.end().await;
+    }
+
+    async fn wrong_bytes_that_are_passed_through_never_look_complete(mode) {
+        let Some(disk) = SmallDisk::mount() else { return };
+        let key = UpstreamKey::new("upstream-1");
+        let all = [Compression::None, Compression::Zstd, Compression::Xz];
+        let fixtures = all.map(|compression| fixture(&key, compression.name(), compression));
+        let small = Fixture::new("small").size(30_000).compression(Compression::Xz).build(&key);
+        let upstream = Upstream::with(&fixtures.iter().chain([&small]).collect::<Vec<_>>()).await;
+        let cluster = disk.cluster(mode, &upstream, &key).start().await;
+        for fixture in fixtures.iter().chain([&small]) {
+            cluster.narinfo(fixture).await;
+        }
+        disk.fill();
+        upstream.script(Rule::on("/nar/*").flip(20_000));
+        for fixture in &fixtures {
+            let (_, body) = cluster.fetch(&fixture.nar_path()).await;
+            assert!(matches!(body, Outcome::Truncated(_)), "wrong bytes never look complete");
+        }
+        let (status, _) = cluster.fetch(&small.nar_path()).await;
+        assert_eq!(status, 502, "where nothing was sent yet it is still a status");
+        cluster.quiet().await;
+        disk.free();
+        assert_eq!(cluster.stored_files(), [""; 0]);
+        cluster.end().await;
+    }
+
+    async fn ranges_of_what_is_passed_through(mode) {
+        let Some(disk) = SmallDisk::mount() else { return };
+        let key = UpstreamKey::new("upstream-1");
+        let fixture = fixture(&key, "ranges", Compression::Xz);
+        let upstream = Upstream::with(&[&fixture]).await;
+        let cluster = disk.cluster(mode, &upstream, &key).start().await;
+        cluster.narinfo(&fixture).await;
+        disk.fill();
+        let whole = fixture.file.to_bytes();
+        let ranged = |range: &str| cluster.send(Request::get(&fixture.nar_path()).header("range", range));
+        let mut open = ranged("bytes=1000000-").await;
+        assert_eq!(open.status, 206);
+        assert!(open.whole().await == whole[1_000_000..], "other bytes");
+        for within in ["bytes=10-20", "bytes=-100"] {
+            let mut answer = ranged(within).await;
+            assert_eq!(answer.status, 200, "it can't be proven before it is sent: the whole");
+            assert!(answer.whole().await == whole, "other bytes");
+        }
+        assert_eq!(ranged(&format!("bytes={}-", whole.len())).await.status, 416);
+        disk.free();
+        cluster.end().await;
+    }
+}

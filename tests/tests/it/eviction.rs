@@ -1,0 +1,243 @@
+//! Eviction: the store stays within its limit while it is used, what was read longest ago goes first, and nobody
+//! who reads notices.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ncps_nix::{Compression, NarInfo};
+use ncps_tests::cluster::ClusterBuilder;
+use ncps_tests::{Cluster, Fixture, Mode, Upstream, UpstreamKey, both_modes, eventually};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+/// A narinfo file.
+const BLOCK: u64 = 4 * KIB;
+
+fn fixtures(key: &UpstreamKey, count: u64, size: u64) -> Vec<Fixture> {
+    let fixture =
+        |seed| Fixture::new("evicted").seed(seed).size(size).compression(Compression::None).build(key);
+    (0..count).map(fixture).collect()
+}
+
+async fn upstream_of(fixtures: &[Fixture]) -> Upstream {
+    Upstream::with(&fixtures.iter().collect::<Vec<_>>()).await
+}
+
+fn limited(mode: Mode, upstream: &Upstream, key: &UpstreamKey, limit: u64) -> ClusterBuilder {
+    let builder = Cluster::builder(mode).upstream(upstream).trust(key);
+    builder.settings(|settings| settings.max_size = Some(limit))
+}
+
+/// Fetches a path as Nix does, and waits until what becomes of it is settled.
+async fn fetch(cluster: &Cluster, fixture: &Fixture) {
+    cluster.narinfo(fixture).await;
+    let (status, body) = cluster.fetch(&fixture.nar_path()).await;
+    assert_eq!(status, 200);
+    assert!(body.whole() == fixture.file.to_bytes(), "other bytes");
+    cluster.quiet().await;
+}
+
+fn stored(cluster: &Cluster, fixtures: &[Fixture]) -> Vec<usize> {
+    (0..fixtures.len()).filter(|n| cluster.stores(&fixtures[*n].nar_path())).collect()
+}
+
+/// What NAR files and narinfos take on the disk.
+fn disk_bytes(store: &Path) -> u64 {
+    let files =
+        |dir: &Path| std::fs::read_dir(dir).expect("the store is there").map(|e| e.expect("listed").path());
+    let all = files(store).chain(files(&store.join("nar")));
+    // One may go between being listed and being looked at.
+    all.filter_map(|path| std::fs::metadata(path).ok())
+        .filter(|m| m.is_file())
+        .map(|m| m.blocks() * 512)
+        .sum()
+}
+
+/// Every narinfo file names a NAR file that is there.
+fn assert_no_orphans(store: &Path) {
+    for entry in std::fs::read_dir(store).expect("the store is there") {
+        let path = entry.expect("listed").path();
+        if path.extension().is_some_and(|e| e == "narinfo") {
+            let narinfo = NarInfo::parse(&std::fs::read(&path).expect("read")).expect("it parses");
+            assert!(store.join(&narinfo.url).exists(), "{} names nothing", path.display());
+        }
+    }
+}
+
+/// The most that the store took while it was watched.
+struct Watch {
+    stop: Arc<AtomicBool>,
+    most: Arc<AtomicU64>,
+    watcher: std::thread::JoinHandle<()>,
+}
+
+impl Watch {
+    fn begin(cluster: &Cluster) -> Watch {
+        let (stop, most) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let watcher = std::thread::spawn({
+            let (stop, most, store) = (Arc::clone(&stop), Arc::clone(&most), cluster.store_dir());
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    most.fetch_max(disk_bytes(&store), Ordering::Relaxed);
+                    std::thread::yield_now();
+                }
+            }
+        });
+        Watch { stop, most, watcher }
+    }
+
+    fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.watcher.join().expect("the watcher does not panic");
+        self.most.load(Ordering::Relaxed)
+    }
+}
+
+both_modes! {
+    async fn the_least_recently_read_goes_and_is_fetched_again(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let fixtures = fixtures(&key, 4, MIB);
+        let upstream = upstream_of(&fixtures).await;
+        let cluster = limited(mode, &upstream, &key, 3 * MIB + MIB / 2).start().await;
+        for fixture in &fixtures[..3] {
+            fetch(&cluster, fixture).await;
+        }
+        // The first one is the oldest no more.
+        assert_eq!(cluster.get(&fixtures[0].nar_path()).await.whole().await.len() as u64, fixtures[0].file.len());
+        fetch(&cluster, &fixtures[3]).await;
+        assert_eq!(stored(&cluster, &fixtures), [0, 2, 3]);
+        assert_no_orphans(&cluster.store_dir());
+
+        let asked = upstream.total();
+        cluster.narinfo(&fixtures[1]).await;
+        assert_eq!(upstream.total(), asked, "a narinfo outlives its NAR");
+        fetch(&cluster, &fixtures[1]).await;
+        assert_eq!(upstream.count("GET", &fixtures[1].nar_path()), 2);
+        assert_eq!(stored(&cluster, &fixtures), [0, 1, 3]);
+        let narinfo = cluster.store_dir().join(fixtures[1].narinfo_path().trim_start_matches('/'));
+        assert!(narinfo.exists(), "it lies beside its NAR again");
+        assert_no_orphans(&cluster.store_dir());
+        cluster.end().await;
+    }
+
+    async fn under_load_the_store_keeps_its_limit_and_no_reader_breaks(mode) {
+        const SIZE: u64 = 400 * KIB;
+        const LIMIT: u64 = 2 * MIB;
+        const READERS: usize = 4;
+        let key = UpstreamKey::new("upstream-1");
+        let fixtures = Arc::new(fixtures(&key, 12, SIZE));
+        let upstream = upstream_of(&fixtures).await;
+        let cluster = Arc::new(limited(mode, &upstream, &key, LIMIT).start().await);
+        for fixture in fixtures.iter() {
+            cluster.narinfo(fixture).await;
+        }
+        let watch = Watch::begin(&cluster);
+        let reader = |reader: usize| {
+            let (cluster, fixtures) = (Arc::clone(&cluster), Arc::clone(&fixtures));
+            async move {
+                for n in 0..30 {
+                    let fixture = &fixtures[(n * (2 * reader + 1) + reader * 3) % fixtures.len()];
+                    let (status, body) = cluster.fetch(&fixture.nar_path()).await;
+                    assert_eq!(status, 200);
+                    assert!(body.whole() == fixture.file.to_bytes(), "other bytes");
+                }
+            }
+        };
+        let readers: Vec<_> = (0..READERS).map(|n| tokio::spawn(reader(n))).collect();
+        for reader in readers {
+            reader.await.expect("no reader breaks");
+        }
+        cluster.quiet().await;
+        let most = watch.end();
+        // The files are looked at one after the other: one that goes and one that comes may both be seen.
+        let margin = READERS as u64 * (SIZE + BLOCK) + 12 * BLOCK;
+        assert!(most > LIMIT / 2, "it was used: {most}");
+        assert!(most <= LIMIT + margin, "{most} bytes with a limit of {LIMIT}");
+        eventually("it is within its limit", async || disk_bytes(&cluster.store_dir()) <= LIMIT + BLOCK).await;
+        for fixture in fixtures.iter() {
+            fetch(&cluster, fixture).await;
+            assert!(disk_bytes(&cluster.store_dir()) <= LIMIT + BLOCK);
+        }
+        assert!(upstream.count("GET", "/nar/") > fixtures.len(), "some were evicted and fetched again");
+        assert_no_orphans(&cluster.store_dir());
+        Arc::into_inner(cluster).expect("the readers are gone").end().await;
+    }
+
+    async fn who_reads_an_evicted_file_reads_on(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let fixtures = fixtures(&key, 3, 6 * MIB);
+        let upstream = upstream_of(&fixtures).await;
+        let cluster = limited(mode, &upstream, &key, 16 * MIB).start().await;
+        for fixture in &fixtures[..2] {
+            fetch(&cluster, fixture).await;
+        }
+        let mut reading = cluster.get(&fixtures[0].nar_path()).await;
+        let head = reading.bytes(1000).await.expect("it has begun");
+        fetch(&cluster, &fixtures[2]).await;
+        assert_eq!(stored(&cluster, &fixtures), [0, 2]);
+        fetch(&cluster, &fixtures[1]).await;
+        assert_eq!(stored(&cluster, &fixtures), [1, 2]);
+        let rest = reading.whole().await;
+        assert!([head, rest].concat() == fixtures[0].file.to_bytes(), "other bytes");
+        cluster.end().await;
+    }
+
+    async fn a_lower_limit_counts_from_the_start(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let fixtures = fixtures(&key, 4, MIB);
+        let upstream = upstream_of(&fixtures).await;
+        let cluster = limited(mode, &upstream, &key, 100 * MIB).start().await;
+        for fixture in &fixtures {
+            fetch(&cluster, fixture).await;
+        }
+        let cluster = cluster.restart(limited(mode, &upstream, &key, 2 * MIB)).await;
+        let store = cluster.store_dir();
+        eventually("it is within its new limit", async || disk_bytes(&store) <= 2 * MIB).await;
+        assert_eq!(stored(&cluster, &fixtures).len(), 1, "down to 90 %");
+        assert_no_orphans(&store);
+        cluster.end().await;
+    }
+
+    async fn a_file_larger_than_the_limit_is_served_and_evicts_nothing(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let small = fixtures(&key, 1, MIB);
+        let large = Fixture::new("large").size(5 * MIB).compression(Compression::None).build(&key);
+        let upstream = Upstream::with(&[&small[0], &large]).await;
+        let cluster = limited(mode, &upstream, &key, 4 * MIB).start().await;
+        fetch(&cluster, &small[0]).await;
+        fetch(&cluster, &large).await;
+        fetch(&cluster, &large).await;
+        assert_eq!(upstream.count("GET", &large.nar_path()), 2);
+        assert_eq!(cluster.stored_files().len(), 1);
+        assert!(cluster.stores(&small[0].nar_path()));
+        cluster.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_limit_and_without_control_nothing_new_is_kept() {
+    let key = UpstreamKey::new("upstream-1");
+    let fixtures = fixtures(&key, 2, MIB);
+    let upstream = upstream_of(&fixtures).await;
+    let cluster = limited(Mode::Split, &upstream, &key, 2 * MIB).start().await;
+    fetch(&cluster, &fixtures[0]).await;
+    cluster.narinfo(&fixtures[1]).await;
+    let link = cluster.link.as_ref().expect("split");
+    link.refuse().await;
+    let (status, body) = cluster.fetch(&fixtures[1].nar_path()).await;
+    assert_eq!(status, 200);
+    assert!(body.whole() == fixtures[1].file.to_bytes(), "other bytes");
+    cluster.quiet().await;
+    assert_eq!(stored(&cluster, &fixtures), [0]);
+
+    link.mend().await;
+    eventually("room is made again", async || {
+        cluster.fetch(&fixtures[1].nar_path()).await;
+        cluster.quiet().await;
+        stored(&cluster, &fixtures) == [1]
+    })
+    .await;
+    cluster.end().await;
+}
