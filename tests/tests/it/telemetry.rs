@@ -9,8 +9,10 @@ use ncps_tests::collector::{attribute, hex};
 use ncps_tests::scrape::Scrape;
 use ncps_tests::{
     Cluster, Collector, Cut, Fixture, Gate, Installation, Mode, Request, ReservedPort, Rule, Upstream,
-    UpstreamKey, both_modes, eventually, get,
+    UpstreamKey, both_modes, eventually, get, in_time,
 };
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 
 async fn scrape(cluster: &Cluster) -> Scrape {
     Scrape::parse(&cluster.get("/metrics").await.text().await)
@@ -50,7 +52,7 @@ both_modes! {
         for _ in 0..2 {
             cluster.get(&fixture.nar_path()).await.whole().await;
         }
-        let part = cluster.send(Request::get(&fixture.nar_path()).range("bytes=0-99")).await.whole().await;
+        let part = cluster.send(Request::get(&fixture.nar_path()).range("0-99")).await.whole().await;
         assert_eq!(part.len(), 100);
 
         let (size, narinfo_size) = (nar.len() as f64, narinfo.len() as f64);
@@ -78,7 +80,8 @@ both_modes! {
         assert_eq!((asked("narinfo", "ok"), asked("narinfo", "absent"), asked("nar", "ok")), (1.0, 1.0, 1.0));
         assert_eq!(told.number("ncps_upstream_request_duration_seconds_count", &[("upstream", &url)]), 3.0);
         assert_eq!(told.number("ncps_upstream_nar_fetch_duration_seconds_count", &[]), 1.0);
-        assert_eq!(told.number("ncps_upstream_fetched_bytes_total", &[]), upstream.bytes_sent() as f64);
+        let fetched = size + fixture.narinfo_text().len() as f64;
+        assert_eq!(told.number("ncps_upstream_fetched_bytes_total", &[]), fetched);
         assert_eq!(told.number("ncps_upstream_count_healthy", &[]), 1.0);
         assert_eq!(told.number("ncps_upstream_breaker_state", &[("upstream", &url)]), 0.0);
 
@@ -351,6 +354,27 @@ both_modes! {
         assert_eq!(put.status, 405);
         ncps.terminate().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_scheme_the_collector_is_spoken_to_over_tls() {
+    let key = UpstreamKey::new("upstream-1");
+    let upstream = Upstream::with(&[]).await;
+    let collector = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let addr = collector.local_addr().expect("bound");
+    let mut ncps = installation(Mode::Combined, &upstream, &key)
+        .flag("--otel-enabled")
+        .flag(format!("--otel-grpc-url={addr}"))
+        .started()
+        .await;
+    let (mut stream, _) =
+        in_time("a connection to the collector", collector.accept()).await.expect("accepted");
+    let mut record = [0; 2];
+    in_time("its first bytes", stream.read_exact(&mut record)).await.expect("they come");
+    // A handshake of TLS (RFC 8446, 5.1).
+    assert_eq!(record, [22, 3]);
+    drop((stream, collector));
+    ncps.terminate().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
