@@ -236,9 +236,7 @@ both_modes! {
 
         let traces = ["0af7651916cd43dd8448eb211c80319c", "4bf92f3577b34da6a3ce929d0e0e4736"];
         for (trace, path) in traces.iter().zip([fixture.narinfo_path(), fixture.nar_path()]) {
-            let parent = format!("00-{trace}-b7ad6b7169203331-01");
-            let request = Request::get(&path).header("traceparent", &parent);
-            let mut response = request.send(ncps.addr()).await.expect("answered");
+            let mut response = traced(&path, trace).send(ncps.addr()).await.expect("answered");
             assert_eq!(response.status, 200);
             response.whole().await;
         }
@@ -294,8 +292,7 @@ both_modes! {
         // A URL alone asks for nothing.
         let url = format!("--otel-grpc-url={}", collector.url());
         let mut ncps = installation(mode, &upstream, &key).flag(url).started().await;
-        let request = Request::get(&fixture.narinfo_path())
-            .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let request = traced(&fixture.narinfo_path(), "0af7651916cd43dd8448eb211c80319c");
         assert_eq!(request.send(ncps.addr()).await.expect("answered").status, 200);
         assert_eq!(ncps.get("/metrics").await.status, 404);
         ncps.terminate().await;
@@ -354,6 +351,40 @@ both_modes! {
         assert_eq!(put.status, 405);
         ncps.terminate().await;
     }
+}
+
+/// A request whose trace is known.
+fn traced(path: &str, trace: &str) -> Request {
+    Request::get(path).header("traceparent", &format!("00-{trace}-b7ad6b7169203331-01"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_joins_a_transfer_is_linked_to_it() {
+    let key = UpstreamKey::new("upstream-1");
+    let fixture = Fixture::new("linked").size(500_000).build(&key);
+    let upstream = Upstream::with(&[&fixture]).await;
+    let gate = Gate::new();
+    upstream.script(Rule::on("/nar/*").pause_at(200_000, &gate));
+    let collector = Collector::start().await;
+    let mut ncps = installation(Mode::Combined, &upstream, &key)
+        .flag("--otel-enabled")
+        .flag(format!("--otel-grpc-url={}", collector.url()))
+        .started()
+        .await;
+    assert_eq!(ncps.get(&fixture.narinfo_path()).await.status, 200);
+    let [first, second] = ["0af7651916cd43dd8448eb211c80319c", "4bf92f3577b34da6a3ce929d0e0e4736"];
+    let mut beginner = traced(&fixture.nar_path(), first).send(ncps.addr()).await.expect("answered");
+    let mut joiner = traced(&fixture.nar_path(), second).send(ncps.addr()).await.expect("answered");
+    gate.open();
+    assert_eq!(beginner.whole().await, joiner.whole().await);
+    ncps.terminate().await;
+
+    let spans = collector.spans_of(first);
+    let (_, transfer) = spans.iter().find(|(_, span)| span.name == "transfer").expect("the transfer's span");
+    let spans = collector.spans_of(second);
+    let [(_, joined)] = &spans[..] else { panic!("the request alone: {:?}", names(&spans)) };
+    let [link] = &joined.links[..] else { panic!("one link: {joined:?}") };
+    assert_eq!((&link.trace_id, &link.span_id), (&transfer.trace_id, &transfer.span_id));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
