@@ -32,13 +32,15 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
+type Labels = Vec<(String, String)>;
+
 /// What came so far, each with the service that sent it.
 #[derive(Debug, Default)]
 struct Received {
     spans: Vec<(String, Span)>,
     logs: Vec<(String, LogRecord)>,
-    /// Name, labels, latest number.
-    sums: Vec<(String, Vec<(String, String)>, i64)>,
+    /// Name, labels, number; the latest last.
+    sums: Vec<(String, Labels, i64)>,
 }
 
 /// A collector that listens until it is dropped.
@@ -188,7 +190,7 @@ fn service(resource: Option<&Resource>) -> String {
     attributes.into_iter().find(|(key, _)| key == "service.name").map(|(_, name)| name).unwrap_or_default()
 }
 
-fn pairs(attributes: &[KeyValue]) -> Vec<(String, String)> {
+fn pairs(attributes: &[KeyValue]) -> Labels {
     attributes.iter().map(|pair| (pair.key.clone(), text(pair.value.as_ref()))).collect()
 }
 

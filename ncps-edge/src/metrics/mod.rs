@@ -1,4 +1,4 @@
-//! What the edge counts, in one value that is handed to its parts. The dictionary is in [`names`].
+//! What the edge counts, in one value that is handed to its parts. The dictionary is [`METRICS`].
 //!
 //! Absent: anything global. An edge made with [`Telemetry::off`] counts for itself.
 

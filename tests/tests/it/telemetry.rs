@@ -9,8 +9,10 @@ use ncps_tests::collector::{attribute, hex};
 use ncps_tests::scrape::Scrape;
 use ncps_tests::{
     Cluster, Collector, Cut, Fixture, Gate, Installation, Mode, Request, ReservedPort, Rule, Upstream,
-    UpstreamKey, both_modes, eventually, get,
+    UpstreamKey, both_modes, eventually, get, in_time,
 };
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 
 async fn scrape(cluster: &Cluster) -> Scrape {
     Scrape::parse(&cluster.get("/metrics").await.text().await)
@@ -50,7 +52,7 @@ both_modes! {
         for _ in 0..2 {
             cluster.get(&fixture.nar_path()).await.whole().await;
         }
-        let part = cluster.send(Request::get(&fixture.nar_path()).range("bytes=0-99")).await.whole().await;
+        let part = cluster.send(Request::get(&fixture.nar_path()).range("0-99")).await.whole().await;
         assert_eq!(part.len(), 100);
 
         let (size, narinfo_size) = (nar.len() as f64, narinfo.len() as f64);
@@ -78,7 +80,8 @@ both_modes! {
         assert_eq!((asked("narinfo", "ok"), asked("narinfo", "absent"), asked("nar", "ok")), (1.0, 1.0, 1.0));
         assert_eq!(told.number("ncps_upstream_request_duration_seconds_count", &[("upstream", &url)]), 3.0);
         assert_eq!(told.number("ncps_upstream_nar_fetch_duration_seconds_count", &[]), 1.0);
-        assert_eq!(told.number("ncps_upstream_fetched_bytes_total", &[]), upstream.bytes_sent() as f64);
+        let fetched = size + fixture.narinfo_text().len() as f64;
+        assert_eq!(told.number("ncps_upstream_fetched_bytes_total", &[]), fetched);
         assert_eq!(told.number("ncps_upstream_count_healthy", &[]), 1.0);
         assert_eq!(told.number("ncps_upstream_breaker_state", &[("upstream", &url)]), 0.0);
 
@@ -233,9 +236,7 @@ both_modes! {
 
         let traces = ["0af7651916cd43dd8448eb211c80319c", "4bf92f3577b34da6a3ce929d0e0e4736"];
         for (trace, path) in traces.iter().zip([fixture.narinfo_path(), fixture.nar_path()]) {
-            let parent = format!("00-{trace}-b7ad6b7169203331-01");
-            let request = Request::get(&path).header("traceparent", &parent);
-            let mut response = request.send(ncps.addr()).await.expect("answered");
+            let mut response = traced(&path, trace).send(ncps.addr()).await.expect("answered");
             assert_eq!(response.status, 200);
             response.whole().await;
         }
@@ -291,8 +292,7 @@ both_modes! {
         // A URL alone asks for nothing.
         let url = format!("--otel-grpc-url={}", collector.url());
         let mut ncps = installation(mode, &upstream, &key).flag(url).started().await;
-        let request = Request::get(&fixture.narinfo_path())
-            .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let request = traced(&fixture.narinfo_path(), "0af7651916cd43dd8448eb211c80319c");
         assert_eq!(request.send(ncps.addr()).await.expect("answered").status, 200);
         assert_eq!(ncps.get("/metrics").await.status, 404);
         ncps.terminate().await;
@@ -351,6 +351,61 @@ both_modes! {
         assert_eq!(put.status, 405);
         ncps.terminate().await;
     }
+}
+
+/// A request whose trace is known.
+fn traced(path: &str, trace: &str) -> Request {
+    Request::get(path).header("traceparent", &format!("00-{trace}-b7ad6b7169203331-01"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_joins_a_transfer_is_linked_to_it() {
+    let key = UpstreamKey::new("upstream-1");
+    let fixture = Fixture::new("linked").size(500_000).build(&key);
+    let upstream = Upstream::with(&[&fixture]).await;
+    let gate = Gate::new();
+    upstream.script(Rule::on("/nar/*").pause_at(200_000, &gate));
+    let collector = Collector::start().await;
+    let mut ncps = installation(Mode::Combined, &upstream, &key)
+        .flag("--otel-enabled")
+        .flag(format!("--otel-grpc-url={}", collector.url()))
+        .started()
+        .await;
+    assert_eq!(ncps.get(&fixture.narinfo_path()).await.status, 200);
+    let [first, second] = ["0af7651916cd43dd8448eb211c80319c", "4bf92f3577b34da6a3ce929d0e0e4736"];
+    let mut beginner = traced(&fixture.nar_path(), first).send(ncps.addr()).await.expect("answered");
+    let mut joiner = traced(&fixture.nar_path(), second).send(ncps.addr()).await.expect("answered");
+    gate.open();
+    assert_eq!(beginner.whole().await, joiner.whole().await);
+    ncps.terminate().await;
+
+    let spans = collector.spans_of(first);
+    let (_, transfer) = spans.iter().find(|(_, span)| span.name == "transfer").expect("the transfer's span");
+    let spans = collector.spans_of(second);
+    let [(_, joined)] = &spans[..] else { panic!("the request alone: {:?}", names(&spans)) };
+    let [link] = &joined.links[..] else { panic!("one link: {joined:?}") };
+    assert_eq!((&link.trace_id, &link.span_id), (&transfer.trace_id, &transfer.span_id));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_scheme_the_collector_is_spoken_to_over_tls() {
+    let key = UpstreamKey::new("upstream-1");
+    let upstream = Upstream::with(&[]).await;
+    let collector = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let addr = collector.local_addr().expect("bound");
+    let mut ncps = installation(Mode::Combined, &upstream, &key)
+        .flag("--otel-enabled")
+        .flag(format!("--otel-grpc-url={addr}"))
+        .started()
+        .await;
+    let (mut stream, _) =
+        in_time("a connection to the collector", collector.accept()).await.expect("accepted");
+    let mut record = [0; 2];
+    in_time("its first bytes", stream.read_exact(&mut record)).await.expect("they come");
+    // A handshake of TLS (RFC 8446, 5.1).
+    assert_eq!(record, [22, 3]);
+    drop((stream, collector));
+    ncps.terminate().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
