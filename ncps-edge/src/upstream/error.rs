@@ -18,8 +18,6 @@ pub enum UpstreamError {
     Status(u16),
     #[error("the body has a Content-Encoding that was not asked for")]
     Encoded,
-    #[error("the body's Content-Encoding {0:?} can't be decoded")]
-    UnknownCoding(String),
     #[error("the body is no JSON object")]
     NotJson,
     #[error("the URL {0:?} can't be used")]
