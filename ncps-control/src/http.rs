@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -19,11 +20,15 @@ use ncps_runtime::lifecycle::LifeHandle;
 use ncps_runtime::tasks::Tasks;
 use ncps_runtime::telemetry::{PROMETHEUS_TEXT, Telemetry};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 /// The port by default.
 pub const PORT: u16 = 8503;
 /// For the head of a request, and so for how long a silent connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Probes and scrapes are few and short; past this, connections wait in the kernel's queue or are closed.
+const MAX_CONNECTIONS: usize = 64;
+const CONNECTION_TIME: Duration = Duration::from_secs(600);
 /// When the process is out of file descriptors, a moment may bring one back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -58,21 +63,25 @@ pub async fn serve(addr: ListenAddr, tasks: &Tasks, telemetry: &Telemetry) -> Re
 }
 
 async fn accept(listener: TcpListener, answers: Answers, tasks: Tasks) {
-    let stop = tasks.life().hard();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
+    let (stop, places) = (tasks.life().hard(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
+    let next = async || {
+        // A place first: without one the connection is left to the kernel.
+        let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, _) = listener.accept().await?;
+        Ok::<_, io::Error>((stream, place))
+    };
+    while let Some(accepted) = stop.run_until_cancelled(next()).await {
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, place)) => {
                 let connection = connection(stream, answers.clone());
                 let until = stop.clone().cancelled_owned();
                 tasks.spawn_background("control-http-connection", async move {
                     tokio::select! {
                         () = connection => {}
                         () = until => {}
+                        () = tokio::time::sleep(CONNECTION_TIME) => {}
                     }
+                    drop(place);
                 });
             }
             Err(error) => {

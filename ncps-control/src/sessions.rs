@@ -179,7 +179,8 @@ impl Sessions {
     pub(crate) fn announced(&self, instance: &str, name: NarFileName, file_size: u64, at: UnixTime) {
         let mut state = self.state.lock();
         let known = state.placements.held(instance, name).map(|held| held.disk_bytes);
-        let disk_bytes = known.unwrap_or(file_size.next_multiple_of(NARINFO_BYTES));
+        let disk_bytes =
+            known.unwrap_or(file_size.checked_next_multiple_of(NARINFO_BYTES).unwrap_or(file_size));
         let access = state.access(at);
         state.placements.committed(instance, HeldNar { name, file_size, disk_bytes }, access);
     }
@@ -201,18 +202,20 @@ impl Sessions {
     /// An edge answers an eviction.
     pub(crate) fn evicted(&self, instance: &str, names: &[NarFileName]) {
         let mut state = self.state.lock();
-        let bytes: u64 = names.iter().map(|name| state.placements.evicted(instance, *name)).sum();
+        let sizes = names.iter().map(|name| state.placements.evicted(instance, *name));
+        // What an edge says is not checked: it must not overflow.
+        let bytes = sizes.fold(0, u64::saturating_add);
         if let Some(session) = state.sessions.get_mut(instance) {
             // Until the edge reports anew: nothing is evicted twice for the same want.
             if let Some(disk) = &mut session.disk {
-                let freed = bytes + NARINFO_BYTES * names.len() as u64;
+                let freed = bytes.saturating_add(NARINFO_BYTES * names.len() as u64);
                 disk.used = disk.used.saturating_sub(freed);
                 disk.free = disk.free.saturating_add(freed);
             }
             session.evicted.send_modify(|evicted| {
                 evicted.answers += 1;
                 evicted.files += names.len() as u64;
-                evicted.bytes += bytes;
+                evicted.bytes = evicted.bytes.saturating_add(bytes);
             });
         }
     }
@@ -232,7 +235,7 @@ impl Sessions {
         let now = now();
         let candidates = state.placements.held_by(instance).map(|(name, held)| Candidate {
             name,
-            bytes: held.disk_bytes + NARINFO_BYTES,
+            bytes: held.disk_bytes.saturating_add(NARINFO_BYTES),
             accessed: held.accessed,
             in_flight: state.leases.is_taken(name, now),
             uploaded: false,

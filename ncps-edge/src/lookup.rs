@@ -45,6 +45,9 @@ impl Found {
     }
 }
 
+/// A client that leaves cancels nothing, so those that run are bounded, too.
+const MOST_RUNNING: usize = 16_384;
+
 type Answer = std::result::Result<Option<Found>, Failure>;
 type Flight = Shared<BoxFuture<'static, Answer>>;
 
@@ -88,6 +91,10 @@ impl Lookups {
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(&hash) {
             return flight.clone();
+        }
+        if flights.len() >= MOST_RUNNING {
+            let full = Error::new(Code::Overloaded, format!("{MOST_RUNNING} of these run already"));
+            return futures::future::ready(Err(full.into())).boxed().shared();
         }
         let landing = Landing { lookups: Arc::clone(self), hash };
         let span = info_span!(target: trace::TARGET, parent: None, "lookup", %hash, otel.status_code = Empty);

@@ -163,10 +163,13 @@ impl Room {
         self.answers.send_modify(|_| {});
     }
 
-    /// Files were removed: control should know how full the disk is now, and who waits may go on.
-    pub(crate) fn evicted(&self) {
+    /// A step of an eviction is over: who waits may go on. Where `some` files went, control should know at once how
+    /// full the disk is now; where none could be removed, it would only say the same again.
+    pub(crate) fn evicted(&self, some: bool) {
         self.answers.send_modify(|answers| answers.steps += 1);
-        self.due.notify_one();
+        if some {
+            self.due.notify_one();
+        }
     }
 
     /// Nothing more will be removed because of the reports up to `number`.

@@ -132,7 +132,8 @@ pub(super) const MAX_SIZE: Field = Field::value(
     "cache-max-size",
     "CACHE_MAX_SIZE",
     "cache.max-size",
-    "Disk that the store of an edge may take, narinfos included. Past it the files that were read longest ago are \
+    "Disk that the NARs and narinfos of an edge may take; other objects (--max-objects-size) and running downloads \
+     (--max-spool-size) come on top. Past it the files that were read longest ago are \
      evicted, down to 90 % of it, with or without a schedule; they are fetched again when asked for. By default \
      only --cache-min-free is a limit.",
 )

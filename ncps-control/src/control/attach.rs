@@ -71,8 +71,10 @@ impl Listener {
     async fn run(self, mut reports: Reports) {
         loop {
             let report = tokio::select! {
-                report = reports.next() => report,
+                // First, so that nothing more is heard of a session that another took over.
+                biased;
                 () = self.cut.cancelled() => return,
+                report = reports.next() => report,
                 () = self.stop.cancelled() => return,
             };
             match report {

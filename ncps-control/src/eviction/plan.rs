@@ -107,9 +107,9 @@ impl Chosen {
         self.bytes = self.bytes.saturating_add(candidate.bytes);
         self.heap.push(Ranked::from(candidate));
         while let Some(newest) = self.heap.peek()
-            && self.bytes - newest.bytes >= missing
+            && self.bytes.saturating_sub(newest.bytes) >= missing
         {
-            self.bytes -= newest.bytes;
+            self.bytes = self.bytes.saturating_sub(newest.bytes);
             self.heap.pop();
         }
     }

@@ -4,6 +4,7 @@
 //! HTTP/1.1 and HTTP/2 on one port: by ALPN under TLS, else with prior knowledge.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -99,10 +100,15 @@ impl Front {
     async fn talk(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let (drain, stop) = (self.tasks.life().soft(), self.tasks.life().hard());
         let builder = builder(self.limits.head_timeout);
-        let service = service_fn(|request: Request<Incoming>| self.clone().answer(request));
+        let spoke = Arc::new(AtomicBool::new(false));
+        let service = service_fn(|request: Request<Incoming>| {
+            spoke.store(true, Ordering::Relaxed);
+            self.clone().answer(request)
+        });
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = silent_for(self.limits.head_timeout, &spoke) => return,
             () = drain.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
@@ -129,6 +135,15 @@ impl Front {
             }
             Err(refusal) => Ok(noted.answered(*refusal, None)),
         }
+    }
+}
+
+/// Which version a connection speaks is found out without a timer: one that never says a request would keep its
+/// place for ever.
+async fn silent_for(time: Duration, spoke: &AtomicBool) {
+    tokio::time::sleep(time).await;
+    if spoke.load(Ordering::Relaxed) {
+        std::future::pending().await
     }
 }
 

@@ -64,6 +64,9 @@ pub struct Objects {
     fetches: Semaphore,
 }
 
+/// A client that leaves cancels nothing, so those that run are bounded, too.
+const MOST_RUNNING: usize = 4_096;
+
 type Answer = std::result::Result<Option<Object>, Failure>;
 type Flight = Shared<BoxFuture<'static, Answer>>;
 
@@ -132,6 +135,11 @@ impl Objects {
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(name) {
             return flight.clone();
+        }
+        if flights.len() >= MOST_RUNNING {
+            let full =
+                Error::new(ncps_proto::Code::Overloaded, format!("{MOST_RUNNING} of these run already"));
+            return futures::future::ready(Err(full.into())).boxed().shared();
         }
         let landing = Landing { objects: Arc::clone(self), name: name.clone() };
         let task = self.tasks.spawn("object", async move {

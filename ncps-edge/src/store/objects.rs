@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use ncps_nix::ObjectName;
 use parking_lot::Mutex;
 
-use super::local::{make_dir, present, write_whole};
+use super::local::{make_dir, present, sync_parent, write_whole};
 use super::{LocalStore, Spool};
 
 /// Directories of objects; listings lie beside the narinfos.
@@ -78,8 +78,12 @@ impl ObjectStore {
     }
 
     /// The same for what was spooled.
-    pub fn commit(&self, name: &ObjectName, spool: Spool, size: u64, budget: u64) -> io::Result<()> {
-        self.keep(name, size, budget, |path| spool.commit_to(path))
+    pub fn commit(&self, name: &ObjectName, mut spool: Spool, size: u64, budget: u64) -> io::Result<()> {
+        spool.seal()?;
+        self.keep(name, size, budget, |path| {
+            spool.commit_to(path)?;
+            sync_parent(path)
+        })
     }
 
     /// Removes an object. Removing the absent is fine.

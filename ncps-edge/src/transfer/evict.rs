@@ -48,14 +48,17 @@ impl Engine {
         let engine = Arc::clone(self);
         let evict = move || {
             let gone = victims.iter().filter(|victim| engine.evict_one(victim)).map(|victim| victim.name);
+            let gone: Vec<_> = gone.collect();
+            let some = !gone.is_empty();
             // Said in the order in which it happened: a file that comes again is said after this.
-            engine.news().evicted(gone.collect());
-            Ok(())
+            engine.news().evicted(gone);
+            Ok(some)
         };
-        if let Err(error) = blocking(evict).await {
+        let some = blocking(evict).await.unwrap_or_else(|error| {
             tracing::error!(%error, "an eviction ended early");
-        }
-        self.room().evicted();
+            false
+        });
+        self.room().evicted(some);
     }
 
     fn evict_one(&self, victim: &Victim) -> bool {

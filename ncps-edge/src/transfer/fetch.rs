@@ -178,10 +178,11 @@ fn proved_wrong(engine: &Engine, error: &UpstreamError) {
 /// Whether another source may go on where this one ended. Not after wrong bytes that a reader has already.
 fn goes_on(download: &mut Download, transfer: &Transfer, failure: Option<&UpstreamError>) -> bool {
     match failure {
-        _ if download.written() == 0 => true,
+        // Also where nothing came: that it ended, and its proof, must be forgotten.
         Some(UpstreamError::WrongBytes | UpstreamError::TooMuch | UpstreamError::Undecodable(_)) => {
             download.begin_anew()
         }
+        _ if download.written() == 0 => true,
         _ if transfer.cautious => download.begin_anew(),
         _ => true,
     }

@@ -45,6 +45,8 @@ pub(super) struct Pass {
     prefix: Option<Prefix>,
     /// The first byte that the reader wants.
     start: u64,
+    /// The reader has the bytes before it from the same body: no other file may follow them.
+    given: bool,
     /// Of the whole file, where it is promised.
     length: Option<u64>,
     proof: Option<Proof>,
@@ -65,13 +67,14 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    /// From byte `start` on. `length` is what was promised so far.
+    /// From byte `start` on. `length` is what was promised so far; `given`, whether this body has the bytes before.
     pub(super) fn new(
         engine: Arc<Engine>,
         rest: Arc<Rest>,
         prefix: Option<Prefix>,
         length: Option<u64>,
         start: u64,
+        given: bool,
     ) -> Result<Pass, Error> {
         engine.counters().pass();
         let mut pass = Pass {
@@ -81,6 +84,7 @@ impl Pass {
             engine,
             rest,
             start,
+            given,
             proof: None,
             hashed: 0,
             held: VecDeque::new(),
@@ -303,7 +307,7 @@ impl Pass {
 
     /// From the first byte again, if the reader has none yet.
     fn begin_anew(&mut self) -> Result<(), Failure> {
-        if self.emitted > self.start {
+        if self.given || self.emitted > self.start {
             return Err(Error::new(
                 Code::UpstreamFailed,
                 "bytes were passed on already that no source can follow",

@@ -101,7 +101,7 @@ impl Tail {
         match &progress.end {
             _ if self.stop.is_cancelled() => Err(io::Error::other("the proof was called off")),
             Some(End::Failed(failure)) => Err(io::Error::other(failure.to_string())),
-            _ => Ok(progress.written - offset),
+            _ => Ok(progress.written.saturating_sub(offset)),
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct Reader {
     transfer: Arc<Transfer>,
     progress: watch::Receiver<Progress>,
     shared: bool,
+    /// It took bytes of the spool: whatever comes after them must be of the same file.
+    given: bool,
     /// Its own way, where there is no spool to follow.
     pass: Option<Box<Pass>>,
 }
@@ -37,11 +39,21 @@ enum Reached {
     Overflow(Arc<Rest>),
 }
 
+/// What a reader got hold of.
+enum Claim {
+    /// Bytes to before this place.
+    Bytes(u64),
+    /// The proven end.
+    End,
+    /// What it waited for was forgotten meanwhile: the transfer began anew.
+    TakenBack,
+}
+
 impl Reader {
     /// `shared`: the transfer runs already, for others.
     pub(super) fn new(engine: Arc<Engine>, transfer: Arc<Transfer>, shared: bool) -> Reader {
         let progress = transfer.watch();
-        Reader { engine, transfer, progress, shared, pass: None }
+        Reader { engine, transfer, progress, shared, given: false, pass: None }
     }
 
     /// Whether the transfer ran already when this reader came.
@@ -86,7 +98,8 @@ impl Reader {
                     (p.written, p.length)
                 };
                 let prefix = self.transfer.file().map(|file| Prefix { file, len });
-                Box::new(Pass::new(Arc::clone(&self.engine), Arc::clone(rest), prefix, length, start)?)
+                let (engine, rest) = (Arc::clone(&self.engine), Arc::clone(rest));
+                Box::new(Pass::new(engine, rest, prefix, length, start, self.given)?)
             }
         };
         Ok(self.pass.insert(pass))
@@ -115,10 +128,17 @@ impl Reader {
         if let Some(pass) = &mut self.pass {
             return pass.chunk().await;
         }
-        if let Reached::Overflow(rest) = self.wait(|p| p.released > offset).await? {
-            return self.pass_from(&rest, offset)?.chunk().await;
-        }
-        let Some(end) = self.claim(offset, to) else { return Ok(None) };
+        let end = loop {
+            if let Reached::Overflow(rest) = self.wait(|p| p.released > offset).await? {
+                return self.pass_from(&rest, offset)?.chunk().await;
+            }
+            match self.claim(offset, to) {
+                Claim::Bytes(end) => break end,
+                Claim::End => return Ok(None),
+                Claim::TakenBack => {}
+            }
+        };
+        self.given = true;
         let file = self.transfer.file().ok_or_else(|| broken("a transfer released bytes without a file"))?;
         match read_chunk(file, offset, end).await {
             Ok(bytes) if !bytes.is_empty() => Ok(Some(bytes)),
@@ -127,12 +147,18 @@ impl Reader {
         }
     }
 
-    /// Takes what is released after `offset`; `None` at the proven end.
-    fn claim(&self, offset: u64, to: Option<u64>) -> Option<u64> {
+    /// Takes what is released after `offset`.
+    fn claim(&self, offset: u64, to: Option<u64>) -> Claim {
         let progress = self.progress.borrow();
         let end = progress.released.min(to.unwrap_or(u64::MAX));
-        let some = (end > offset).then_some(end);
-        some.inspect(|end| self.transfer.deliver(*end))
+        if end > offset {
+            self.transfer.deliver(end);
+            return Claim::Bytes(end);
+        }
+        match &progress.end {
+            Some(End::Proven) => Claim::End,
+            _ => Claim::TakenBack,
+        }
     }
 
     /// Waits for a condition or the proven end, whichever comes first. A failure is the error.

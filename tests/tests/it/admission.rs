@@ -106,6 +106,22 @@ both_modes! {
         cluster.end().await;
     }
 
+    async fn who_says_nothing_keeps_no_place(mode) {
+        let builder = Cluster::builder(mode).edge_config(|edge| {
+            edge.limits.connections = 2;
+            edge.limits.head_timeout = Duration::from_millis(300);
+        });
+        let cluster = builder.start().await;
+        let silent = Connection::open(cluster.addr).await.expect("accepted");
+        // The beginning of HTTP/2, and no more: which version it is stays open.
+        let mut vague = Connection::open(cluster.addr).await.expect("accepted");
+        vague.write(b"PRI * HT").await.expect("written");
+        assert_eq!(cluster.fetch("/healthz").await.0, 200, "a place is free again");
+        assert!(vague.closes().await.expect("readable"));
+        drop(silent);
+        cluster.end().await;
+    }
+
     async fn long_and_slow_heads_are_refused(mode) {
         let builder = Cluster::builder(mode);
         let slow = |edge: &mut ncps_edge::config::EdgeConfig| {

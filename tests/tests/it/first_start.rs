@@ -55,7 +55,9 @@ both_modes! {
             Mode::Split => {
                 env.push(("RUNTIME_DIRECTORY", &run));
                 let data = dir.path().join("control");
-                let own = [("STATE_DIRECTORY", data.as_path()), ("RUNTIME_DIRECTORY", &run)];
+                // A port that another test may have at the same time is the one thing that must be said.
+                let http = Path::new("127.0.0.1:0");
+                let own = [("STATE_DIRECTORY", data.as_path()), ("RUNTIME_DIRECTORY", &run), ("CONTROL_HTTP_ADDR", http)];
                 (bare(&["ncps-edge"], &env), Some(bare(&["ncps-control"], &own)), data)
             }
         };

@@ -106,5 +106,6 @@ Flags win over environment variables, these over the configuration file, that ov
 or JSON: `--config`, or `$NCPS_CONFIG_FILE`, or `$XDG_CONFIG_HOME/ncps/config.yaml` if there is one; keys with dots
 are nested. Unknown keys and bad values are errors: all of them are printed, and the program exits with 2.
 
-`ncps serve` takes all of these; `ncps-control` and `ncps-edge` their own.
+`ncps serve` takes all of these but `--control-url`, and has no use for `--control-addr`; `ncps-control` and `ncps-edge`
+take their own, and a file each.
 ";
