@@ -14,6 +14,7 @@ pub mod access;
 pub mod attach;
 pub mod compose;
 pub mod config;
+mod flights;
 pub mod http;
 mod listener;
 pub mod live;

@@ -3,18 +3,15 @@
 //!
 //! Knows when a path is absent and when it is only unknown. Absent on purpose: HTTP, NAR bytes.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 use ncps_proto::{Code, ControlPlane, Error, Lookup, Publication, Result, trace};
 use ncps_runtime::tasks::Tasks;
-use parking_lot::Mutex;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 
+use crate::flights::Flights;
 use crate::live::Current;
 use crate::near::{NearCache, Served, named};
 use crate::store::{LocalStore, blocking};
@@ -28,7 +25,7 @@ pub struct Lookups {
     pub store: Arc<LocalStore>,
     pub current: Arc<Current>,
     pub tasks: Tasks,
-    flights: Mutex<HashMap<StorePathHash, Flight>>,
+    flights: Flights<StorePathHash, Option<Found>>,
 }
 
 /// A narinfo as it is served.
@@ -45,11 +42,8 @@ impl Found {
     }
 }
 
-/// A client that leaves cancels nothing, so those that run are bounded, too.
+/// Lookups at once.
 const MOST_RUNNING: usize = 16_384;
-
-type Answer = std::result::Result<Option<Found>, Failure>;
-type Flight = Shared<BoxFuture<'static, Answer>>;
 
 /// What became of a narinfo whose NAR is nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +62,7 @@ impl Lookups {
         current: Arc<Current>,
         tasks: Tasks,
     ) -> Arc<Lookups> {
-        Arc::new(Lookups { near, control, store, current, tasks, flights: Mutex::default() })
+        Arc::new(Lookups { near, control, store, current, tasks, flights: Flights::new(MOST_RUNNING) })
     }
 
     /// The narinfo as it is served, or `None` where the path is absent.
@@ -79,37 +73,23 @@ impl Lookups {
         if let Some(served) = self.near.get(hash) {
             return Ok(Some(Found::here(served)));
         }
-        Ok(self.flight(hash).await?)
+        let look = || {
+            let span =
+                info_span!(target: trace::TARGET, parent: None, "lookup", %hash, otel.status_code = Empty);
+            trace::join(&span);
+            let this = Arc::clone(self);
+            let look = async move {
+                let answer = this.look(hash).await;
+                answer.map_err(Failure::from).inspect_err(|_| trace::failed(&Span::current()))
+            };
+            look.instrument(span)
+        };
+        Ok(self.flights.join(&hash, &self.tasks, "lookup", look).await?)
     }
 
     /// Lookups that run right now.
     pub fn running(&self) -> usize {
-        self.flights.lock().len()
-    }
-
-    fn flight(self: &Arc<Self>, hash: StorePathHash) -> Flight {
-        let mut flights = self.flights.lock();
-        if let Some(flight) = flights.get(&hash) {
-            return flight.clone();
-        }
-        if flights.len() >= MOST_RUNNING {
-            let full = Error::new(Code::Overloaded, format!("{MOST_RUNNING} of these run already"));
-            return futures::future::ready(Err(full.into())).boxed().shared();
-        }
-        let landing = Landing { lookups: Arc::clone(self), hash };
-        let span = info_span!(target: trace::TARGET, parent: None, "lookup", %hash, otel.status_code = Empty);
-        trace::join(&span);
-        let look = async move {
-            let answer = landing.lookups.look(hash).await;
-            drop(landing);
-            answer.map_err(Failure::from).inspect_err(|_| trace::failed(&Span::current()))
-        };
-        let task = self.tasks.spawn("lookup", look.instrument(span));
-        let flight =
-            async { task.await.unwrap_or_else(|e| Err(Error::internal("a lookup").because(e).into())) };
-        let flight = flight.boxed().shared();
-        flights.insert(hash, flight.clone());
-        flight
+        self.flights.running()
     }
 
     async fn look(&self, hash: StorePathHash) -> Result<Option<Found>> {
@@ -216,17 +196,5 @@ fn upstreams_fault(error: Error) -> Error {
             Error::new(Code::UpstreamFailed, "control refused an upstream's narinfo").because(error)
         }
         _ => error,
-    }
-}
-
-/// Takes a lookup off the list when it ends, however it ends.
-struct Landing {
-    lookups: Arc<Lookups>,
-    hash: StorePathHash,
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        self.lookups.flights.lock().remove(&self.hash);
     }
 }

@@ -10,22 +10,19 @@ mod decode;
 mod fetch;
 mod rules;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
 use ncps_nix::ObjectName;
 use ncps_proto::{Error, Result};
 use ncps_runtime::tasks::Tasks;
-use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::flights::Flights;
 use crate::live::Current;
 use crate::store::{LocalStore, ObjectStore, StoredObject, blocking};
 use crate::transfer::Failure;
@@ -60,15 +57,12 @@ pub struct Objects {
     current: Arc<Current>,
     tasks: Tasks,
     absent_until: Cache<ObjectName, Instant>,
-    flights: Mutex<HashMap<ObjectName, Flight>>,
+    flights: Flights<ObjectName, Option<Object>>,
     fetches: Semaphore,
 }
 
-/// A client that leaves cancels nothing, so those that run are bounded, too.
+/// Fetches at once, those that wait for their turn included.
 const MOST_RUNNING: usize = 4_096;
-
-type Answer = std::result::Result<Option<Object>, Failure>;
-type Flight = Shared<BoxFuture<'static, Answer>>;
 
 impl Objects {
     pub fn new(
@@ -83,7 +77,7 @@ impl Objects {
             current,
             tasks,
             absent_until: Cache::new(ABSENCES),
-            flights: Mutex::default(),
+            flights: Flights::new(MOST_RUNNING),
             fetches: Semaphore::new(FETCHES),
         })
     }
@@ -102,7 +96,11 @@ impl Objects {
         if stored.is_none() && self.is_absent(name) {
             return Ok(None);
         }
-        match (self.flight(name).await, stored) {
+        let fetch = || {
+            let (this, name) = (Arc::clone(self), name.clone());
+            async move { this.fetch(&name).await.map_err(Failure::from) }
+        };
+        match (self.flights.join(name, &self.tasks, "object", fetch).await, stored) {
             (Err(failure), Some(stored)) => {
                 tracing::debug!(%name, error = Error::from(failure).story(), "served as it was");
                 Ok(Some((&stored).into()))
@@ -113,7 +111,7 @@ impl Objects {
 
     /// Fetches that run right now.
     pub fn running(&self) -> usize {
-        self.flights.lock().len()
+        self.flights.running()
     }
 
     async fn stored(&self, name: &ObjectName) -> Result<Option<StoredObject>> {
@@ -130,45 +128,10 @@ impl Objects {
     fn is_absent(&self, name: &ObjectName) -> bool {
         self.absent_until.get(name).is_some_and(|until| Instant::now() < until)
     }
-
-    fn flight(self: &Arc<Self>, name: &ObjectName) -> Flight {
-        let mut flights = self.flights.lock();
-        if let Some(flight) = flights.get(name) {
-            return flight.clone();
-        }
-        if flights.len() >= MOST_RUNNING {
-            let full =
-                Error::new(ncps_proto::Code::Overloaded, format!("{MOST_RUNNING} of these run already"));
-            return futures::future::ready(Err(full.into())).boxed().shared();
-        }
-        let landing = Landing { objects: Arc::clone(self), name: name.clone() };
-        let task = self.tasks.spawn("object", async move {
-            let answer = landing.objects.fetch(&landing.name).await;
-            drop(landing);
-            answer.map_err(Failure::from)
-        });
-        let flight =
-            async { task.await.unwrap_or_else(|e| Err(Error::internal("a fetch").because(e).into())) };
-        let flight = flight.boxed().shared();
-        flights.insert(name.clone(), flight.clone());
-        flight
-    }
 }
 
 impl From<&StoredObject> for Object {
     fn from(stored: &StoredObject) -> Self {
         Object { content: Content::File(Arc::clone(&stored.file), stored.size), coding: None }
-    }
-}
-
-/// Takes a fetch off the list when it ends, however it ends.
-struct Landing {
-    objects: Arc<Objects>,
-    name: ObjectName,
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        self.objects.flights.lock().remove(&self.name);
     }
 }

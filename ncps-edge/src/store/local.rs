@@ -49,7 +49,6 @@ pub struct LocalStore {
     spool: PathBuf,
     ledger: Ledger,
     next_spool: AtomicU64,
-    narinfo_writes: AtomicU64,
     opens: AtomicU64,
     held: Held,
 }
@@ -90,7 +89,6 @@ impl LocalStore {
             spool,
             ledger: Ledger::default(),
             next_spool: AtomicU64::new(0),
-            narinfo_writes: AtomicU64::new(0),
             opens: AtomicU64::new(0),
             held: Held::default(),
         };
@@ -205,7 +203,6 @@ impl LocalStore {
         if !self.nar_path(names).try_exists()? {
             return Ok(());
         }
-        self.narinfo_writes.fetch_add(1, Ordering::Relaxed);
         let (hash, partial) = (narinfo.store_path.hash(), self.written(narinfo.render().as_bytes())?);
         let target = self.store.join(narinfo_file(hash));
         let mut used = self.ledger.open(|| self.count())?;

@@ -95,7 +95,6 @@ impl Engine {
                 return false;
             }
         };
-        self.counters().committed();
         self.metrics().ended.inc(Ended::Committed);
         tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored a NAR");
         self.news().committed(held);

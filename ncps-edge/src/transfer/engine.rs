@@ -76,17 +76,11 @@ struct Limits {
 /// What happened so far.
 #[derive(Debug, Default)]
 pub struct Counters {
-    started: AtomicU64,
-    committed: AtomicU64,
     wrong_bytes: AtomicU64,
     passed: AtomicU64,
 }
 
 impl Counters {
-    pub(super) fn committed(&self) {
-        self.committed.fetch_add(1, Ordering::Relaxed);
-    }
-
     pub(super) fn wrong_bytes(&self) {
         self.wrong_bytes.fetch_add(1, Ordering::Relaxed);
     }
@@ -98,11 +92,6 @@ impl Counters {
     /// Readers served without a spool.
     pub fn passed(&self) -> u64 {
         self.passed.load(Ordering::Relaxed)
-    }
-
-    /// Transfers started.
-    pub fn started(&self) -> u64 {
-        self.started.load(Ordering::Relaxed)
     }
 
     /// Files whose bytes proved wrong.
@@ -148,7 +137,6 @@ impl Engine {
         let transfer = Arc::new(Transfer::new(wanted.clone(), self.distrust.covers_file(name), link));
         running.insert(name, Arc::clone(&transfer));
         drop(running);
-        self.counters.started.fetch_add(1, Ordering::Relaxed);
         self.parts.metrics.started.inc(());
         let reader = Reader::new(Arc::clone(self), Arc::clone(&transfer), false);
         self.parts.tasks.spawn("transfer", fetch::run(Arc::clone(self), transfer).instrument(span));

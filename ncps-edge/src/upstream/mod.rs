@@ -13,7 +13,6 @@ mod object;
 mod send;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ncps_nix::TrustedKeys;
@@ -52,7 +51,6 @@ pub struct Upstreams {
     hedge_delay: Duration,
     /// Narinfos asked for at once, at all upstreams together. The queue is as long as there are requests.
     narinfo_turns: Semaphore,
-    requests: AtomicU64,
     metrics: Arc<EdgeMetrics>,
 }
 
@@ -71,14 +69,8 @@ impl Upstreams {
             idle_timeout: settings.idle_timeout,
             hedge_delay: settings.hedge_delay,
             narinfo_turns: Semaphore::new(settings.max_narinfo_requests.max(1) as usize),
-            requests: AtomicU64::new(0),
             metrics: Arc::clone(metrics),
         })
-    }
-
-    /// Requests made so far, for tests and metrics.
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
     }
 
     /// The upstreams' base URLs, best first.

@@ -1,7 +1,5 @@
 //! An object beside narinfos and NARs from one upstream: its body as sent, and how it is encoded.
 
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use http::{HeaderMap, header};
@@ -52,7 +50,6 @@ impl Upstreams {
         name: &ObjectName,
     ) -> Result<Option<ObjectBody>, UpstreamError> {
         let url = upstream.resolve(&name.url_path())?;
-        self.requests.fetch_add(1, Ordering::Relaxed);
         let answer = tokio::time::timeout(self.head_timeout, self.client.get(url).send());
         let response = answer.await.map_err(|_| UpstreamError::Timeout)??;
         match response.status().as_u16() {

@@ -1,6 +1,5 @@
 //! One request to an upstream, up to the head of its answer: in time, counted, and part of the trace.
 
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -17,7 +16,6 @@ impl Upstreams {
         upstream: &Upstream,
         request: reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, UpstreamError> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
         let (span, started) = (span(upstream), Instant::now());
         let sent = tokio::time::timeout(self.head_timeout, request.headers(headers(&span)).send());
         let answer = sent.instrument(span.clone()).await;
