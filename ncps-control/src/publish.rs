@@ -5,8 +5,10 @@
 //! Store path, NAR hash, NAR size, references, deriver and CA are never changed: they are what the upstream
 //! signed, or what the signature leaves to the upstream.
 
+use std::collections::HashSet;
+
 use ncps_nix::{Compression, NarFileName, NarInfo, SecretKey, Signature, TrustedKeys};
-use ncps_proto::{Code, Error, NarFacts, Origin, Publication, Result};
+use ncps_proto::{Code, EdgeSettings, Error, NarFacts, Origin, Publication, Result};
 
 use crate::record::{facts_of, file_of, point_at, uncompressed};
 
@@ -17,6 +19,8 @@ pub(crate) struct Policy {
     pub(crate) trusted: TrustedKeys,
     /// Our key; `None` where narinfos are not signed.
     pub(crate) key: Option<SecretKey>,
+    /// Upstreams whose narinfos are passed on although nobody vouches for them.
+    pub(crate) unsigned: HashSet<String>,
 }
 
 /// A narinfo as it would be served.
@@ -51,14 +55,25 @@ impl Offer {
 }
 
 impl Policy {
+    /// What the configuration says, and the key.
+    pub(crate) fn of(settings: &EdgeSettings, key: Option<SecretKey>) -> Policy {
+        let unsigned = settings.upstreams.iter().filter(|upstream| upstream.unsigned);
+        Policy {
+            trusted: TrustedKeys::from_iter(settings.trusted_keys.iter().cloned()),
+            key,
+            unsigned: unsigned.map(|upstream| upstream.url.clone()).collect(),
+        }
+    }
+
     /// Checks a publication and makes of it what we serve.
     ///
     /// # Errors
-    /// [`Code::Invalid`], naming upstream, path and reason, where neither a trusted key nor a CA vouches.
+    /// [`Code::Invalid`], naming upstream, path and reason, where neither a trusted key nor a CA
+    /// vouches, and the upstream is not one from which that is taken.
     pub(crate) fn offer(&self, publication: Publication) -> Result<Offer> {
         let Publication { mut narinfo, upstream, .. } = publication;
         let signed = self.trusted.verify(&narinfo).is_some();
-        if !signed && !narinfo.proves_itself() {
+        if !signed && !narinfo.proves_itself() && !self.unsigned.contains(&upstream) {
             return Err(self.refusal(&narinfo, &upstream));
         }
         // A CA that says nothing of the NAR's hash is enough for a client, which compares the contents with

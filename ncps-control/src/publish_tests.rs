@@ -14,7 +14,7 @@ impl Case {
     fn new() -> Self {
         let upstream = Upstream::new();
         let trusted = TrustedKeys::from_iter([upstream.key.public()]);
-        Self { upstream, policy: Policy { trusted, key: Some(own_key()) } }
+        Self { upstream, policy: Policy { trusted, key: Some(own_key()), unsigned: HashSet::new() } }
     }
 
     fn offer(&self, narinfo: NarInfo) -> Offer {
@@ -174,4 +174,16 @@ fn a_ca_that_proves_the_path_alone_is_served_but_not_signed() {
     let case = Case::new();
     let theirs = content_addressed(false);
     assert_eq!(case.offer(theirs).narinfo.signatures, [], "our signature would vouch for the NAR hash");
+}
+
+#[test]
+fn who_may_be_unsigned_is_passed_on_and_not_signed() {
+    let mut case = Case::new();
+    case.policy.unsigned.insert(UPSTREAM.to_owned());
+    let signed = case.upstream.narinfo(1);
+    let mut unsigned = signed.clone();
+    unsigned.signatures.clear();
+    assert_eq!(case.offer(unsigned).narinfo.signatures, vec![], "nobody vouches for it, and neither do we");
+    let ours = case.own().name().to_owned();
+    assert!(case.offer(signed).narinfo.signatures.iter().any(|s| s.key_name == ours), "somebody does");
 }

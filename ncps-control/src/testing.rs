@@ -8,7 +8,7 @@ use std::time::Duration;
 use ncps_nix::{
     Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, SecretKey, Sha256Hash, StorePath, nix32,
 };
-use ncps_proto::{Commit, EdgeSettings, MinFree, NarFacts, Origin, Publication, UpstreamSettings};
+use ncps_proto::{Commit, EdgeSettings, MinFree, NarFacts, Origin, Outward, Publication, UpstreamSettings};
 use ncps_runtime::clock::{ManualClock, UnixTime};
 use ncps_runtime::exit::Exit;
 use ncps_runtime::lifecycle::{Lifecycle, Timing};
@@ -91,12 +91,14 @@ pub(crate) fn facts(seed: u8) -> NarFacts {
 }
 
 pub(crate) fn settings(trusted: PublicKey) -> EdgeSettings {
-    let upstream = |name: &str, priority| UpstreamSettings { url: format!("http://{name}.test"), priority };
+    let upstream = |name: &str, priority| UpstreamSettings::plain(&format!("http://{name}.test"), priority);
     EdgeSettings {
         index_id: String::new(),
         hostname: "cache.test".to_owned(),
         public_keys: vec![],
         upstreams: vec![upstream("best", 10), upstream("upstream", 40)],
+        outward: Outward::default(),
+        give_up_after: None,
         trusted_keys: vec![trusted],
         priority: 10,
         connect_timeout: Duration::from_secs(3),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
-use ncps_proto::{Code, ControlPlane, Error, Lookup, Publication, Result, trace};
+use ncps_proto::{Code, ControlPlane, Error, Heard, Lookup, Publication, Result, trace};
 use ncps_runtime::tasks::Tasks;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
@@ -117,7 +117,7 @@ impl Lookups {
                 Ok(Some(Found { served: self.keep(&stored, epoch), from_upstream: true }))
             }
             Verdict::Absent => {
-                self.control.publish_absent(hash).await?;
+                self.control.publish_absent(hash, Heard::All).await?;
                 Ok(None)
             }
             Verdict::Failed(error) if live.settings.absent_on_upstream_failure => {

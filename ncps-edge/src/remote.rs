@@ -9,7 +9,8 @@ use hyper_util::rt::TokioIo;
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 use ncps_proto::grpc::RemoteControl;
 use ncps_proto::{
-    Code, Commit, ControlPlane, Directives, Error, Location, Lookup, Publication, Reports, Result, Turn,
+    Code, Commit, ControlPlane, Directives, Error, Heard, Location, Lookup, Publication, Reports, Result,
+    Turn,
 };
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
@@ -93,8 +94,8 @@ impl ControlPlane for Hurried {
         self.in_time(self.plane.publish_narinfo(publication)).await
     }
 
-    async fn publish_absent(&self, hash: StorePathHash) -> Result<Duration> {
-        self.in_time(self.plane.publish_absent(hash)).await
+    async fn publish_absent(&self, hash: StorePathHash, heard: Heard) -> Result<Duration> {
+        self.in_time(self.plane.publish_absent(hash, heard)).await
     }
 
     async fn retract_narinfo(&self, hash: StorePathHash, nar: NarFileName) -> Result<()> {

@@ -13,8 +13,8 @@ use ncps_nix::{
 use tokio::sync::mpsc;
 
 use crate::{
-    Accesses, Code, Commit, ControlPlane, Directive, Directives, DiskReport, EdgeReport, HeldNar, Hello,
-    Lookup, NarFacts, Origin, Publication, Turn,
+    Accesses, Code, Commit, ControlPlane, Directive, Directives, DiskReport, EdgeReport, Heard, HeldNar,
+    Hello, Lookup, NarFacts, Origin, Publication, Turn,
 };
 
 /// The upstream of every publication in the suite.
@@ -52,6 +52,7 @@ where
     suite.the_first_publication_wins().await;
     suite.nothing_untrusted_is_published().await;
     suite.absence_is_believed_for_a_while().await;
+    suite.an_absence_that_not_all_said_ends_when_they_are_back().await;
     suite.a_compressed_nar_without_file_hash_is_offered_uncompressed().await;
     suite.a_nar_that_is_known_compressed_is_known_uncompressed().await;
     suite.turns_exclude_and_end().await;
@@ -151,7 +152,7 @@ where
         let plane = self.plane().await;
         let narinfo = self.narinfo(1);
         let hash = narinfo.store_path.hash();
-        let left = plane.publish_absent(hash).await.expect("answers");
+        let left = plane.publish_absent(hash, Heard::All).await.expect("answers");
         assert!(left > Duration::ZERO && left < Duration::from_secs(1), "{left:?}");
         let absent = plane.narinfo(hash).await.expect("answers");
         assert!(matches!(absent, Lookup::Absent(l) if l <= left), "{absent:?}");
@@ -159,11 +160,29 @@ where
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
 
-        plane.publish_absent(hash).await.expect("answers");
+        plane.publish_absent(hash, Heard::All).await.expect("answers");
         publish(&plane, &narinfo).await;
         assert_known(&plane, &narinfo, "a publication ends an absence").await;
-        plane.publish_absent(hash).await.expect("answers");
+        plane.publish_absent(hash, Heard::All).await.expect("answers");
         assert_known(&plane, &narinfo, "a known path stays known").await;
+    }
+
+    async fn an_absence_that_not_all_said_ends_when_they_are_back(&self) {
+        let plane = self.plane().await;
+        let mut a = attach(&plane, "a").await;
+        let (all, some) = (self.narinfo(1).store_path.hash(), self.narinfo(2).store_path.hash());
+        // Again and again, since the time of an absence is short here.
+        loop {
+            plane.publish_absent(all, Heard::All).await.expect("answers");
+            plane.publish_absent(some, Heard::Some).await.expect("answers");
+            a.say(EdgeReport::UpstreamBack);
+            tokio::time::timeout(Duration::from_millis(10), a.directives.next()).await.ok();
+            let all = plane.narinfo(all).await.expect("answers");
+            let some = plane.narinfo(some).await.expect("answers");
+            if matches!((all, some), (Lookup::Absent(_), Lookup::Unknown)) {
+                return;
+            }
+        }
     }
 
     async fn a_compressed_nar_without_file_hash_is_offered_uncompressed(&self) {

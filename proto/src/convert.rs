@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 use ncps_nix::{Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, Sha256Hash, StorePathHash};
-use prost::Message as _;
 
 use crate::gen_v1 as wire;
+use crate::settings;
 use crate::{
-    Accesses, Code, Commit, Directive, DiskReport, EdgeReport, EdgeSettings, Error, Eviction, HeldNar, Hello,
-    Location, Lookup, MinFree, NarFacts, Origin, Publication, Result, Turn, UpstreamSettings, Victim,
+    Accesses, Code, Commit, Directive, DiskReport, EdgeReport, Error, Eviction, Heard, HeldNar, Hello,
+    Location, Lookup, NarFacts, Origin, Publication, Result, Turn, Victim,
 };
 
-fn malformed(what: &str) -> Error {
+pub(crate) fn malformed(what: &str) -> Error {
     Error::new(Code::Invalid, format!("a message between the planes has a malformed {what}"))
 }
 
@@ -20,11 +20,11 @@ fn required<T>(field: Option<T>, what: &str) -> Result<T> {
     field.ok_or_else(|| malformed(what))
 }
 
-fn all<W, T>(wire: Vec<W>, parse: impl Fn(W) -> Result<T>) -> Result<Vec<T>> {
+pub(crate) fn all<W, T>(wire: Vec<W>, parse: impl Fn(W) -> Result<T>) -> Result<Vec<T>> {
     wire.into_iter().map(parse).collect()
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -44,7 +44,7 @@ fn compression(name: &str) -> Result<Compression> {
     Compression::from_name(name).ok_or_else(|| malformed("compression"))
 }
 
-fn public_key(text: String) -> Result<PublicKey> {
+pub(crate) fn public_key(text: String) -> Result<PublicKey> {
     PublicKey::parse(&text).map_err(|e| malformed("public key").because(e))
 }
 
@@ -114,6 +114,10 @@ pub(crate) fn publication_wire(publication: Publication) -> wire::PublishNarinfo
         upstream: publication.upstream,
         replaces: publication.replaces,
     }
+}
+
+pub(crate) fn heard(wire: &wire::PublishAbsentRequest) -> Heard {
+    if wire.not_all { Heard::Some } else { Heard::All }
 }
 
 pub(crate) fn located(wire: wire::LocateReply) -> Result<Option<Location>> {
@@ -218,6 +222,7 @@ pub(crate) fn report(wire: wire::EdgeReport) -> Result<EdgeReport> {
         }
         Report::Disk(disk) => EdgeReport::Disk(disk_report(&disk)),
         Report::Evicted(gone) => EdgeReport::Evicted(all(gone.nars, |n| nar_file_name(Some(n)))?),
+        Report::UpstreamBack(_) => EdgeReport::UpstreamBack,
     })
 }
 
@@ -249,6 +254,7 @@ pub(crate) fn report_wire(report: EdgeReport) -> wire::EdgeReport {
         EdgeReport::Evicted(names) => {
             Report::Evicted(wire::Evicted { nars: names.into_iter().map(nar_file_name_wire).collect() })
         }
+        EdgeReport::UpstreamBack => Report::UpstreamBack(wire::UpstreamBack {}),
     };
     wire::EdgeReport { report: Some(report) }
 }
@@ -296,7 +302,7 @@ fn accesses_wire(accesses: Accesses) -> wire::Accesses {
 pub(crate) fn directive(wire: wire::Directive) -> Result<Directive> {
     use wire::directive::Directive as Wire;
     Ok(match required(wire.directive, "directive")? {
-        Wire::Configure(settings) => Directive::Configure(Box::new(self::settings(settings)?)),
+        Wire::Configure(settings) => Directive::Configure(Box::new(settings::read(settings)?)),
         Wire::Invalidate(invalidation) => {
             Directive::Invalidate(all(invalidation.store_path_hashes, |h| store_path_hash(&h))?)
         }
@@ -307,96 +313,11 @@ pub(crate) fn directive(wire: wire::Directive) -> Result<Directive> {
 pub(crate) fn directive_wire(directive: Directive) -> wire::Directive {
     use wire::directive::Directive as Wire;
     let directive = match directive {
-        Directive::Configure(settings) => Wire::Configure(settings_wire(*settings)),
+        Directive::Configure(settings) => Wire::Configure(settings::wire(*settings)),
         Directive::Invalidate(hashes) => Wire::Invalidate(wire::Invalidation {
             store_path_hashes: hashes.into_iter().map(store_path_hash_bytes).collect(),
         }),
         Directive::Evict(eviction) => Wire::Evict(eviction_wire(eviction)),
     };
     wire::Directive { directive: Some(directive) }
-}
-
-/// The settings as bytes, for the file in which an edge keeps the last ones.
-pub fn encode_settings(settings: EdgeSettings) -> Vec<u8> {
-    settings_wire(settings).encode_to_vec()
-}
-
-/// Settings from such bytes.
-///
-/// # Errors
-/// [`Code::Invalid`] where they are not what [`encode_settings`] made.
-pub fn decode_settings(bytes: &[u8]) -> Result<EdgeSettings> {
-    let wire = wire::EdgeSettings::decode(bytes).map_err(|e| malformed("settings").because(e))?;
-    settings(wire)
-}
-
-fn settings(wire: wire::EdgeSettings) -> Result<EdgeSettings> {
-    Ok(EdgeSettings {
-        index_id: wire.index_id,
-        hostname: wire.hostname,
-        public_keys: all(wire.public_keys, public_key)?,
-        upstreams: wire
-            .upstreams
-            .into_iter()
-            .map(|u| UpstreamSettings { url: u.url, priority: u.priority })
-            .collect(),
-        trusted_keys: all(wire.trusted_keys, public_key)?,
-        priority: wire.priority,
-        connect_timeout: Duration::from_millis(wire.connect_timeout_ms),
-        header_timeout: Duration::from_millis(wire.header_timeout_ms),
-        idle_timeout: Duration::from_millis(wire.idle_timeout_ms),
-        transfer_timeout: Duration::from_millis(wire.transfer_timeout_ms),
-        hedge_delay: Duration::from_millis(wire.hedge_delay_ms),
-        max_downloads: wire.max_downloads,
-        max_waiting_downloads: wire.max_waiting_downloads,
-        max_decoders: wire.max_decoders,
-        max_spool_bytes: wire.max_spool_bytes,
-        near_cache_bytes: wire.near_cache_bytes,
-        absent_on_upstream_failure: wire.absent_on_upstream_failure,
-        negative_ttl: Duration::from_millis(wire.negative_ttl_ms),
-        object_ttl: Duration::from_millis(wire.object_ttl_ms),
-        max_objects_bytes: wire.max_objects_bytes,
-        max_narinfo_requests: wire.max_narinfo_requests,
-        max_size: wire.max_size,
-        // What an older control, or an older state file, does not say.
-        min_free: wire
-            .min_free
-            .map_or(MinFree::NOTHING, |m| MinFree { percent: m.percent, at_most: m.at_most }),
-    })
-}
-
-fn settings_wire(settings: EdgeSettings) -> wire::EdgeSettings {
-    let keys = |keys: Vec<PublicKey>| keys.iter().map(PublicKey::to_string).collect();
-    wire::EdgeSettings {
-        index_id: settings.index_id,
-        hostname: settings.hostname,
-        public_keys: keys(settings.public_keys),
-        upstreams: settings
-            .upstreams
-            .into_iter()
-            .map(|u| wire::Upstream { url: u.url, priority: u.priority })
-            .collect(),
-        trusted_keys: keys(settings.trusted_keys),
-        priority: settings.priority,
-        connect_timeout_ms: millis(settings.connect_timeout),
-        header_timeout_ms: millis(settings.header_timeout),
-        idle_timeout_ms: millis(settings.idle_timeout),
-        transfer_timeout_ms: millis(settings.transfer_timeout),
-        hedge_delay_ms: millis(settings.hedge_delay),
-        max_downloads: settings.max_downloads,
-        max_waiting_downloads: settings.max_waiting_downloads,
-        max_decoders: settings.max_decoders,
-        max_spool_bytes: settings.max_spool_bytes,
-        near_cache_bytes: settings.near_cache_bytes,
-        absent_on_upstream_failure: settings.absent_on_upstream_failure,
-        negative_ttl_ms: millis(settings.negative_ttl),
-        object_ttl_ms: millis(settings.object_ttl),
-        max_objects_bytes: settings.max_objects_bytes,
-        max_narinfo_requests: settings.max_narinfo_requests,
-        max_size: settings.max_size,
-        min_free: Some(wire::MinFree {
-            percent: settings.min_free.percent,
-            at_most: settings.min_free.at_most,
-        }),
-    }
 }

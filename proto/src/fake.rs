@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::{
-    Code, Commit, ControlPlane, Directive, Directives, EdgeReport, EdgeSettings, Error, Location, Lookup,
-    NarFacts, Origin, Publication, Reports, Result, Turn,
+    Code, Commit, ControlPlane, Directive, Directives, EdgeReport, EdgeSettings, Error, Heard, Location,
+    Lookup, NarFacts, Origin, Publication, Reports, Result, Turn,
 };
 
 /// Control in memory.
@@ -30,7 +30,7 @@ pub struct FakeControl {
 #[derive(Default)]
 struct State {
     narinfos: HashMap<StorePathHash, NarInfo>,
-    absent: HashMap<StorePathHash, Instant>,
+    absent: HashMap<StorePathHash, (Instant, Heard)>,
     files: HashMap<NarFileName, File>,
     aliases: HashMap<NarFileName, NarFileName>,
     leases: HashMap<NarFileName, String>,
@@ -64,7 +64,9 @@ impl FakeControl {
             narinfo.file_size = Some(narinfo.nar_size);
         }
         narinfo.url = named(&narinfo).url();
-        narinfo.signatures.push(self.key.sign(&narinfo.fingerprint()));
+        if self.trusted.verify(&publication.narinfo).is_some() || narinfo.proves_nar_hash() {
+            narinfo.signatures.push(self.key.sign(&narinfo.fingerprint()));
+        }
         (narinfo, origin)
     }
 }
@@ -124,13 +126,15 @@ impl ControlPlane for FakeControl {
         if let Some(narinfo) = state.narinfos.get(&hash) {
             return Ok(Lookup::Known(narinfo.clone()));
         }
-        let left = state.absent.get(&hash).and_then(|until| until.checked_duration_since(Instant::now()));
+        let absent = state.absent.get(&hash);
+        let left = absent.and_then(|(until, _)| until.checked_duration_since(Instant::now()));
         Ok(left.map_or(Lookup::Unknown, Lookup::Absent))
     }
 
     async fn publish_narinfo(&self, publication: Publication) -> Result<NarInfo> {
         let theirs = &publication.narinfo;
-        if self.trusted.verify(theirs).is_none() && !theirs.proves_itself() {
+        let unsigned = self.settings.upstreams.iter().any(|u| u.unsigned && u.url == publication.upstream);
+        if self.trusted.verify(theirs).is_none() && !theirs.proves_itself() && !unsigned {
             return Err(Error::new(Code::Invalid, format!("{}: no trusted signature", theirs.store_path)));
         }
         let mut state = self.state.lock();
@@ -146,8 +150,8 @@ impl ControlPlane for FakeControl {
         Ok(narinfo)
     }
 
-    async fn publish_absent(&self, hash: StorePathHash) -> Result<Duration> {
-        self.state.lock().absent.insert(hash, Instant::now() + self.negative_ttl);
+    async fn publish_absent(&self, hash: StorePathHash, heard: Heard) -> Result<Duration> {
+        self.state.lock().absent.insert(hash, (Instant::now() + self.negative_ttl, heard));
         Ok(self.negative_ttl)
     }
 
@@ -155,7 +159,7 @@ impl ControlPlane for FakeControl {
         let mut state = self.state.lock();
         if state.narinfos.get(&hash).is_some_and(|n| named(n) == nar) {
             state.narinfos.remove(&hash);
-            state.absent.insert(hash, Instant::now() + self.negative_ttl);
+            state.absent.insert(hash, (Instant::now() + self.negative_ttl, Heard::All));
             state.invalidate(vec![hash]);
         }
         Ok(())
@@ -215,7 +219,11 @@ impl ControlPlane for FakeControl {
         self.state.lock().sessions.insert(hello.instance.clone(), tx);
         let state = Arc::clone(&self.state);
         let drain = async move {
-            while reports.next().await.is_some() {}
+            while let Some(report) = reports.next().await {
+                if report == EdgeReport::UpstreamBack {
+                    state.lock().absent.retain(|_, (_, heard)| *heard == Heard::All);
+                }
+            }
             let mut state = state.lock();
             state.sessions.remove(&hello.instance);
             state.leases.retain(|_, holder| *holder != hello.instance);

@@ -12,7 +12,9 @@ mod error;
 #[expect(unreachable_pub, clippy::allow_attributes, clippy::large_enum_variant, reason = "generated code")]
 mod gen_v1;
 pub mod grpc;
+mod outward;
 mod plane;
+mod settings;
 pub mod trace;
 mod types;
 
@@ -22,7 +24,8 @@ pub mod conformance;
 pub mod fake;
 
 pub use code::Code;
-pub use convert::{decode_settings, encode_settings};
 pub use error::{Error, Result};
+pub use outward::{Login, NetrcEntry, Outward, Secret, Target, UpstreamSettings};
 pub use plane::{ControlPlane, Directives, Reports};
+pub use settings::{decode_settings, encode_settings};
 pub use types::*;

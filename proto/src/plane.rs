@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 
-use crate::{Commit, Directive, EdgeReport, Location, Lookup, Publication, Result, Turn};
+use crate::{Commit, Directive, EdgeReport, Heard, Location, Lookup, Publication, Result, Turn};
 
 /// What an edge says to control.
 pub type Reports = BoxStream<'static, EdgeReport>;
@@ -28,9 +28,9 @@ pub trait ControlPlane: Send + Sync + 'static {
     /// [`crate::Code::Invalid`] where no trusted key signed it and no CA proves it.
     async fn publish_narinfo(&self, publication: Publication) -> Result<NarInfo>;
 
-    /// Every upstream with a say answered "absent". Returns for how long that is believed. A path that is
-    /// known stays known.
-    async fn publish_absent(&self, hash: StorePathHash) -> Result<Duration>;
+    /// Every upstream with a say answered "absent". Returns for how long that is believed, or until
+    /// [`EdgeReport::UpstreamBack`] where not all were [heard](Heard). A path that is known stays known.
+    async fn publish_absent(&self, hash: StorePathHash, heard: Heard) -> Result<Duration>;
 
     /// No source has this NAR any more and no upstream knows the path: it becomes absent, if its narinfo
     /// still names `nar`.

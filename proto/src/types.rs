@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ncps_nix::{Compression, NarFileName, NarHash, NarInfo, PublicKey, StorePathHash};
 
+use crate::outward::{Outward, UpstreamSettings};
+
 /// What control knows of a store path.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "an answer is short-lived, and most are known")]
@@ -15,6 +17,15 @@ pub enum Lookup {
     Absent(Duration),
     /// Nobody asked yet, or it is too long ago.
     Unknown,
+}
+
+/// Who called a path absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Every upstream.
+    All,
+    /// Those with a say; others could not be asked, and may have it when they are back.
+    Some,
 }
 
 /// An upstream's narinfo on its way into the index.
@@ -104,6 +115,8 @@ pub enum EdgeReport {
     Disk(DiskReport),
     /// The answer to an [`Eviction`] with victims: those that are gone. The others were in use.
     Evicted(Vec<NarFileName>),
+    /// An upstream that had no say can be asked again: what was called absent without it may be there.
+    UpstreamBack,
 }
 
 /// An edge's disk. All but the number are bytes.
@@ -196,6 +209,10 @@ pub struct EdgeSettings {
     pub public_keys: Vec<PublicKey>,
     /// In order of priority.
     pub upstreams: Vec<UpstreamSettings>,
+    /// What they have in common.
+    pub outward: Outward,
+    /// An upstream that has been down for so long has no say while another one answers. `None`: never.
+    pub give_up_after: Option<Duration>,
     /// The keys of which one must have signed what an upstream says: one pool for all, as in Nix.
     pub trusted_keys: Vec<PublicKey>,
     /// What `nix-cache-info` says to clients; lower wins.
@@ -253,13 +270,4 @@ impl MinFree {
         let share = u128::from(total) * u128::from(self.percent) / 100;
         u64::try_from(share).unwrap_or(u64::MAX).min(self.at_most)
     }
-}
-
-/// One upstream cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamSettings {
-    /// Base URL without a trailing slash.
-    pub url: String,
-    /// Lower is asked first.
-    pub priority: i32,
 }

@@ -6,14 +6,19 @@ use std::time::Duration;
 use ncps_nix::SecretKey;
 use ncps_proto::conformance::{Setup, check};
 use ncps_proto::fake::FakeControl;
-use ncps_proto::{ControlPlane, EdgeSettings, MinFree, decode_settings, encode_settings, grpc};
+use ncps_proto::{
+    ControlPlane, EdgeSettings, Login, MinFree, NetrcEntry, Outward, Secret, UpstreamSettings,
+    decode_settings, encode_settings, grpc,
+};
 
 fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
     EdgeSettings {
         index_id: "test".into(),
         hostname: "cache".into(),
         public_keys: vec![key.public()],
-        upstreams: vec![],
+        upstreams: vec![UpstreamSettings::plain("http://a.test", 1), special()],
+        outward: outward(),
+        give_up_after: Some(Duration::from_secs(300)),
         trusted_keys: vec![setup.trusted.clone()],
         priority: 10,
         connect_timeout: Duration::from_secs(3),
@@ -34,6 +39,26 @@ fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
         max_size: None,
         min_free: MinFree::NOTHING,
     }
+}
+
+fn special() -> UpstreamSettings {
+    UpstreamSettings {
+        optional: true,
+        unsigned: true,
+        login: Some(login()),
+        identity: Some(Secret::new("pem")),
+        ..UpstreamSettings::plain("http://b.test/sub", 2)
+    }
+}
+
+fn outward() -> Outward {
+    let entry = |host: Option<&str>| NetrcEntry { host: host.map(Into::into), login: login() };
+    let allowed = ["10.0.0.0/8", "store.lan"].map(|text| text.parse().expect("a target"));
+    Outward { netrc: vec![entry(Some("b.test")), entry(None)], allowed: allowed.into(), roots: "pem".into() }
+}
+
+fn login() -> Login {
+    Login { user: "me".into(), password: Secret::new("hunter2") }
 }
 
 async fn fake(setup: Setup) -> Arc<dyn ControlPlane> {

@@ -14,7 +14,7 @@ use ncps_control::serve::ControlListener;
 use ncps_edge::compose::Edge;
 use ncps_edge::config::{ControlUrl, EdgeConfig, Limits};
 use ncps_nix::{CacheInfo, NarInfo, PublicKey};
-use ncps_proto::{EdgeSettings, MinFree, UpstreamSettings};
+use ncps_proto::{EdgeSettings, MinFree, Outward, UpstreamSettings};
 use ncps_runtime::clock::SystemClock;
 use ncps_runtime::config::ListenAddr;
 use ncps_runtime::exit::Exit;
@@ -99,8 +99,7 @@ impl ClusterBuilder {
     #[must_use]
     pub fn upstream_url(mut self, url: &str) -> Self {
         let priority = i32::try_from(self.settings.upstreams.len()).unwrap_or(i32::MAX);
-        let url = url.trim_end_matches('/').to_owned();
-        self.settings.upstreams.push(UpstreamSettings { url, priority });
+        self.settings.upstreams.push(UpstreamSettings::plain(url, priority));
         self
     }
 
@@ -264,6 +263,8 @@ fn default_settings() -> EdgeSettings {
         hostname: "cache.test".to_owned(),
         public_keys: Vec::new(),
         upstreams: Vec::new(),
+        outward: Outward::default(),
+        give_up_after: None,
         trusted_keys: Vec::new(),
         priority: 10,
         connect_timeout: Duration::from_secs(2),

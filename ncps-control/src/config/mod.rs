@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ncps_nix::PublicKey;
-use ncps_proto::{EdgeSettings, MinFree, UpstreamSettings};
+use ncps_proto::{EdgeSettings, MinFree, Outward, UpstreamSettings};
 use ncps_runtime::config::values::{absolute_path, byte_size, duration, listen_addr};
 use ncps_runtime::config::{Env, Field, ListenAddr, Resolver};
 use ncps_runtime::fields::read_data_path;
@@ -146,6 +146,8 @@ fn settings(r: &mut Resolver) -> EdgeSettings {
         public_keys: Vec::new(),
         trusted_keys: trusted_keys(r, &upstreams),
         upstreams,
+        outward: Outward::default(),
+        give_up_after: Some(Duration::from_secs(300)),
         priority: r.get_or(&fields::PRIORITY, values::number, 0),
         connect_timeout: timeout(r, &fields::CONNECT_TIMEOUT),
         header_timeout: timeout(r, &fields::HEADER_TIMEOUT),

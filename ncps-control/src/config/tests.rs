@@ -43,10 +43,7 @@ fn nothing_has_to_be_given() {
     assert_eq!(sockets.last(), Some(&"/state/control.sock".into()));
     let settings = config.settings;
     assert_eq!(settings.hostname, paths::hostname());
-    assert_eq!(
-        settings.upstreams,
-        [UpstreamSettings { url: "https://cache.nixos.org".to_owned(), priority: 40 }]
-    );
+    assert_eq!(settings.upstreams, [UpstreamSettings::plain("https://cache.nixos.org", 40)]);
     assert_eq!(settings.trusted_keys, [PublicKey::parse(DEFAULT_KEY).expect("valid")]);
     let timeouts = [settings.connect_timeout, settings.header_timeout, settings.idle_timeout];
     assert_eq!(timeouts, [3, 3, 30].map(Duration::from_secs));

@@ -63,7 +63,7 @@ pub(super) fn upstream(text: &str) -> Result<UpstreamSettings, String> {
     }
     let priority = priority(&url)?;
     url.set_query(None);
-    Ok(UpstreamSettings { url: url.as_str().trim_end_matches('/').to_owned(), priority })
+    Ok(UpstreamSettings::plain(url.as_str(), priority))
 }
 
 fn priority(url: &Url) -> Result<i32, String> {

@@ -97,6 +97,7 @@ impl Listener {
                 self.sessions.disk(instance, disk);
                 self.pressure.consider(&disk);
             }
+            EdgeReport::UpstreamBack => self.index.forget_tentative_absences(),
             EdgeReport::Evicted(names) => self.sessions.evicted(instance, &names),
             EdgeReport::Hello(_) => tracing::warn!(%instance, "edge says hello in the middle of a session"),
         }

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ncps_nix::{NarFileName, NarInfo, PublicKey, SecretKey, StorePathHash, TrustedKeys};
+use ncps_nix::{NarFileName, NarInfo, PublicKey, SecretKey, StorePathHash};
 use ncps_proto::{
-    Code, Commit, ControlPlane, Directives, EdgeSettings, Location, Lookup, Publication, Reports, Result,
-    Turn,
+    Code, Commit, ControlPlane, Directives, EdgeSettings, Heard, Location, Lookup, Publication, Reports,
+    Result, Turn,
 };
 use ncps_runtime::clock::Clock;
 use ncps_runtime::tasks::Tasks;
@@ -77,7 +77,7 @@ impl Control {
         let index = Arc::new(index);
         settings.index_id = index.id().to_owned();
         settings.public_keys = key.iter().map(SecretKey::public).collect();
-        let policy = Policy { trusted: TrustedKeys::from_iter(settings.trusted_keys.iter().cloned()), key };
+        let policy = Policy::of(&settings, key);
         let sessions = Arc::new(Sessions::default());
         metrics.watch(&index, &sessions);
         tasks.spawn_background("control-housekeeping", housekeeping(Arc::clone(&sessions), tasks.clone()));
@@ -178,13 +178,13 @@ impl ControlPlane for Control {
         published
     }
 
-    async fn publish_absent(&self, hash: StorePathHash) -> Result<Duration> {
+    async fn publish_absent(&self, hash: StorePathHash, heard: Heard) -> Result<Duration> {
         let _turn = self.index.lock_narinfos([hash]).await;
         if self.index.narinfo(hash).await?.is_some() {
             // Somebody published it meanwhile: known paths stay known, there is nothing to believe.
             return Ok(Duration::ZERO);
         }
-        Ok(self.index.put_absent(hash))
+        Ok(self.index.put_absent(hash, heard))
     }
 
     async fn retract_narinfo(&self, hash: StorePathHash, nar: NarFileName) -> Result<()> {
@@ -197,7 +197,7 @@ impl ControlPlane for Control {
         }
         tracing::info!(path = %narinfo.store_path, %nar, "no source has this path any more");
         self.index.remove_narinfo(hash);
-        self.index.put_absent(hash);
+        self.index.put_absent(hash, Heard::All);
         self.invalidate(&[hash]);
         Ok(())
     }

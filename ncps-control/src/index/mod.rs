@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ncps_nix::{NarFileName, NarHash, NarInfo, StorePathHash};
-use ncps_proto::{Code, Error, Result};
+use ncps_proto::{Code, Error, Heard, Result};
 use ncps_runtime::clock::{Clock, UnixTime};
 use ncps_runtime::tasks::Tasks;
 
@@ -241,9 +241,14 @@ impl Index {
     }
 
     /// Believes an absence; returns for how long.
-    pub(crate) fn put_absent(&self, hash: StorePathHash) -> Duration {
+    pub(crate) fn put_absent(&self, hash: StorePathHash, heard: Heard) -> Duration {
         self.metrics.absences.inc(());
-        self.negatives.put(hash)
+        self.negatives.put(hash, heard)
+    }
+
+    /// Forgets the absences that not every upstream spoke for.
+    pub(crate) fn forget_tentative_absences(&self) {
+        self.negatives.forget_tentative();
     }
 
     pub(crate) fn put_file(&self, name: NarFileName, file: NarFile) {

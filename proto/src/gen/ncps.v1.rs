@@ -56,6 +56,9 @@ pub struct PublishNarinfoReply {
 pub struct PublishAbsentRequest {
     #[prost(bytes = "vec", tag = "1")]
     pub store_path_hash: ::prost::alloc::vec::Vec<u8>,
+    /// some upstream had no say and was not heard
+    #[prost(bool, tag = "2")]
+    pub not_all: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PublishAbsentReply {
@@ -186,7 +189,7 @@ pub struct CommitNarReply {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EdgeReport {
-    #[prost(oneof = "edge_report::Report", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "edge_report::Report", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub report: ::core::option::Option<edge_report::Report>,
 }
 /// Nested message and enum types in `EdgeReport`.
@@ -206,6 +209,8 @@ pub mod edge_report {
         Disk(super::DiskReport),
         #[prost(message, tag = "6")]
         Evicted(super::Evicted),
+        #[prost(message, tag = "7")]
+        UpstreamBack(super::UpstreamBack),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -287,6 +292,9 @@ pub struct DiskReport {
     pub wanted: u64,
 }
 /// The answer to an eviction: what is gone. What is missing here was in use.
+/// An upstream that had no say can be asked again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpstreamBack {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Evicted {
     #[prost(message, repeated, tag = "1")]
@@ -385,6 +393,17 @@ pub struct EdgeSettings {
     pub max_objects_bytes: u64,
     #[prost(uint32, tag = "43")]
     pub max_narinfo_requests: u32,
+    /// absent: never
+    #[prost(uint64, optional, tag = "44")]
+    pub give_up_after_ms: ::core::option::Option<u64>,
+    #[prost(message, repeated, tag = "45")]
+    pub netrc: ::prost::alloc::vec::Vec<NetrcEntry>,
+    /// host names and networks
+    #[prost(string, repeated, tag = "46")]
+    pub allowed_targets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// certificate authorities in PEM, beside the system's
+    #[prost(string, tag = "47")]
+    pub roots: ::prost::alloc::string::String,
 }
 /// Disk space that is left free: the smaller of both.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -402,6 +421,32 @@ pub struct Upstream {
     pub url: ::prost::alloc::string::String,
     #[prost(int32, tag = "2")]
     pub priority: i32,
+    /// has no say while it can't be asked
+    #[prost(bool, tag = "3")]
+    pub optional: bool,
+    /// passed on without a trusted signature
+    #[prost(bool, tag = "4")]
+    pub unsigned: bool,
+    #[prost(message, optional, tag = "5")]
+    pub login: ::core::option::Option<Login>,
+    /// client certificate and key in PEM, or empty
+    #[prost(string, tag = "6")]
+    pub identity: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Login {
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub password: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NetrcEntry {
+    /// empty: every other host
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub login: ::core::option::Option<Login>,
 }
 /// Generated client implementations.
 pub mod control_plane_client {

@@ -14,7 +14,7 @@ use super::status::from_status;
 use super::{MAX_MESSAGE_BYTES, trace};
 use crate::convert::{self, nar_file_name_wire, store_path_hash_bytes};
 use crate::gen_v1::{self as wire, control_plane_client::ControlPlaneClient};
-use crate::{Commit, ControlPlane, Directives, Location, Lookup, Publication, Reports, Result, Turn};
+use crate::{Commit, ControlPlane, Directives, Heard, Location, Lookup, Publication, Reports, Result, Turn};
 
 type Bytes = bytes::Bytes;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -80,8 +80,9 @@ where
         convert::narinfo(&reply.narinfo)
     }
 
-    async fn publish_absent(&self, hash: StorePathHash) -> Result<Duration> {
-        let request = wire::PublishAbsentRequest { store_path_hash: store_path_hash_bytes(hash) };
+    async fn publish_absent(&self, hash: StorePathHash, heard: Heard) -> Result<Duration> {
+        let not_all = heard == Heard::Some;
+        let request = wire::PublishAbsentRequest { store_path_hash: store_path_hash_bytes(hash), not_all };
         Ok(Duration::from_millis(call!(self.publish_absent(request)).absent_ms))
     }
 

@@ -59,8 +59,9 @@ impl generated::ControlPlane for Adapter {
         request: Request<wire::PublishAbsentRequest>,
     ) -> Reply<wire::PublishAbsentReply> {
         let span = trace::answers("publish_absent", request.metadata());
-        let hash = store_path_hash(&request.into_inner().store_path_hash).map_err(to_status)?;
-        let left = trace::within(span, self.plane.publish_absent(hash)).await;
+        let request = request.into_inner();
+        let hash = store_path_hash(&request.store_path_hash).map_err(to_status)?;
+        let left = trace::within(span, self.plane.publish_absent(hash, convert::heard(&request))).await;
         let millis = |left: std::time::Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         reply(left.map(|left| wire::PublishAbsentReply { absent_ms: millis(left) }))
     }
