@@ -121,6 +121,10 @@ impl Attachment {
         loop {
             let all_is_due = tokio::select! {
                 () = self.engine.news().some() => false,
+                () = self.current.upstream_back() => {
+                    say(EdgeReport::UpstreamBack).await?;
+                    false
+                }
                 () = self.room.report_due() => true,
                 () = self.accesses.due() => true,
                 _ = reports_due.tick() => true,

@@ -23,6 +23,7 @@ use crate::room::Room;
 use crate::state::StateFile;
 use crate::store::{LocalStore, ObjectStore};
 use crate::transfer::{Engine, Parts};
+use crate::upstream::Surroundings;
 
 /// The near cache before control said its size, and the priority before it said that.
 const NEAR_CACHE: u64 = 64 << 20;
@@ -59,7 +60,8 @@ pub async fn compose(
         config.tls.as_ref().map(Tls::load).transpose().context("--server-tls-cert, --server-tls-key")?;
     let (state, store, saved) = open_disk(&config).context("open the data path (--cache-data-path)")?;
     let object_store = ObjectStore::open(store.clone()).context("open the data path (--cache-data-path)")?;
-    let current = Arc::new(Current::new(metrics.clone()));
+    let around = Surroundings { metrics: metrics.clone(), tasks: tasks.clone(), returned: Arc::default() };
+    let current = Arc::new(Current::new(around));
     let ready = tasks.life().latch("configuration from control");
     let ready = match saved {
         Some(settings) if current.apply(settings.clone()).is_ok() => {

@@ -30,5 +30,6 @@ pub mod store;
 mod store_read;
 pub mod transfer;
 pub mod upstream;
+pub mod via;
 
 pub use run::run;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use ncps_proto::{Code, EdgeSettings, Error, Result};
 
-use crate::metrics::EdgeMetrics;
-use crate::upstream::Upstreams;
+use crate::upstream::{Surroundings, Upstreams};
+use crate::via::Via;
 
 /// One configuration.
 pub struct Live {
@@ -17,13 +17,13 @@ pub struct Live {
 /// The place where the current one is found. Empty until control, or the state file, said one.
 pub struct Current {
     live: ArcSwapOption<Live>,
-    metrics: Arc<EdgeMetrics>,
+    around: Surroundings,
 }
 
 impl Current {
-    /// None yet; what is counted of its upstreams goes to `metrics`.
-    pub fn new(metrics: Arc<EdgeMetrics>) -> Current {
-        Current { live: ArcSwapOption::empty(), metrics }
+    /// None yet.
+    pub fn new(around: Surroundings) -> Current {
+        Current { live: ArcSwapOption::empty(), around }
     }
 
     /// Builds what `settings` need and puts them in force.
@@ -31,9 +31,19 @@ impl Current {
     /// # Errors
     /// Where they can't be; those before stay in force.
     pub fn apply(&self, settings: EdgeSettings) -> Result<()> {
-        let upstreams = Arc::new(Upstreams::new(&settings, &self.metrics)?);
+        let upstreams = Arc::new(Upstreams::new(&settings, &self.around)?);
         self.live.store(Some(Arc::new(Live { settings, upstreams })));
         Ok(())
+    }
+
+    /// Whether a request came through here before.
+    pub fn loops(&self, via: &Via) -> bool {
+        !via.is_direct() && self.get().is_ok_and(|live| via.loops(&live.settings.index_id))
+    }
+
+    /// Waits for an upstream that had no say to be back.
+    pub async fn upstream_back(&self) {
+        self.around.returned.notified().await;
     }
 
     /// The configuration in force.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
-use ncps_proto::{Code, ControlPlane, Error, Heard, Lookup, Publication, Result, trace};
+use ncps_proto::{Code, ControlPlane, Error, Lookup, Publication, Result, trace};
 use ncps_runtime::tasks::Tasks;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
@@ -17,6 +17,7 @@ use crate::near::{NearCache, Served, named};
 use crate::store::{LocalStore, blocking};
 use crate::transfer::Failure;
 use crate::upstream::Verdict;
+use crate::via::Via;
 
 /// What a lookup is made of.
 pub struct Lookups {
@@ -25,7 +26,7 @@ pub struct Lookups {
     pub store: Arc<LocalStore>,
     pub current: Arc<Current>,
     pub tasks: Tasks,
-    flights: Flights<StorePathHash, Option<Found>>,
+    flights: Flights<(StorePathHash, Via), Option<Found>>,
 }
 
 /// A narinfo as it is served.
@@ -69,22 +70,25 @@ impl Lookups {
     ///
     /// # Errors
     /// Where neither can be said.
-    pub async fn get(self: &Arc<Self>, hash: StorePathHash) -> Result<Option<Found>> {
+    pub async fn get(self: &Arc<Self>, hash: StorePathHash, via: &Via) -> Result<Option<Found>> {
         if let Some(served) = self.near.get(hash) {
             return Ok(Some(Found::here(served)));
+        }
+        if self.current.loops(via) {
+            return self.look_here(hash).await;
         }
         let look = || {
             let span =
                 info_span!(target: trace::TARGET, parent: None, "lookup", %hash, otel.status_code = Empty);
             trace::join(&span);
-            let this = Arc::clone(self);
+            let (this, via) = (Arc::clone(self), via.clone());
             let look = async move {
-                let answer = this.look(hash).await;
+                let answer = this.look(hash, &via).await;
                 answer.map_err(Failure::from).inspect_err(|_| trace::failed(&Span::current()))
             };
             look.instrument(span)
         };
-        Ok(self.flights.join(&hash, &self.tasks, "lookup", look).await?)
+        Ok(self.flights.join(&(hash, via.clone()), &self.tasks, "lookup", look).await?)
     }
 
     /// Lookups that run right now.
@@ -92,12 +96,22 @@ impl Lookups {
         self.flights.running()
     }
 
-    async fn look(&self, hash: StorePathHash) -> Result<Option<Found>> {
+    async fn look(&self, hash: StorePathHash, via: &Via) -> Result<Option<Found>> {
         let epoch = self.near.epoch();
         match self.control.narinfo(hash).await {
             Ok(Lookup::Known(narinfo)) => Ok(Some(Found::here(self.keep(&narinfo, epoch)))),
             Ok(Lookup::Absent(_)) => Ok(None),
-            Ok(Lookup::Unknown) => self.ask_upstreams(hash, epoch).await,
+            Ok(Lookup::Unknown) => self.ask_upstreams(hash, via, epoch).await,
+            Err(error) => self.without_control(hash, error).await,
+        }
+    }
+
+    /// For a request that came through here before: whoever waits for its answer is waited for by us, maybe.
+    async fn look_here(&self, hash: StorePathHash) -> Result<Option<Found>> {
+        let epoch = self.near.epoch();
+        match self.control.narinfo(hash).await {
+            Ok(Lookup::Known(narinfo)) => Ok(Some(Found::here(self.keep(&narinfo, epoch)))),
+            Ok(Lookup::Absent(_) | Lookup::Unknown) => Ok(None),
             Err(error) => self.without_control(hash, error).await,
         }
     }
@@ -108,16 +122,18 @@ impl Lookups {
         served
     }
 
-    async fn ask_upstreams(&self, hash: StorePathHash, epoch: u64) -> Result<Option<Found>> {
+    async fn ask_upstreams(&self, hash: StorePathHash, via: &Via, epoch: u64) -> Result<Option<Found>> {
         let live = self.current.get()?;
-        match live.upstreams.ask(hash).await {
+        match live.upstreams.ask(hash, via).await {
             Verdict::Found(narinfo, upstream) => {
                 let publication = Publication { narinfo: *narinfo, upstream, replaces: false };
                 let stored = self.publish(publication).await?;
                 Ok(Some(Found { served: self.keep(&stored, epoch), from_upstream: true }))
             }
-            Verdict::Absent => {
-                self.control.publish_absent(hash, Heard::All).await?;
+            // A cache on the way was asked for what it has only: that is no absence to remember.
+            Verdict::Absent(_) if !via.is_direct() => Ok(None),
+            Verdict::Absent(heard) => {
+                self.control.publish_absent(hash, heard).await?;
                 Ok(None)
             }
             Verdict::Failed(error) if live.settings.absent_on_upstream_failure => {
@@ -160,14 +176,14 @@ impl Lookups {
 
     /// Every source of `nar` said that it does not have it: asks the upstreams for the path anew.
     pub async fn doubt(&self, hash: StorePathHash, nar: NarFileName) -> Result<Doubt> {
-        match self.current.get()?.upstreams.ask(hash).await {
+        match self.current.get()?.upstreams.ask(hash, &Via::direct()).await {
             Verdict::Found(narinfo, upstream) => {
                 let publication = Publication { narinfo: *narinfo, upstream, replaces: true };
                 let stored = self.publish(publication).await?;
                 self.near.invalidate(&[hash]);
                 Ok(if named(&stored) == nar { Doubt::SameFile } else { Doubt::Gone })
             }
-            Verdict::Absent => {
+            Verdict::Absent(_) => {
                 tracing::info!(%hash, %nar, "a path and its NAR are gone from every upstream");
                 self.control.retract_narinfo(hash, nar).await?;
                 self.near.invalidate(&[hash]);

@@ -8,6 +8,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use ncps_nix::NarFileName;
+use ncps_proto::{Code, Error};
 
 use super::Service;
 use super::conditional::{etag, not_modified, part};
@@ -17,6 +18,7 @@ use super::reply::{self, Refusal};
 use crate::store::StoredNar;
 use crate::store_read;
 use crate::transfer::{Reader, Wanted};
+use crate::via::Via;
 
 pub(super) async fn nar(
     State(service): State<Arc<Service>>,
@@ -25,7 +27,7 @@ pub(super) async fn nar(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     // A compression that we can't decode is an absence, too: Nix takes a 400 for an error.
-    let Ok(wanted) = Wanted::parse(&file) else { return Ok(reply::not_found()) };
+    let Ok(wanted) = Wanted::parse(&file, Via::of(&headers)) else { return Ok(reply::not_found()) };
     let name = wanted.name;
     let request = Asked { name, wanted, etag: etag(name), headers };
     if method == Method::HEAD {
@@ -48,6 +50,7 @@ impl Asked {
         if let Some(stored) = service.engine.stored(self.name).await? {
             return Ok(self.stored(stored));
         }
+        self.refuse_loops(service)?;
         if not_modified(&self.headers, &self.etag) {
             // Who names our ETag has the bytes: nothing is fetched to say so.
             service.engine.describe(&self.wanted).await?;
@@ -58,9 +61,18 @@ impl Asked {
         self.running(reader).await.map(|response| with(from_upstream, response))
     }
 
+    /// What came through here before gets what is stored: whoever asks may be whom a transfer of ours waits for.
+    fn refuse_loops(&self, service: &Service) -> Result<(), Error> {
+        match service.current.loops(&self.wanted.via) {
+            true => Err(Error::new(Code::Absent, "a request came back to the cache that it came through")),
+            false => Ok(()),
+        }
+    }
+
     async fn head(&self, service: &Arc<Service>) -> Result<Response, Refusal> {
         let length = match service.engine.stored(self.name).await? {
             Some(stored) => Some(stored.size),
+            None if self.refuse_loops(service).is_err() => return Ok(reply::not_found()),
             None => match service.engine.peek(self.name).and_then(|running| running.length_now()) {
                 Some(length) => Some(length),
                 None => service.engine.describe(&self.wanted).await?,

@@ -17,6 +17,7 @@ use super::reply::{self, Refusal};
 use super::{Service, narinfo};
 use crate::objects::{Content, Object, rules};
 use crate::store_read;
+use crate::via::Via;
 
 /// Both lie in the root.
 pub(super) async fn narinfo_or_listing(
@@ -26,7 +27,7 @@ pub(super) async fn narinfo_or_listing(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     if file.ends_with(".narinfo") {
-        return narinfo::narinfo(service, file).await;
+        return narinfo::narinfo(service, file, headers).await;
     }
     object(service, uri, headers).await
 }
@@ -37,7 +38,7 @@ pub(super) async fn object(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let Some(name) = name(&uri) else { return Ok(reply::not_found()) };
-    match service.objects.get(&name).await? {
+    match service.objects.get(&name, &Via::of(&headers)).await? {
         Some(object) => respond(&name, object, &headers).map_err(Refusal::from),
         None => Ok(reply::not_found()),
     }

@@ -52,7 +52,7 @@ metrics! {
     UPSTREAM_BYTES = "ncps_upstream_fetched_bytes_total", Kind::Counter, "By", ["upstream"],
         "Bytes of bodies that came from an upstream.";
     UPSTREAM_BREAKER = "ncps_upstream_breaker_state", Kind::Gauge, "1", ["upstream"],
-        "0: asked as usual; 1: the next request tries; 2: left alone after failures.";
+        "0: asked as usual; 1: left alone after failures, or because it asked for a pause; 2: given up, so that absences are stated without it.";
     UPSTREAM_COUNT = "ncps_upstream_count_total", Kind::Gauge, "{upstream}", [], "Configured upstreams.";
     UPSTREAM_HEALTHY = "ncps_upstream_count_healthy", Kind::Gauge, "{upstream}", [],
         "Upstreams whose breaker is closed.";

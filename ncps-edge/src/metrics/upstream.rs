@@ -50,6 +50,7 @@ impl Outcome {
             Ok(Some(_)) => Outcome::Ok,
             Ok(None) => Outcome::Absent,
             Err(UpstreamError::Paused) => return None,
+            Err(UpstreamError::Busy(_)) => Outcome::Status,
             Err(UpstreamError::Timeout | UpstreamError::Stalled) => Outcome::Timeout,
             Err(UpstreamError::Status(_)) => Outcome::Status,
             Err(UpstreamError::Transport(_) | UpstreamError::Cut(_)) => Outcome::Error,

@@ -20,10 +20,10 @@ const XZ_MEMORY: u64 = 128 << 20;
 const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// A body, decoded where that is possible.
-pub(super) type Decoded = Pin<Box<dyn AsyncRead + Send>>;
+pub(crate) type Decoded = Pin<Box<dyn AsyncRead + Send>>;
 
 /// The decoded body. Of a coding that we don't know the bytes come as they are.
-pub(super) fn decoded(stream: BoxStream<'static, Result<Bytes, UpstreamError>>, coding: &Coding) -> Decoded {
+pub(crate) fn decoded(stream: BoxStream<'static, Result<Bytes, UpstreamError>>, coding: &Coding) -> Decoded {
     let source = StreamReader::new(stream.map(|chunk| chunk.map_err(io::Error::other)));
     // Concatenated members are one text, as the command line tools read them.
     macro_rules! members {
@@ -48,7 +48,7 @@ fn zstd<R: AsyncBufRead>(source: R) -> ZstdDecoder<R> {
 }
 
 /// What went wrong while a decoded body was read: the upstream's own trouble, or bytes that don't decode.
-pub(super) fn trouble(error: &io::Error) -> UpstreamError {
+pub(crate) fn trouble(error: &io::Error) -> UpstreamError {
     let own = error.get_ref().and_then(|inner| inner.downcast_ref::<UpstreamError>());
     own.cloned().unwrap_or_else(|| UpstreamError::Undecodable(error.to_string()))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ncps_nix::ObjectName;
-use ncps_proto::{Code, Error, Result};
+use ncps_proto::{Code, Error, Heard, Result};
 use tokio::time::Instant;
 
 use super::buffer::{Taken, Trouble, take};
@@ -13,40 +13,42 @@ use super::{Content, Object, Objects, Rules, rules};
 use crate::live::Live;
 use crate::store::blocking;
 use crate::upstream::{Coding, ObjectBody, UpstreamError};
+use crate::via::Via;
 
 /// For one body. An upstream that drips can't hold a slot for longer.
 const BODY_TIMEOUT: Duration = Duration::from_secs(300);
 
 impl Objects {
-    pub(super) async fn fetch(&self, name: &ObjectName) -> Result<Option<Object>> {
+    pub(super) async fn fetch(&self, name: &ObjectName, via: &Via) -> Result<Option<Object>> {
         let live = self.current.get()?;
         let slot = self.fetches.acquire().await;
         let _slot = slot.map_err(|e| Error::internal("slots for objects").because(e))?;
-        let mut failures = Vec::new();
+        let mut tally = live.upstreams.tally();
         for upstream in live.upstreams.names() {
-            match self.try_upstream(upstream, name, &live).await {
+            match self.try_upstream(upstream, name, via, &live).await {
                 Ok(Some(object)) => return Ok(Some(object)),
-                Ok(None) => {}
+                Ok(None) => tally.absent(),
                 Err(Trouble::Disk(error)) => {
                     let message = format!("the disk can't take {name} in");
                     return Err(Error::new(Code::Unavailable, message).because(error));
                 }
                 Err(Trouble::Upstream(error)) => {
                     tracing::debug!(upstream, %name, %error, "an upstream's object is not used");
-                    failures.push(error);
+                    live.upstreams.failed(&mut tally, upstream, error);
                 }
             }
         }
-        self.without(name, &failures, &live).await
+        self.without(name, via, tally.heard(), &live).await
     }
 
     async fn try_upstream(
         &self,
         upstream: &str,
         name: &ObjectName,
+        via: &Via,
         live: &Live,
     ) -> std::result::Result<Option<Object>, Trouble> {
-        let body = live.upstreams.object(upstream, name).await.map_err(Trouble::Upstream)?;
+        let body = live.upstreams.object(upstream, name, via).await.map_err(Trouble::Upstream)?;
         let Some(ObjectBody { stream, coding }) = body else { return Ok(None) };
         let rules = rules(name);
         let taken = take(decoded(stream, &coding), rules.limit, &self.local);
@@ -75,26 +77,27 @@ impl Objects {
         object
     }
 
-    /// Nobody had it: absent only if nobody failed.
+    /// Nobody had it. Remembered, and forgotten here, only where everybody was heard.
     async fn without(
         &self,
         name: &ObjectName,
-        failures: &[UpstreamError],
+        via: &Via,
+        heard: Result<Heard>,
         live: &Live,
     ) -> Result<Option<Object>> {
-        let Some(first) = failures.first() else {
-            self.absent_until.insert(name.clone(), Instant::now() + live.settings.negative_ttl);
-            self.forget(name).await;
-            return Ok(None);
-        };
-        let code = failures.iter().map(UpstreamError::code).find(|c| *c == Code::UpstreamFailed);
-        let message = format!("no upstream could be asked conclusively for {name}");
-        let error = Error::new(code.unwrap_or(Code::UpstreamTimeout), message).because(first.clone());
-        if live.settings.absent_on_upstream_failure {
-            tracing::warn!(%name, error = error.story(), "answered as absent, as configured");
-            return Ok(None);
+        match heard {
+            Ok(Heard::All) if via.is_direct() => {
+                self.absent_until.insert(name.clone(), Instant::now() + live.settings.negative_ttl);
+                self.forget(name).await;
+                Ok(None)
+            }
+            Ok(_) => Ok(None),
+            Err(error) if live.settings.absent_on_upstream_failure => {
+                tracing::warn!(%name, error = error.story(), "answered as absent, as configured");
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
-        Err(error)
     }
 
     async fn forget(&self, name: &ObjectName) {

@@ -6,7 +6,7 @@
 //! Nothing here is signed by us or proven: Nix checks realisations itself, and the others carry no promise.
 
 mod buffer;
-mod decode;
+pub(crate) mod decode;
 mod fetch;
 mod rules;
 
@@ -26,6 +26,7 @@ use crate::flights::Flights;
 use crate::live::Current;
 use crate::store::{LocalStore, ObjectStore, StoredObject, blocking};
 use crate::transfer::Failure;
+use crate::via::Via;
 
 pub use rules::{Rules, rules};
 
@@ -57,7 +58,7 @@ pub struct Objects {
     current: Arc<Current>,
     tasks: Tasks,
     absent_until: Cache<ObjectName, Instant>,
-    flights: Flights<ObjectName, Option<Object>>,
+    flights: Flights<(ObjectName, Via), Option<Object>>,
     fetches: Semaphore,
 }
 
@@ -86,21 +87,25 @@ impl Objects {
     ///
     /// # Errors
     /// Where neither can be said: an upstream failed and none had it, or our disk did.
-    pub async fn get(self: &Arc<Self>, name: &ObjectName) -> Result<Option<Object>> {
+    pub async fn get(self: &Arc<Self>, name: &ObjectName, via: &Via) -> Result<Option<Object>> {
         let stored = self.stored(name).await?;
         if let Some(stored) = &stored
             && (rules(name).lasting || stored.age < self.ttl())
         {
             return Ok(Some(stored.into()));
         }
+        if self.current.loops(via) {
+            return Ok(stored.as_ref().map(Object::from));
+        }
         if stored.is_none() && self.is_absent(name) {
             return Ok(None);
         }
+        let key = (name.clone(), via.clone());
         let fetch = || {
-            let (this, name) = (Arc::clone(self), name.clone());
-            async move { this.fetch(&name).await.map_err(Failure::from) }
+            let (this, (name, via)) = (Arc::clone(self), key.clone());
+            async move { this.fetch(&name, &via).await.map_err(Failure::from) }
         };
-        match (self.flights.join(name, &self.tasks, "object", fetch).await, stored) {
+        match (self.flights.join(&key, &self.tasks, "object", fetch).await, stored) {
             (Err(failure), Some(stored)) => {
                 tracing::debug!(%name, error = Error::from(failure).story(), "served as it was");
                 Ok(Some((&stored).into()))

@@ -30,7 +30,7 @@ impl Engine {
         let mut failure = None;
         for source in &plan.sources {
             let Source::Origin(origin) = source else { continue };
-            match upstreams.head(origin).await {
+            match upstreams.head(origin, &plan.via).await {
                 Heading::Present(length) => return Ok(length),
                 Heading::Absent => {}
                 Heading::Failed(error) => failure = Some(error),

@@ -252,16 +252,16 @@ async fn open_origin(
     from: u64,
 ) -> Result<Body, Trouble> {
     let as_it_is = origin.compression == plan.name.compression;
-    let body = match upstreams.open(origin, if as_it_is { from } else { 0 }).await {
+    let body = match upstreams.open(origin, if as_it_is { from } else { 0 }, &plan.via).await {
         Opening::Body(body) => body,
         Opening::Absent => return Err(Trouble::Absent),
         Opening::Failed(error) => return Err(error.into()),
     };
-    if as_it_is {
-        return Ok(body);
+    // At most one of both: only what is uncompressed comes wrapped.
+    match if as_it_is { body.coding } else { origin.compression } {
+        Compression::None => Ok(body),
+        compression => Ok(Body::whole(decoded(compression, body.stream, engine.decoders()))),
     }
-    let stream = decoded(origin.compression, body.stream, engine.decoders());
-    Ok(Body { stream, offset: 0, total: None })
 }
 
 async fn open_stored(engine: &Engine, name: NarFileName) -> Result<Body, Trouble> {
@@ -270,8 +270,7 @@ async fn open_stored(engine: &Engine, name: NarFileName) -> Result<Body, Trouble
     };
     let bytes = crate::store_read::stream(stored.file, 0, stored.size);
     let bytes = bytes.map(|b| b.map_err(|e| UpstreamError::Transport(e.to_string())));
-    let stream = decoded(name.compression, bytes.boxed(), engine.decoders());
-    Ok(Body { stream, offset: 0, total: None })
+    Ok(Body::whole(decoded(name.compression, bytes.boxed(), engine.decoders())))
 }
 
 /// A length is promised only where everybody who says one says the same.

@@ -173,7 +173,7 @@ impl Engine {
     /// what the bytes must be.
     pub(super) async fn plan(&self, wanted: &Wanted, upstreams: &Arc<Upstreams>) -> Plan {
         match self.parts.control.locate(wanted.name).await {
-            Ok(Some(location)) => Plan::known(location, upstreams),
+            Ok(Some(location)) => Plan::known(location, wanted, upstreams),
             Ok(None) => Plan::unknown(wanted, upstreams, false),
             Err(error) => {
                 tracing::warn!(nar = %wanted.name, error = error.story(), "control can't say where a NAR is");

@@ -18,6 +18,8 @@ use crate::upstream::{UpstreamError, Upstreams};
 /// Tries of one source that bring no byte forward.
 const FRUITLESS_TRIES: u32 = 3;
 const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// The longest pause that a source gets for the asking; for a longer one the next source is tried.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Runs a transfer to its end. Whatever happens, it ends with a named state and leaves the registry.
 pub(super) async fn run(engine: Arc<Engine>, transfer: Arc<Transfer>) {
@@ -218,7 +220,7 @@ async fn exhaust(
                 if download.written() > 0 {
                     engine.metrics().resumed.inc(());
                 }
-                tokio::time::sleep(RETRY_DELAY * fruitless).await;
+                tokio::time::sleep(delay(&error, fruitless)).await;
             }
             Err(trouble) => {
                 if matches!(trouble, Trouble::Source(UpstreamError::TooMuch)) {
@@ -236,6 +238,15 @@ pub(super) fn may_pass(error: &UpstreamError) -> bool {
         error,
         UpstreamError::Timeout | UpstreamError::Stalled | UpstreamError::Transport(_) | UpstreamError::Cut(_)
     ) || matches!(error, UpstreamError::Status(500..))
+        || matches!(error, UpstreamError::Busy(pause) if *pause <= LONGEST_WAIT)
+}
+
+/// Before the next try. A source that asks for a pause gets it.
+fn delay(error: &UpstreamError, fruitless: u32) -> Duration {
+    match error {
+        UpstreamError::Busy(pause) => *pause + RETRY_DELAY,
+        _ => RETRY_DELAY * fruitless,
+    }
 }
 
 /// A source that lets us wait is left sooner than one that fails at once.

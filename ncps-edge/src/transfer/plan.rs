@@ -6,6 +6,7 @@ use ncps_nix::{Compression, NarFileName, NarFileNameError};
 use ncps_proto::{Location, NarFacts, Origin};
 
 use crate::upstream::Upstreams;
+use crate::via::Via;
 
 /// A NAR file as somebody asks for it. Caches spell one name in several ways, and have it under theirs alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct Wanted {
     pub name: NarFileName,
     /// The relative URL as it was spelled, where that is not how we do it.
     foreign: Option<String>,
+    /// The way that the request came: who is asked for it must know.
+    pub via: Via,
 }
 
 impl Wanted {
@@ -20,10 +23,10 @@ impl Wanted {
     ///
     /// # Errors
     /// Where it is no name of a NAR file that we could have.
-    pub fn parse(file: &str) -> Result<Wanted, NarFileNameError> {
+    pub fn parse(file: &str, via: Via) -> Result<Wanted, NarFileNameError> {
         let name = NarFileName::parse(file)?;
         let foreign = (name.file_name() != file).then(|| format!("nar/{file}"));
-        Ok(Wanted { name, foreign })
+        Ok(Wanted { name, foreign, via })
     }
 }
 
@@ -41,6 +44,7 @@ pub(super) struct Plan {
     pub(super) store_paths: Vec<ncps_nix::StorePathHash>,
     /// Control could not be asked: that no upstream has the name proves nothing.
     pub(super) control_away: bool,
+    pub(super) via: Via,
 }
 
 /// One place that may have the bytes.
@@ -54,7 +58,7 @@ pub(super) enum Source {
 
 impl Plan {
     /// For a name that control knows. Other upstreams may have the same bytes under the same name.
-    pub(super) fn known(location: Location, upstreams: &Arc<Upstreams>) -> Plan {
+    pub(super) fn known(location: Location, wanted: &Wanted, upstreams: &Arc<Upstreams>) -> Plan {
         let name = location.name;
         let stored = location.representations.into_iter().filter(|_| name.compression == Compression::None);
         let mut sources: Vec<_> = stored.map(Source::Stored).collect();
@@ -73,6 +77,7 @@ impl Plan {
             sources,
             store_paths: location.store_paths,
             control_away: false,
+            via: wanted.via.clone(),
         }
     }
 
@@ -83,7 +88,15 @@ impl Plan {
         let urls = wanted.foreign.clone().into_iter().chain([name.url()]);
         let origins = urls.flat_map(|url| everywhere(url, name.compression, upstreams));
         let sources = origins.map(Source::Origin).collect();
-        Plan { name, size: None, nar: None, sources, store_paths: Vec::new(), control_away }
+        Plan {
+            name,
+            size: None,
+            nar: None,
+            sources,
+            store_paths: Vec::new(),
+            control_away,
+            via: wanted.via.clone(),
+        }
     }
 
     /// How much the decoded NAR may have. Nothing is known of a foreign name, so its bound is generous.

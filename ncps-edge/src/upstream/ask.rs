@@ -7,71 +7,125 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use ncps_nix::{NarInfo, StorePathHash};
-use ncps_proto::{Code, Error};
+use ncps_proto::{Code, Error, Heard};
 
 use super::{Upstream, UpstreamError, Upstreams};
+use crate::via::Via;
 
 /// What all upstreams together say of a path.
 #[derive(Debug)]
 pub enum Verdict {
     /// The narinfo, verified, and the base URL of who gave it.
     Found(Box<NarInfo>, String),
-    /// Every one of them said that it is not there.
-    Absent,
-    /// None had it, and at least one could not say.
+    /// Every one of them with a say said that it is not there.
+    Absent(Heard),
+    /// None had it, and at least one that has a say could not say.
     Failed(Error),
+}
+
+/// What those said who have no narinfo.
+#[derive(Default)]
+pub struct Tally {
+    absent: bool,
+    failures: Vec<(Arc<Upstream>, UpstreamError)>,
 }
 
 impl Upstreams {
     /// Asks for a narinfo.
-    pub async fn ask(&self, hash: StorePathHash) -> Verdict {
-        let mut waiting: VecDeque<_> = self.list.iter().collect();
+    pub async fn ask(&self, hash: StorePathHash, via: &Via) -> Verdict {
+        let mut waiting: VecDeque<_> = self.in_order().into();
         let mut running = FuturesUnordered::new();
-        let mut failures = Vec::new();
-        let question = |upstream| self.question(upstream, hash);
+        let mut tally = Tally::default();
+        let question = |upstream: &Arc<Upstream>| question(Arc::clone(upstream), hash, via);
         running.extend(waiting.pop_front().map(question));
         while !running.is_empty() {
             let hedge = tokio::time::sleep(self.hedge_delay);
             tokio::select! {
                 Some((upstream, answer)) = running.next() => match answer {
                     Ok(Some(narinfo)) => return Verdict::Found(Box::new(narinfo), upstream.name.clone()),
-                    Ok(None) => running.extend(waiting.drain(..).map(question)),
+                    Ok(None) => {
+                        tally.absent();
+                        running.extend(waiting.drain(..).map(question));
+                    }
                     Err(error) => {
-                        report(upstream, hash, &error);
-                        failures.push(error);
+                        report(&upstream, hash, &error);
+                        tally.failed(upstream, error);
                         running.extend(waiting.pop_front().map(question));
                     }
                 },
                 // Where questions queue for their turn, a second one would only make the queue longer.
-                () = hedge, if !waiting.is_empty() => if self.narinfo_turns.available_permits() > 0 {
+                () = hedge, if !waiting.is_empty() => if self.common.narinfo_turns.available_permits() > 0 {
                     running.extend(waiting.pop_front().map(question));
                 },
             }
         }
-        verdict_without(hash, &failures)
+        match tally.heard() {
+            Ok(heard) => Verdict::Absent(heard),
+            Err(error) => {
+                Verdict::Failed(Error::new(error.code(), format!("nobody gave {hash}")).because(error))
+            }
+        }
     }
 
-    async fn question<'u>(
-        &self,
-        upstream: &'u Arc<Upstream>,
-        hash: StorePathHash,
-    ) -> (&'u Arc<Upstream>, Result<Option<NarInfo>, UpstreamError>) {
-        (upstream, self.narinfo(upstream, hash).await)
+    /// To count the answers about something else than a narinfo.
+    pub fn tally(&self) -> Tally {
+        Tally::default()
     }
+
+    /// That one of these upstreams failed.
+    pub fn failed(&self, tally: &mut Tally, upstream: &str, error: UpstreamError) {
+        if let Some(upstream) = self.named(upstream) {
+            tally.failed(Arc::clone(upstream), error);
+        }
+    }
+}
+
+impl Tally {
+    /// One said that it is not there.
+    pub fn absent(&mut self) {
+        self.absent = true;
+    }
+
+    fn failed(&mut self, upstream: Arc<Upstream>, error: UpstreamError) {
+        self.failures.push((upstream, error));
+    }
+
+    /// Whether it is absent: where all say so, or all that have a say and one at least.
+    ///
+    /// # Errors
+    /// Where that can't be said: nobody answered, or one failed that has a say.
+    pub fn heard(&self) -> Result<Heard, Error> {
+        let decisive = |(upstream, _): &&(Arc<Upstream>, _)| !self.absent || !upstream.has_no_say();
+        let decisive: Vec<_> = self.failures.iter().filter(decisive).map(|(_, error)| error).collect();
+        if let Some(first) = decisive.first() {
+            let code = decisive.iter().map(|error| error.code()).find(|c| *c == Code::UpstreamFailed);
+            let message = "no upstream could be asked conclusively";
+            return Err(Error::new(code.unwrap_or(Code::UpstreamTimeout), message).because((*first).clone()));
+        }
+        self.failures.iter().for_each(|(upstream, _)| upstream.unheard());
+        Ok(if self.failures.is_empty() { Heard::All } else { Heard::Some })
+    }
+}
+
+async fn question(
+    upstream: Arc<Upstream>,
+    hash: StorePathHash,
+    via: &Via,
+) -> (Arc<Upstream>, Result<Option<NarInfo>, UpstreamError>) {
+    let answer = upstream.narinfo(hash, via).await;
+    (upstream, answer)
 }
 
 fn report(upstream: &Arc<Upstream>, hash: StorePathHash, error: &UpstreamError) {
     match error {
-        // Said once when the pause began.
-        UpstreamError::Paused => tracing::debug!(upstream = upstream.name, %hash, "an upstream is paused"),
+        // Said once when it began.
+        UpstreamError::Paused => {
+            tracing::debug!(upstream = upstream.name, %hash, "an upstream is left alone")
+        }
+        // Its operator knows.
+        _ if upstream.optional => {
+            tracing::debug!(upstream = upstream.name, %hash, %error, "an optional upstream")
+        }
         _ => tracing::warn!(upstream = upstream.name, %hash, %error, "an upstream's narinfo is not used"),
     }
-}
-
-/// Nobody had it: absent only if nobody failed.
-fn verdict_without(hash: StorePathHash, failures: &[UpstreamError]) -> Verdict {
-    let Some(first) = failures.first() else { return Verdict::Absent };
-    let code = failures.iter().map(UpstreamError::code).find(|c| *c == Code::UpstreamFailed);
-    let message = format!("no upstream could be asked conclusively for {hash}");
-    Verdict::Failed(Error::new(code.unwrap_or(Code::UpstreamTimeout), message).because(first.clone()))
 }

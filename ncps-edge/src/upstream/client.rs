@@ -1,31 +1,50 @@
-//! The one HTTP client towards upstreams. It decodes nothing: bytes are hashed as they were named.
+//! The HTTP client towards one upstream, with connections of its own: its certificate and its rules about where
+//! it may send us belong to it alone. It decodes nothing and follows nothing: bytes are hashed as they were named,
+//! and every redirect is looked at (see `send`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
-use ncps_proto::Error;
+use ncps_proto::{EdgeSettings, Error, Secret, UpstreamSettings};
+
+use super::outward::{Resolver, Rules};
 
 const USER_AGENT: &str = concat!("ncps/", env!("CARGO_PKG_VERSION"));
-const MAX_REDIRECTS: usize = 10;
 const IDLE_CONNECTION: Duration = Duration::from_secs(90);
 
-pub(super) fn build(connect_timeout: Duration) -> Result<reqwest::Client, Error> {
+pub(super) fn build(
+    one: &UpstreamSettings,
+    all: &EdgeSettings,
+    rules: &Arc<Rules>,
+) -> Result<reqwest::Client, Error> {
     // Installed once a process; a second caller finds it there.
     rustls::crypto::ring::default_provider().install_default().ok();
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    reqwest::Client::builder()
+    let mut builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .default_headers(headers)
-        .connect_timeout(connect_timeout)
+        .connect_timeout(all.connect_timeout)
         .tcp_nodelay(true)
         .pool_idle_timeout(IDLE_CONNECTION)
-        .redirect(reqwest::redirect::Policy::limited(MAX_REDIRECTS))
+        .redirect(reqwest::redirect::Policy::none())
+        .dns_resolver(Arc::new(Resolver(Arc::clone(rules))))
         .http2_adaptive_window(true)
-        .no_gzip()
-        .no_brotli()
-        .no_zstd()
-        .no_deflate()
-        .build()
-        .map_err(|e| Error::internal("the client for upstreams can't be made").because(e))
+        .tls_certs_merge(roots(&all.outward.roots)?);
+    if let Some(pem) = &one.identity {
+        builder = builder.identity(identity(pem, &one.url)?);
+    }
+    let failed = |e| Error::internal(format!("the client for {} can't be made", one.url)).because(e);
+    builder.build().map_err(failed)
+}
+
+fn roots(pem: &str) -> Result<Vec<reqwest::Certificate>, Error> {
+    let parsed = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
+    parsed.map_err(|e| Error::internal("the certificate authorities for upstreams don't parse").because(e))
+}
+
+fn identity(pem: &Secret, url: &str) -> Result<reqwest::Identity, Error> {
+    let parsed = reqwest::Identity::from_pem(pem.reveal().as_bytes());
+    parsed.map_err(|e| Error::internal(format!("the client certificate for {url} can't be used")).because(e))
 }

@@ -1,7 +1,11 @@
 //! What can be wrong with an upstream's answer. Absence is not in here: that is an answer.
 
+use std::time::Duration;
+
 use ncps_nix::NarInfoError;
 use ncps_proto::Code;
+
+use super::outward::Forbidden;
 
 /// Why an upstream's answer is of no use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -10,8 +14,14 @@ pub enum UpstreamError {
     Timeout,
     #[error("the body stalled")]
     Stalled,
-    #[error("it failed too often just now and is left alone for a moment")]
+    #[error("it failed too often just now, or asked for a pause, and is left alone")]
     Paused,
+    #[error("it asks to be left alone for {0:?}")]
+    Busy(Duration),
+    #[error("more than 10 redirects")]
+    Redirects,
+    #[error("{0}")]
+    Forbidden(String),
     #[error("{0}")]
     Transport(String),
     #[error("status {0}")]
@@ -70,7 +80,10 @@ impl From<reqwest::Error> for UpstreamError {
         if error.is_timeout() {
             return UpstreamError::Timeout;
         }
-        UpstreamError::Transport(story(&error.without_url()))
+        match forbidden(&error) {
+            Some(forbidden) => UpstreamError::Forbidden(forbidden.to_string()),
+            None => UpstreamError::Transport(story(&error.without_url())),
+        }
     }
 }
 
@@ -78,6 +91,10 @@ impl From<NarInfoError> for UpstreamError {
     fn from(error: NarInfoError) -> Self {
         UpstreamError::Malformed(error.to_string())
     }
+}
+
+fn forbidden<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e Forbidden> {
+    error.downcast_ref().or_else(|| error.source().and_then(forbidden))
 }
 
 /// The whole chain: the outer layers of a transport error hide the cause, which is what the operator needs.

@@ -1,6 +1,6 @@
-//! Whether an upstream is worth asking. After three outages in a row it is left alone for a second, then for
-//! twice as long each time it fails again, at most ten seconds: long enough not to tax every request with its
-//! timeout, short enough to notice within seconds that it is back.
+//! Whether an upstream is worth asking. After three outages in a row it is left alone and probed in the
+//! background (see `guarded`), so that no request pays for its timeouts; the first answer to a probe brings it
+//! back. An upstream that asks for a pause itself (`Retry-After`) gets it.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 const PATIENCE: u32 = 3;
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The longest pause that an upstream gets for the asking.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Default)]
 pub(super) struct Health {
@@ -18,47 +18,62 @@ pub(super) struct Health {
 
 #[derive(Debug, Default)]
 struct State {
+    /// In a row.
     outages: u32,
+    /// When the first of them was.
+    since: Option<Instant>,
+    /// It asked not to be asked before.
     paused_until: Option<Instant>,
+    /// An absence was stated without it.
+    unheard: bool,
+}
+
+impl State {
+    fn is_open(&self) -> bool {
+        self.outages >= PATIENCE
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused_until.is_some_and(|until| Instant::now() < until)
+    }
 }
 
 impl Health {
-    /// Whether a request may be made now. At the end of a pause one request is let through to try.
+    /// Whether a request may be made now.
     pub(super) fn admits(&self) -> bool {
+        let state = self.state.lock();
+        !state.is_open() && !state.is_paused()
+    }
+
+    /// For how long it has been left alone because it is down.
+    pub(super) fn down_for(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        state.since.filter(|_| state.is_open()).map(|since| since.elapsed())
+    }
+
+    /// It answered. Returns whether an absence was stated without it since it last did.
+    pub(super) fn answered(&self) -> bool {
         let mut state = self.state.lock();
-        match state.paused_until {
-            Some(until) if Instant::now() < until => false,
-            Some(_) => {
-                state.paused_until = Some(Instant::now() + FIRST_PAUSE);
-                true
-            }
-            None => true,
-        }
+        let paused_until = state.paused_until;
+        std::mem::replace(&mut *state, State { paused_until, ..State::default() }).unheard
     }
 
-    /// 0: asked as usual; 1: the next request tries; 2: left alone.
-    pub(super) fn state(&self) -> u64 {
-        match self.state.lock().paused_until {
-            None => 0,
-            Some(until) if until <= Instant::now() => 1,
-            Some(_) => 2,
-        }
+    /// It asked for a pause, which is no outage.
+    pub(super) fn pause(&self, pause: Duration) {
+        self.state.lock().paused_until = Some(Instant::now() + pause.min(LONGEST_PAUSE));
     }
 
-    pub(super) fn answered(&self) {
-        *self.state.lock() = State::default();
-    }
-
-    /// Returns whether this outage began a pause.
+    /// Returns whether it is left alone from this outage on.
     pub(super) fn outage(&self) -> bool {
         let mut state = self.state.lock();
         state.outages = state.outages.saturating_add(1);
-        if state.outages < PATIENCE {
-            return false;
-        }
-        let doublings = (state.outages - PATIENCE).min(8);
-        state.paused_until = Some(Instant::now() + (FIRST_PAUSE * 2u32.pow(doublings)).min(LONGEST_PAUSE));
+        state.since.get_or_insert_with(Instant::now);
         state.outages == PATIENCE
+    }
+
+    /// An absence is stated without it.
+    pub(super) fn unheard(&self) {
+        self.state.lock().unheard = true;
     }
 }
 
@@ -67,29 +82,39 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_pauses_after_three_and_recovers_with_one_answer() {
+    async fn it_is_left_alone_after_three_until_it_answers() {
         let health = Health::default();
         assert!(!health.outage() && !health.outage() && health.admits());
-        assert!(health.outage(), "the third begins a pause");
-        assert!(!health.admits() && health.state() == 2);
-        tokio::time::advance(FIRST_PAUSE).await;
-        assert_eq!(health.state(), 1);
-        assert!(health.admits(), "one may try");
-        assert!(!health.admits(), "only one");
-        health.answered();
-        assert_eq!(health.state(), 0);
-        assert!(health.admits() && health.admits());
+        assert_eq!(health.down_for(), None);
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert!(health.outage() && !health.admits(), "the third");
+        assert!(!health.outage(), "said once");
+        assert_eq!(health.down_for(), Some(Duration::from_secs(7)), "since the first");
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert!(!health.admits(), "time alone heals nothing");
+        assert!(!health.answered());
+        assert!(health.admits() && health.down_for().is_none());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pauses_grow_to_ten_seconds() {
+    async fn a_pause_ends_by_itself_and_is_bounded() {
         let health = Health::default();
-        for _ in 0..40 {
-            health.outage();
-        }
-        tokio::time::advance(Duration::from_millis(9_900)).await;
-        assert!(!health.admits());
-        tokio::time::advance(Duration::from_millis(200)).await;
+        health.pause(Duration::from_secs(2));
+        assert!(!health.admits() && health.down_for().is_none());
+        health.answered();
+        assert!(!health.admits(), "what was on its way is no permission");
+        tokio::time::advance(Duration::from_secs(2)).await;
         assert!(health.admits());
+        health.pause(Duration::MAX);
+        tokio::time::advance(LONGEST_PAUSE).await;
+        assert!(health.admits());
+    }
+
+    #[test]
+    fn that_it_was_not_heard_is_told_once() {
+        let health = Health::default();
+        health.unheard();
+        health.outage();
+        assert!(health.answered() && !health.answered());
     }
 }

@@ -1,23 +1,31 @@
-//! The upstream caches: asked for narinfos in order of priority, read for NAR bytes.
+//! The upstream caches: asked for narinfos in order of priority and speed, read for NAR bytes.
 //!
 //! Knows HTTP towards upstreams, and keeps *absent* and *failed* apart. Absent on purpose: what is done with an
-//! answer (the lookup and the transfer decide), credentials, and anything that clients see.
+//! answer (the lookup and the transfer decide), and anything that clients see.
 
+mod address;
 mod ask;
+mod body;
 mod client;
 mod error;
+mod guarded;
 mod health;
+mod login;
 mod nar;
 mod narinfo;
 mod object;
+mod outward;
+mod pace;
 mod send;
+mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ncps_nix::TrustedKeys;
-use ncps_proto::{EdgeSettings, Error};
-use tokio::sync::Semaphore;
+use ncps_proto::{EdgeSettings, Error, UpstreamSettings};
+use ncps_runtime::tasks::Tasks;
+use tokio::sync::{Notify, Semaphore};
 use url::Url;
 
 pub use ask::Verdict;
@@ -26,51 +34,80 @@ pub use nar::{Body, Heading, Opening};
 pub use object::{Coding, ObjectBody};
 
 use health::Health;
+use login::Logins;
+use outward::Rules;
+use pace::Pace;
+use trust::Trust;
 
 use crate::metrics::{EdgeMetrics, UpstreamMetrics};
 
 /// One upstream cache.
-#[derive(Debug)]
 pub struct Upstream {
     /// The base URL as configured; what origins and logs call it.
     name: String,
     /// The same with a trailing slash, so that relative URLs resolve below it.
     base: Url,
+    priority: i32,
+    /// It has no say while it can't be asked.
+    optional: bool,
+    /// Narinfos that nobody vouches for are passed on.
+    unsigned: bool,
+    client: reqwest::Client,
+    rules: Arc<Rules>,
+    logins: Logins,
     health: Health,
+    pace: Pace,
+    trust: Trust,
     metrics: Arc<UpstreamMetrics>,
+    common: Arc<Common>,
+}
+
+/// What the upstreams of one configuration share.
+struct Common {
+    /// Who we are in `Via`.
+    own_id: String,
+    trusted: TrustedKeys,
+    /// From a request to its response head, connecting and redirects included.
+    head_timeout: Duration,
+    idle_timeout: Duration,
+    give_up_after: Option<Duration>,
+    /// Narinfos asked for at once, at all upstreams together. The queue is as long as there are requests.
+    narinfo_turns: Semaphore,
+    around: Surroundings,
+}
+
+/// What upstreams need of the process. Outlives configurations.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub metrics: Arc<EdgeMetrics>,
+    pub tasks: Tasks,
+    /// Told when an upstream that had no say can be asked again.
+    pub returned: Arc<Notify>,
 }
 
 /// All upstreams of one configuration.
 pub struct Upstreams {
     list: Vec<Arc<Upstream>>,
-    client: reqwest::Client,
-    trusted: TrustedKeys,
-    /// From a request to its response head, connecting included.
-    head_timeout: Duration,
-    idle_timeout: Duration,
     hedge_delay: Duration,
-    /// Narinfos asked for at once, at all upstreams together. The queue is as long as there are requests.
-    narinfo_turns: Semaphore,
-    metrics: Arc<EdgeMetrics>,
+    common: Arc<Common>,
 }
 
 impl Upstreams {
     /// # Errors
-    /// Where a URL does not parse or the TLS client can't be made.
-    pub fn new(settings: &EdgeSettings, metrics: &Arc<EdgeMetrics>) -> Result<Upstreams, Error> {
-        let list = settings.upstreams.iter();
-        let list = list.map(|u| Upstream::new(&u.url, metrics.upstream(&u.url)).map(Arc::new));
-        let list = list.collect::<Result<_, _>>()?;
-        Ok(Upstreams {
-            list,
-            client: client::build(settings.connect_timeout)?,
+    /// Where a URL does not parse or a TLS client can't be made.
+    pub fn new(settings: &EdgeSettings, around: &Surroundings) -> Result<Upstreams, Error> {
+        let common = Arc::new(Common {
+            own_id: settings.index_id.clone(),
             trusted: TrustedKeys::from_iter(settings.trusted_keys.iter().cloned()),
             head_timeout: settings.connect_timeout + settings.header_timeout,
             idle_timeout: settings.idle_timeout,
-            hedge_delay: settings.hedge_delay,
+            give_up_after: settings.give_up_after,
             narinfo_turns: Semaphore::new(settings.max_narinfo_requests.max(1) as usize),
-            metrics: Arc::clone(metrics),
-        })
+            around: around.clone(),
+        });
+        let make = |one| Upstream::new(one, settings, &common).map(Arc::new);
+        let list = settings.upstreams.iter().map(make).collect::<Result<_, _>>()?;
+        Ok(Upstreams { list, hedge_delay: settings.hedge_delay, common })
     }
 
     /// The upstreams' base URLs, best first.
@@ -78,9 +115,16 @@ impl Upstreams {
         self.list.iter().map(|u| u.name.as_str())
     }
 
-    /// The upstreams' base URLs and the state of their breakers: 0 closed, 1 may be tried, 2 open.
+    /// The upstreams' base URLs and how they are: 0 asked as usual, 1 left alone, 2 given up.
     pub fn breakers(&self) -> Vec<(String, u64)> {
-        self.list.iter().map(|upstream| (upstream.name.clone(), upstream.health.state())).collect()
+        self.list.iter().map(|upstream| (upstream.name.clone(), upstream.state())).collect()
+    }
+
+    /// In the order in which they are asked: by priority, then by how fast they answered.
+    fn in_order(&self) -> Vec<&Arc<Upstream>> {
+        let mut order: Vec<_> = self.list.iter().collect();
+        order.sort_by_key(|upstream| (upstream.priority, upstream.pace.typical()));
+        order
     }
 
     fn named(&self, name: &str) -> Option<&Arc<Upstream>> {
@@ -89,19 +133,42 @@ impl Upstreams {
 }
 
 impl Upstream {
-    fn new(url: &str, metrics: Arc<UpstreamMetrics>) -> Result<Upstream, Error> {
-        let invalid = |e| Error::internal(format!("the upstream URL {url:?} does not parse")).because(e);
-        let base = Url::parse(&format!("{}/", url.trim_end_matches('/'))).map_err(invalid)?;
-        Ok(Upstream { name: url.to_owned(), base, health: Health::default(), metrics })
+    fn new(one: &UpstreamSettings, all: &EdgeSettings, common: &Arc<Common>) -> Result<Upstream, Error> {
+        let base = base(&one.url)?;
+        let rules = Rules::new(&base, &all.outward.allowed);
+        Ok(Upstream {
+            client: client::build(one, all, &rules)?,
+            rules,
+            logins: Logins::new(&base, one.login.as_ref(), &all.outward.netrc),
+            base,
+            name: one.url.clone(),
+            priority: one.priority,
+            optional: one.optional,
+            unsigned: one.unsigned,
+            health: Health::default(),
+            pace: Pace::default(),
+            trust: Trust::default(),
+            metrics: common.around.metrics.upstream(&one.url),
+            common: Arc::clone(common),
+        })
     }
 
     /// An upstream's own URL made whole: relative to the base, or absolute.
     fn resolve(&self, url: &str) -> Result<Url, UpstreamError> {
-        let whole = self.base.join(url).map_err(|_| UpstreamError::BadUrl(url.to_owned()))?;
-        match whole.scheme() {
-            "http" | "https" => Ok(whole),
-            _ => Err(UpstreamError::BadUrl(url.to_owned())),
-        }
+        resolve(&self.base, url)
+    }
+}
+
+fn base(url: &str) -> Result<Url, Error> {
+    let invalid = |e| Error::internal(format!("the upstream URL {url:?} does not parse")).because(e);
+    Url::parse(&format!("{}/", url.trim_end_matches('/'))).map_err(invalid)
+}
+
+fn resolve(base: &Url, url: &str) -> Result<Url, UpstreamError> {
+    let whole = base.join(url).map_err(|_| UpstreamError::BadUrl(url.to_owned()))?;
+    match whole.scheme() {
+        "http" | "https" => Ok(whole),
+        _ => Err(UpstreamError::BadUrl(url.to_owned())),
     }
 }
 
@@ -111,9 +178,8 @@ mod tests {
 
     #[test]
     fn urls_resolve_below_the_base() {
-        let metrics = EdgeMetrics::new(&ncps_runtime::telemetry::Telemetry::off());
-        let upstream = Upstream::new("https://cache.test/sub", metrics.upstream("u")).expect("valid");
-        let resolve = |url| upstream.resolve(url).map(|u| u.to_string());
+        let base = base("https://cache.test/sub").expect("valid");
+        let resolve = |url| resolve(&base, url).map(|u| u.to_string());
         assert_eq!(resolve("nar/x.nar?hash=1").as_deref(), Ok("https://cache.test/sub/nar/x.nar?hash=1"));
         assert_eq!(resolve("http://other/x").as_deref(), Ok("http://other/x"));
         assert!(resolve("file:///etc/passwd").is_err());

@@ -1,27 +1,37 @@
 //! The bytes of a NAR file from one origin: opened at an offset, streamed with an idle deadline.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::Bytes;
-use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use http::{HeaderMap, Method, header};
+use ncps_nix::Compression;
 use ncps_proto::Origin;
-use url::Url;
 
-use super::narinfo::refuse_encoding;
-use super::{Upstream, UpstreamError, Upstreams};
+use super::body::Chunks;
+use super::object::Coding;
+use super::send::Ask;
+use super::{Upstream, UpstreamError, Upstreams, body};
 use crate::metrics::{Asked, UpstreamMetrics};
+use crate::via::Via;
 
 /// A body that an origin gives.
 pub struct Body {
     /// Ends in an error where the body was cut, as far as HTTP shows it, or stalled.
-    pub stream: BoxStream<'static, Result<Bytes, UpstreamError>>,
+    pub stream: Chunks,
     /// The first byte's place in the file: what was asked for, or 0 from an origin without ranges.
     pub offset: u64,
     /// The length of the whole file in bytes, where the origin says it.
     pub total: Option<u64>,
+    /// What the stream must be decoded by to be the file: zstd where the origin chose to send it so.
+    pub coding: Compression,
+}
+
+impl Body {
+    /// All of a file, of unknown length.
+    pub fn whole(stream: Chunks) -> Body {
+        Body { stream, offset: 0, total: None, coding: Compression::None }
+    }
 }
 
 /// How opening an origin went.
@@ -42,10 +52,10 @@ pub enum Heading {
 
 impl Upstreams {
     /// Opens an origin's file at byte `from`.
-    pub async fn open(&self, origin: &Origin, from: u64) -> Opening {
+    pub async fn open(&self, origin: &Origin, from: u64, via: &Via) -> Opening {
         let started = Instant::now();
-        match self.request(Method::GET, origin, from).await {
-            Ok(Some((upstream, response))) => match self.body(upstream, response, from, started) {
+        match self.request(Method::GET, origin, from, via).await {
+            Ok(Some((upstream, response))) => match upstream.nar_body(response, origin, from, started) {
                 Ok(body) => Opening::Body(body),
                 Err(error) => Opening::Failed(error),
             },
@@ -55,8 +65,8 @@ impl Upstreams {
     }
 
     /// Asks for an origin's file without its bytes.
-    pub async fn head(&self, origin: &Origin) -> Heading {
-        match self.request(Method::HEAD, origin, 0).await {
+    pub async fn head(&self, origin: &Origin, via: &Via) -> Heading {
+        match self.request(Method::HEAD, origin, 0, via).await {
             Ok(Some((_, response))) => {
                 Heading::Present(header_number(response.headers(), header::CONTENT_LENGTH))
             }
@@ -70,58 +80,68 @@ impl Upstreams {
         method: Method,
         origin: &Origin,
         from: u64,
-    ) -> Result<Option<(&Upstream, reqwest::Response)>, UpstreamError> {
+        via: &Via,
+    ) -> Result<Option<(&Arc<Upstream>, reqwest::Response)>, UpstreamError> {
         // An upstream that is no longer configured is not asked, whatever the index remembers of it.
         let Some(upstream) = self.named(&origin.upstream) else { return Ok(None) };
-        let url = upstream.resolve(&origin.url)?;
         let asked = if method == Method::GET { Asked::Nar } else { Asked::Head };
-        let response = self.guarded(upstream, self.head_of(upstream, method, url, from)).await;
+        let url = upstream.resolve(&origin.url)?;
+        let mut ask = Ask::new(method, url, via).from(from);
+        // Only what the narinfo calls uncompressed can come so (Harmonia); where it goes on must be found again.
+        if asked == Asked::Nar && from == 0 && origin.compression == Compression::None {
+            ask = ask.accepting_zstd();
+        }
+        let response = upstream.guarded(upstream.nar_head(ask)).await;
         let answer = response.and_then(|response| match response.status().as_u16() {
-            200 | 206 => Ok(Some((&**upstream, response))),
+            200 | 206 => Ok(Some((upstream, response))),
             404 | 410 | 403 => Ok(None),
             status => Err(UpstreamError::Status(status)),
         });
         upstream.metrics.request(asked, &answer);
         answer
     }
+}
 
-    async fn head_of(
-        &self,
-        upstream: &Upstream,
-        method: Method,
-        url: Url,
-        from: u64,
-    ) -> Result<reqwest::Response, UpstreamError> {
-        let mut request = self.client.request(method, url);
-        if from > 0 {
-            request = request.header(header::RANGE, format!("bytes={from}-"));
-        }
-        let response = self.send(upstream, request).await?;
+impl Upstream {
+    async fn nar_head(&self, ask: Ask) -> Result<reqwest::Response, UpstreamError> {
+        let response = self.send(ask).await?;
         match response.status().as_u16() {
             status @ 500.. => Err(UpstreamError::Status(status)),
             _ => Ok(response),
         }
     }
 
-    fn body(
+    fn nar_body(
         &self,
-        upstream: &Upstream,
         response: reqwest::Response,
+        origin: &Origin,
         from: u64,
         started: Instant,
     ) -> Result<Body, UpstreamError> {
-        refuse_encoding(response.headers())?;
+        let coding = coding(response.headers(), origin.compression)?;
         let (offset, total) = match response.status().as_u16() {
+            206 if coding != Compression::None => return Err(UpstreamError::Encoded),
             206 => {
                 let total = continues_at(response.headers(), from)?;
                 (from, total)
             }
+            // The length is that of what is sent.
+            _ if coding != Compression::None => (0, None),
             _ => (0, header_number(response.headers(), header::CONTENT_LENGTH)),
         };
-        let fetching = Fetching { metrics: Arc::clone(&upstream.metrics), started };
-        let stream = with_idle_deadline(response, self.idle_timeout);
+        let fetching = Fetching { metrics: Arc::clone(&self.metrics), started };
+        let stream = body::bytes(response, self.common.idle_timeout);
         let stream = stream.inspect_ok(move |chunk| fetching.metrics.fetched(chunk.len() as u64));
-        Ok(Body { stream: stream.boxed(), offset, total })
+        Ok(Body { stream: stream.boxed(), offset, total, coding })
+    }
+}
+
+/// How the bytes of a file are wrapped for the way: not at all, or by zstd where that was asked for.
+fn coding(headers: &HeaderMap, compression: Compression) -> Result<Compression, UpstreamError> {
+    match (Coding::of(headers), compression) {
+        (Coding::Identity, _) => Ok(Compression::None),
+        (Coding::Zstd, Compression::None) => Ok(Compression::Zstd),
+        _ => Err(UpstreamError::Encoded),
     }
 }
 
@@ -135,21 +155,6 @@ impl Drop for Fetching {
     fn drop(&mut self) {
         self.metrics.nar(self.started.elapsed());
     }
-}
-
-pub(super) fn with_idle_deadline(
-    response: reqwest::Response,
-    idle: Duration,
-) -> BoxStream<'static, Result<Bytes, UpstreamError>> {
-    let chunks = response.bytes_stream();
-    let step = move |mut chunks: futures::stream::BoxStream<'static, _>| async move {
-        match tokio::time::timeout(idle, chunks.next()).await {
-            Ok(Some(chunk)) => Some((chunk, chunks)),
-            Ok(None) => None,
-            Err(_) => Some((Err(UpstreamError::Stalled), futures::stream::empty().boxed())),
-        }
-    };
-    futures::stream::unfold(chunks.map(|c| c.map_err(UpstreamError::from)).boxed(), step).boxed()
 }
 
 fn header_number(headers: &HeaderMap, name: header::HeaderName) -> Option<u64> {

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, header};
 use ncps_nix::ObjectName;
 
-use super::nar::with_idle_deadline;
-use super::narinfo::{RETRY_DELAY, TRIES};
-use super::{Upstream, UpstreamError, Upstreams};
+use super::send::Ask;
+use super::{Upstream, UpstreamError, Upstreams, body};
+use crate::via::Via;
 
 /// How a body is encoded (`Content-Encoding`, RFC 9110, 8.4). Caches store logs and listings encoded and send
 /// them so whatever the client accepts: all of these are in the wild.
@@ -32,38 +32,33 @@ pub struct ObjectBody {
 
 impl Upstreams {
     /// Asks one upstream, by its base URL, for an object. `None` where it says that it does not have it.
-    pub async fn object(&self, base: &str, name: &ObjectName) -> Result<Option<ObjectBody>, UpstreamError> {
-        let Some(upstream) = self.named(base) else { return Ok(None) };
-        let mut tries = 1;
-        loop {
-            match self.guarded(upstream, self.object_once(upstream, name)).await {
-                Err(UpstreamError::Transport(_)) if tries < TRIES => tries += 1,
-                answer => return answer,
-            }
-            tokio::time::sleep(RETRY_DELAY).await;
-        }
-    }
-
-    async fn object_once(
+    pub async fn object(
         &self,
-        upstream: &Upstream,
+        base: &str,
         name: &ObjectName,
+        via: &Via,
     ) -> Result<Option<ObjectBody>, UpstreamError> {
-        let url = upstream.resolve(&name.url_path())?;
-        let answer = tokio::time::timeout(self.head_timeout, self.client.get(url).send());
-        let response = answer.await.map_err(|_| UpstreamError::Timeout)??;
+        let Some(upstream) = self.named(base) else { return Ok(None) };
+        upstream.retried(|| upstream.object_once(name, via)).await
+    }
+}
+
+impl Upstream {
+    async fn object_once(&self, name: &ObjectName, via: &Via) -> Result<Option<ObjectBody>, UpstreamError> {
+        let url = self.resolve(&name.url_path())?;
+        let response = self.send(Ask::new(Method::GET, url, via)).await?;
         match response.status().as_u16() {
             200 => {}
             404 | 410 | 403 => return Ok(None),
             status => return Err(UpstreamError::Status(status)),
         }
         let coding = Coding::of(response.headers());
-        Ok(Some(ObjectBody { stream: with_idle_deadline(response, self.idle_timeout), coding }))
+        Ok(Some(ObjectBody { stream: body::bytes(response, self.common.idle_timeout), coding }))
     }
 }
 
 impl Coding {
-    fn of(headers: &HeaderMap) -> Coding {
+    pub(super) fn of(headers: &HeaderMap) -> Coding {
         let values = headers.get_all(header::CONTENT_ENCODING).iter();
         let all: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         Coding::parse(&all.join(", "))

@@ -1,0 +1,148 @@
+//! Requests where the upstream's health admits them, and the probe that finds out when one that is down is back.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use http::Method;
+
+use super::send::Ask;
+use super::{Upstream, UpstreamError};
+use crate::via::Via;
+
+/// A connection that broke is tried once more: idle connections are closed under a client's feet.
+const TRIES: u32 = 2;
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// A pause that an upstream asks for is waited for up to this; for a longer one the next upstream is asked.
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
+/// Between probes: twice as long each time.
+const FIRST_PROBE: Duration = Duration::from_secs(1);
+const LONGEST_PROBE: Duration = Duration::from_secs(10);
+
+impl Upstream {
+    /// Makes a request where the upstream's health admits it, and tells the health how it went.
+    pub(super) async fn guarded<T>(
+        self: &Arc<Self>,
+        request: impl Future<Output = Result<T, UpstreamError>>,
+    ) -> Result<T, UpstreamError> {
+        if !self.health.admits() {
+            return Err(UpstreamError::Paused);
+        }
+        let answer = request.await;
+        match &answer {
+            Err(UpstreamError::Busy(pause)) => self.asked_to_wait(*pause),
+            Err(error) if error.is_outage() => self.failed(error),
+            _ => self.answered(),
+        }
+        answer
+    }
+
+    /// The same up to twice, where that may help.
+    pub(super) async fn retried<T, F>(self: &Arc<Self>, request: impl Fn() -> F) -> Result<T, UpstreamError>
+    where
+        F: Future<Output = Result<T, UpstreamError>>,
+    {
+        let mut tries = 1;
+        loop {
+            let answer = self.guarded(request()).await;
+            let Some(pause) = answer.as_ref().err().and_then(retry_after).filter(|_| tries < TRIES) else {
+                return answer;
+            };
+            tokio::time::sleep(jittered(pause)).await;
+            tries += 1;
+        }
+    }
+
+    fn asked_to_wait(&self, pause: Duration) {
+        if pause > SHORT_PAUSE {
+            tracing::warn!(upstream = self.name, ?pause, "an upstream asks for a pause");
+        }
+        self.health.pause(pause);
+    }
+
+    fn failed(self: &Arc<Self>, error: &UpstreamError) {
+        if self.health.outage() {
+            tracing::warn!(upstream = self.name, %error, "an upstream seems to be down: it is left alone");
+            let probe = probe(Arc::downgrade(self), self.common.around.tasks.life().hard());
+            self.common.around.tasks.spawn_background("upstream-probe", probe);
+        }
+    }
+
+    fn answered(&self) {
+        if self.health.answered() {
+            self.common.around.returned.notify_one();
+        }
+    }
+
+    /// Any answer but a failure will do: many caches have no nix-cache-info.
+    async fn answers(&self) -> bool {
+        let Ok(url) = self.resolve("nix-cache-info") else { return false };
+        match self.send(Ask::new(Method::GET, url, &Via::direct())).await {
+            Ok(response) => response.status().as_u16() < 500,
+            Err(error) => !error.is_outage(),
+        }
+    }
+
+    /// 0: asked as usual; 1: left alone; 2: given up.
+    pub(super) fn state(&self) -> u64 {
+        match (self.health.admits(), self.is_given_up()) {
+            (true, _) => 0,
+            (false, false) => 1,
+            (false, true) => 2,
+        }
+    }
+
+    /// Whether it has been down for so long that it has no say while others answer.
+    pub(super) fn is_given_up(&self) -> bool {
+        match (self.health.down_for(), self.common.give_up_after) {
+            (Some(down), Some(patience)) => down >= patience,
+            _ => false,
+        }
+    }
+
+    /// Whether an absence can be stated without it, now that it failed.
+    pub(super) fn has_no_say(&self) -> bool {
+        self.optional || self.is_given_up()
+    }
+
+    /// An absence is stated without it.
+    pub(super) fn unheard(&self) {
+        self.health.unheard();
+    }
+}
+
+/// Asks now and then until an answer comes, the upstream is no longer configured, or the process stops.
+async fn probe(upstream: Weak<Upstream>, stop: tokio_util::sync::CancellationToken) {
+    let mut pause = FIRST_PROBE;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(jittered(pause)) => {}
+        }
+        let Some(upstream) = upstream.upgrade() else { return };
+        let answers = tokio::select! {
+            () = stop.cancelled() => return,
+            answers = upstream.answers() => answers,
+        };
+        if answers {
+            tracing::info!(upstream = upstream.name, "an upstream is back");
+            return upstream.answered();
+        }
+        pause = (pause * 2).min(LONGEST_PROBE);
+    }
+}
+
+/// After how long the same upstream may be asked once more.
+fn retry_after(error: &UpstreamError) -> Option<Duration> {
+    match error {
+        UpstreamError::Transport(_) | UpstreamError::Status(500 | 502 | 504) => Some(RETRY_DELAY),
+        UpstreamError::Busy(pause) if *pause <= SHORT_PAUSE => Some(*pause),
+        _ => None,
+    }
+}
+
+/// Between once and one and a half times as long: who was turned away together does not come back together, nor
+/// sooner than it was told.
+fn jittered(pause: Duration) -> Duration {
+    let random = getrandom::u32().unwrap_or(0);
+    pause.mul_f64(1.0 + 0.5 * f64::from(random) / f64::from(u32::MAX))
+}
