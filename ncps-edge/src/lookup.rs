@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
-use ncps_proto::{Code, ControlPlane, Error, Lookup, Publication, Result, trace};
+use ncps_proto::{Code, ControlPlane, Error, Heard, Lookup, Origin, Publication, Result, trace};
 use ncps_runtime::tasks::Tasks;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
@@ -71,12 +71,34 @@ impl Lookups {
     /// # Errors
     /// Where neither can be said.
     pub async fn get(self: &Arc<Self>, hash: StorePathHash, via: &Via) -> Result<Option<Found>> {
-        if let Some(served) = self.near.get(hash) {
-            return Ok(Some(Found::here(served)));
+        let found = match self.near.get(hash) {
+            Some(served) => Some(Found::here(served)),
+            None if self.current.loops(via) => self.look_here(hash).await?,
+            None => self.join(hash, via).await?,
+        };
+        match found {
+            Some(found) if self.is_theirs(found.served.nar, via).await? => Ok(None),
+            found => Ok(found),
         }
-        if self.current.loops(via) {
-            return self.look_here(hash).await;
+    }
+
+    /// Whether all that we have of a NAR is that those who ask for it have it: nothing that they can fetch.
+    async fn is_theirs(&self, nar: NarFileName, via: &Via) -> Result<bool> {
+        if via.is_direct() {
+            return Ok(false);
         }
+        let store = Arc::clone(&self.store);
+        let stored = blocking(move || store.open(nar)).await;
+        if stored.is_ok_and(|stored| stored.is_some()) {
+            return Ok(false);
+        }
+        let Some(location) = self.control.locate(nar).await? else { return Ok(false) };
+        let upstreams = Arc::clone(&self.current.get()?.upstreams);
+        let theirs = |origin: &Origin| upstreams.waits(&origin.upstream, via);
+        Ok(!location.origins.is_empty() && location.origins.iter().all(theirs))
+    }
+
+    async fn join(self: &Arc<Self>, hash: StorePathHash, via: &Via) -> Result<Option<Found>> {
         let look = || {
             let span =
                 info_span!(target: trace::TARGET, parent: None, "lookup", %hash, otel.status_code = Empty);
@@ -183,7 +205,9 @@ impl Lookups {
                 self.near.invalidate(&[hash]);
                 Ok(if named(&stored) == nar { Doubt::SameFile } else { Doubt::Gone })
             }
-            Verdict::Absent(_) => {
+            // It may be at the one that was not heard, and is found there again.
+            Verdict::Absent(Heard::Some) => Ok(Doubt::Gone),
+            Verdict::Absent(Heard::All) => {
                 tracing::info!(%hash, %nar, "a path and its NAR are gone from every upstream");
                 self.control.retract_narinfo(hash, nar).await?;
                 self.near.invalidate(&[hash]);

@@ -35,9 +35,19 @@ impl Via {
         self.0.is_empty()
     }
 
+    /// Whether it came through this one.
+    pub(crate) fn names(&self, id: &str) -> bool {
+        self.0.iter().any(|one| one == id)
+    }
+
+    /// The cache that sent an answer, where it is one of our kind.
+    pub(crate) fn nearest(headers: &HeaderMap) -> Option<String> {
+        Via::of(headers).0.last().cloned()
+    }
+
     /// Whether it came through the cache `own` before, or through too many.
     pub fn loops(&self, own: &str) -> bool {
-        self.0.len() > MOST || self.0.iter().any(|id| id == own)
+        self.0.len() > MOST || self.names(own)
     }
 
     /// What the cache `own` says when it asks on.

@@ -19,7 +19,7 @@ mod tls;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::any;
 use ncps_runtime::lifecycle::LifeHandle;
@@ -30,6 +30,7 @@ use crate::lookup::Lookups;
 use crate::metrics::EdgeMetrics;
 use crate::objects::Objects;
 use crate::transfer::Engine;
+use crate::via::Via;
 
 pub(crate) use connection::serve;
 pub(crate) use tls::Tls;
@@ -59,6 +60,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/{file}", any(object::narinfo_or_listing))
         .fallback(object::object)
         .layer(axum::middleware::from_fn(only_reads))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), by_name))
         .with_state(service)
 }
 
@@ -68,4 +70,20 @@ async fn only_reads(request: Request, next: axum::middleware::Next) -> Response 
         http::Method::GET | http::Method::HEAD => next.run(request).await,
         _ => reply::only_reads(),
     }
+}
+
+/// Caches of our kind are told who answers, so that they notice when they would wait for themselves.
+async fn by_name(
+    State(service): State<Arc<Service>>,
+    request: Request,
+    next: axum::middleware::Next,
+) -> Response {
+    let direct = Via::of(request.headers()).is_direct();
+    let mut response = next.run(request).await;
+    if let (false, Ok(live)) = (direct, service.current.get())
+        && let Ok(value) = Via::direct().onward(&live.settings.index_id).try_into()
+    {
+        response.headers_mut().insert(http::header::VIA, value);
+    }
+    response
 }

@@ -58,7 +58,15 @@ impl Asked {
         }
         let reader = service.engine.join(&self.wanted)?;
         let from_upstream = FromUpstream { shared: reader.is_shared() };
-        self.running(reader).await.map(|response| with(from_upstream, response))
+        // One that was begun for a cache that lists us did not look there.
+        let limited = self.wanted.via.is_direct() && !reader.is_direct();
+        match self.running(reader).await {
+            Err(refusal) if limited && refusal.is_absence() => {
+                self.running(service.engine.join(&self.wanted)?).await
+            }
+            response => response,
+        }
+        .map(|response| with(from_upstream, response))
     }
 
     /// What came through here before gets what is stored: whoever asks may be whom a transfer of ours waits for.

@@ -21,6 +21,12 @@ pub(super) struct Story {
 #[derive(Debug)]
 pub(super) struct Refusal(Error);
 
+impl Refusal {
+    pub(super) fn is_absence(&self) -> bool {
+        self.0.code() == Code::Absent
+    }
+}
+
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         Refusal(error)

@@ -27,16 +27,17 @@ impl Engine {
         plan: &Plan,
         upstreams: &Arc<crate::upstream::Upstreams>,
     ) -> Result<Option<u64>> {
-        let mut failure = None;
+        let (mut failure, mut silent, mut absent) = (None, None, false);
         for source in &plan.sources {
             let Source::Origin(origin) = source else { continue };
             match upstreams.head(origin, &plan.via).await {
                 Heading::Present(length) => return Ok(length),
-                Heading::Absent => {}
-                Heading::Failed(error) => failure = Some(error),
+                Heading::Absent => absent = true,
+                Heading::Failed(error) if upstreams.has_say(&origin.upstream) => failure = Some(error),
+                Heading::Failed(error) => silent = Some(error),
             }
         }
-        match failure {
+        match failure.or(silent.filter(|_| !absent)) {
             Some(error) => Err(Error::new(error.code(), "no upstream could say").because(error)),
             None if plan.control_away => Err(Error::new(Code::Unavailable, "control is away")),
             None => Err(Error::new(Code::Absent, "no upstream has it")),

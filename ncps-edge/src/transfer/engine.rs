@@ -117,13 +117,16 @@ impl Engine {
     /// A reader of the running transfer of a file; where none runs, one is started.
     ///
     /// # Errors
-    /// [`Code::Overloaded`] where too many wait already.
+    /// [`Code::Overloaded`] where too many wait already. [`Code::Absent`] to a cache from which it is being read.
     pub fn join(self: &Arc<Self>, wanted: &Wanted) -> Result<Reader> {
         let name = wanted.name;
-        let settings = &self.live()?.settings;
-        let most = settings.max_downloads as usize + settings.max_waiting_downloads as usize;
+        let live = self.live()?;
+        let most = live.settings.max_downloads as usize + live.settings.max_waiting_downloads as usize;
         let mut running = self.running.lock();
         if let Some(transfer) = running.get(&name) {
+            if transfer.reads_from(|upstream| live.upstreams.waits(upstream, &wanted.via)) {
+                return Err(Error::new(Code::Absent, "who asks is whom it is being read from"));
+            }
             self.parts.metrics.coalesced.inc(());
             transfer.link.iter().for_each(trace::Link::follow);
             return Ok(Reader::new(Arc::clone(self), Arc::clone(transfer), true));

@@ -130,8 +130,9 @@ async fn obtain(
 ) -> Result<Obtained> {
     let turn = engine.begin_turn(plan.name).await;
     let mut download = Download::new(engine, transfer);
-    let mut failure = None;
+    let (mut failure, mut silent, mut absent) = (None, None, false);
     for source in &plan.sources {
+        transfer.read_from(source.label());
         match exhaust(engine, &mut download, source, plan, upstreams).await {
             Ok(true_name) => {
                 transfer.prove(download.written());
@@ -140,7 +141,7 @@ async fn obtain(
                 }
                 return Ok(Obtained::Whole);
             }
-            Err(Trouble::Absent) => {}
+            Err(Trouble::Absent) => absent = true,
             Err(Trouble::Ours(error)) => return Err(error),
             Err(Trouble::NoSpool(error)) => {
                 let at = download.written();
@@ -150,8 +151,9 @@ async fn obtain(
             Err(Trouble::Source(error)) => {
                 tracing::warn!(nar = %plan.name, source = source.label(), %error, "a source of a NAR failed");
                 proved_wrong(engine, &error);
-                failure = Some(error);
-                if !goes_on(&mut download, transfer, failure.as_ref()) {
+                let goes_on = goes_on(&mut download, transfer, &error);
+                *(if upstreams.has_say(source.label()) { &mut failure } else { &mut silent }) = Some(error);
+                if !goes_on {
                     break;
                 }
                 if download.written() > 0 {
@@ -160,7 +162,8 @@ async fn obtain(
             }
         }
     }
-    match failure {
+    // Who has no say while he is away has one where nobody else answered.
+    match failure.or(silent.filter(|_| !absent || download.written() > 0)) {
         None if download.written() == 0 => Ok(Obtained::Absent),
         None => Err(Error::new(Code::UpstreamFailed, "the sources lost it midway")),
         Some(error) => Err(Error::new(error.code(), "no source gave it whole").because(error)),
@@ -178,10 +181,10 @@ fn proved_wrong(engine: &Engine, error: &UpstreamError) {
 }
 
 /// Whether another source may go on where this one ended. Not after wrong bytes that a reader has already.
-fn goes_on(download: &mut Download, transfer: &Transfer, failure: Option<&UpstreamError>) -> bool {
+fn goes_on(download: &mut Download, transfer: &Transfer, failure: &UpstreamError) -> bool {
     match failure {
         // Also where nothing came: that it ended, and its proof, must be forgotten.
-        Some(UpstreamError::WrongBytes | UpstreamError::TooMuch | UpstreamError::Undecodable(_)) => {
+        UpstreamError::WrongBytes | UpstreamError::TooMuch | UpstreamError::Undecodable(_) => {
             download.begin_anew()
         }
         _ if download.written() == 0 => true,
@@ -345,6 +348,10 @@ fn origin_of(source: &Source) -> Option<Origin> {
 impl Engine {
     /// Asks anew for the paths whose NAR is nowhere. Returns whether the same file has new origins.
     pub(super) async fn doubt(&self, plan: &Plan) -> Result<bool> {
+        // Who was not asked, because he waits for us, may have it.
+        if !plan.via.is_direct() {
+            return Ok(false);
+        }
         let mut again = false;
         for hash in &plan.store_paths {
             again |= self.lookups().doubt(*hash, plan.name).await? == Doubt::SameFile;

@@ -65,7 +65,9 @@ impl Plan {
         let others = same_name(name, upstreams)
             .filter(|other| location.origins.iter().all(|o| o.upstream != other.upstream))
             .collect::<Vec<_>>();
-        sources.extend(location.origins.into_iter().chain(others).map(Source::Origin));
+        let origins = location.origins.into_iter().chain(others);
+        let origins = origins.filter(|origin| !upstreams.waits(&origin.upstream, &wanted.via));
+        sources.extend(origins.map(Source::Origin));
         let size = match (name.compression, location.nar) {
             (Compression::None, Some(nar)) => Some(nar.size),
             _ => location.file_size,
@@ -87,6 +89,7 @@ impl Plan {
         let name = wanted.name;
         let urls = wanted.foreign.clone().into_iter().chain([name.url()]);
         let origins = urls.flat_map(|url| everywhere(url, name.compression, upstreams));
+        let origins = origins.filter(|origin| !upstreams.waits(&origin.upstream, &wanted.via));
         let sources = origins.map(Source::Origin).collect();
         Plan {
             name,

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use ncps_nix::NarFileName;
 use ncps_proto::trace::Link;
 use ncps_proto::{Code, Error};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::plan::{Plan, Wanted};
@@ -88,6 +89,8 @@ pub(super) struct Transfer {
     pub(super) link: Option<Link>,
     progress: watch::Sender<Progress>,
     file: OnceLock<Arc<File>>,
+    /// The upstream that is being read.
+    reading: Mutex<Option<String>>,
     /// One past the last byte that any reader took. Changed only under a borrow of `progress`, so that
     /// [`Transfer::begin_anew`] can't race with a reader.
     delivered: AtomicU64,
@@ -102,8 +105,19 @@ impl Transfer {
             link,
             progress: watch::Sender::new(Progress::default()),
             file: OnceLock::new(),
+            reading: Mutex::default(),
             delivered: AtomicU64::new(0),
         }
+    }
+
+    /// Its bytes come from this upstream now.
+    pub(super) fn read_from(&self, upstream: &str) {
+        *self.reading.lock() = Some(upstream.to_owned());
+    }
+
+    /// Whether it is, where it is one.
+    pub(super) fn reads_from(&self, is: impl Fn(&str) -> bool) -> bool {
+        self.reading.lock().as_deref().is_some_and(is)
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Progress> {

@@ -61,6 +61,11 @@ impl Reader {
         self.shared
     }
 
+    /// Whether it was begun for a client, and so looked everywhere.
+    pub fn is_direct(&self) -> bool {
+        self.transfer.wanted.via.is_direct()
+    }
+
     /// The name under which it was asked for.
     pub fn name(&self) -> NarFileName {
         self.transfer.name

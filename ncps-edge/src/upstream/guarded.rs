@@ -62,8 +62,14 @@ impl Upstream {
     fn failed(self: &Arc<Self>, error: &UpstreamError) {
         if self.health.outage() {
             tracing::warn!(upstream = self.name, %error, "an upstream seems to be down: it is left alone");
-            let probe = probe(Arc::downgrade(self), self.common.around.tasks.life().hard());
-            self.common.around.tasks.spawn_background("upstream-probe", probe);
+            self.start_probe();
+        }
+    }
+
+    fn start_probe(self: &Arc<Self>) {
+        if self.health.begin_probe() {
+            let tasks = &self.common.around.tasks;
+            tasks.spawn_background("upstream-probe", probe(Arc::downgrade(self), tasks.life().hard()));
         }
     }
 
@@ -75,7 +81,9 @@ impl Upstream {
 
     /// Any answer but a failure will do: many caches have no nix-cache-info.
     async fn answers(&self) -> bool {
-        let Ok(url) = self.resolve("nix-cache-info") else { return false };
+        let Some(url) = self.resolve("nix-cache-info").ok().filter(|_| !self.health.is_paused()) else {
+            return false;
+        };
         match self.send(Ask::new(Method::GET, url, &Via::direct())).await {
             Ok(response) => response.status().as_u16() < 500,
             Err(error) => !error.is_outage(),
@@ -104,9 +112,11 @@ impl Upstream {
         self.optional || self.is_given_up()
     }
 
-    /// An absence is stated without it.
-    pub(super) fn unheard(&self) {
+    /// An absence is stated without it. Nobody may ask for anything else before it ends by itself, so that it is
+    /// found out when the upstream is back.
+    pub(super) fn unheard(self: &Arc<Self>) {
         self.health.unheard();
+        self.start_probe();
     }
 }
 
@@ -125,6 +135,7 @@ async fn probe(upstream: Weak<Upstream>, stop: tokio_util::sync::CancellationTok
         };
         if answers {
             tracing::info!(upstream = upstream.name, "an upstream is back");
+            upstream.health.end_probe();
             return upstream.answered();
         }
         pause = (pause * 2).min(LONGEST_PROBE);

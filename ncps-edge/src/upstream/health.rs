@@ -26,6 +26,8 @@ struct State {
     paused_until: Option<Instant>,
     /// An absence was stated without it.
     unheard: bool,
+    /// Somebody finds out whether it is back.
+    probed: bool,
 }
 
 impl State {
@@ -45,6 +47,11 @@ impl Health {
         !state.is_open() && !state.is_paused()
     }
 
+    /// Whether it asked not to be asked now.
+    pub(super) fn is_paused(&self) -> bool {
+        self.state.lock().is_paused()
+    }
+
     /// For how long it has been left alone because it is down.
     pub(super) fn down_for(&self) -> Option<Duration> {
         let state = self.state.lock();
@@ -54,8 +61,8 @@ impl Health {
     /// It answered. Returns whether an absence was stated without it since it last did.
     pub(super) fn answered(&self) -> bool {
         let mut state = self.state.lock();
-        let paused_until = state.paused_until;
-        std::mem::replace(&mut *state, State { paused_until, ..State::default() }).unheard
+        let kept = State { paused_until: state.paused_until, probed: state.probed, ..State::default() };
+        std::mem::replace(&mut *state, kept).unheard
     }
 
     /// It asked for a pause, which is no outage.
@@ -74,6 +81,15 @@ impl Health {
     /// An absence is stated without it.
     pub(super) fn unheard(&self) {
         self.state.lock().unheard = true;
+    }
+
+    /// Whether a probe is to be started: at most one runs.
+    pub(super) fn begin_probe(&self) -> bool {
+        !std::mem::replace(&mut self.state.lock().probed, true)
+    }
+
+    pub(super) fn end_probe(&self) {
+        self.state.lock().probed = false;
     }
 }
 

@@ -25,6 +25,7 @@ use std::time::Duration;
 use ncps_nix::TrustedKeys;
 use ncps_proto::{EdgeSettings, Error, UpstreamSettings};
 use ncps_runtime::tasks::Tasks;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use url::Url;
 
@@ -40,6 +41,7 @@ use pace::Pace;
 use trust::Trust;
 
 use crate::metrics::{EdgeMetrics, UpstreamMetrics};
+use crate::via::Via;
 
 /// One upstream cache.
 pub struct Upstream {
@@ -58,6 +60,8 @@ pub struct Upstream {
     health: Health,
     pace: Pace,
     trust: Trust,
+    /// What it calls itself, where it is a cache of our kind and answered already.
+    peer: Mutex<Option<String>>,
     metrics: Arc<UpstreamMetrics>,
     common: Arc<Common>,
 }
@@ -127,6 +131,17 @@ impl Upstreams {
         order
     }
 
+    /// Whether a failure of this one leaves an absence open. What is no upstream always does.
+    pub fn has_say(&self, name: &str) -> bool {
+        self.named(name).is_none_or(|upstream| !upstream.has_no_say())
+    }
+
+    /// Whether a request came through this upstream, which then waits for us.
+    pub fn waits(&self, upstream: &str, via: &Via) -> bool {
+        let names = |peer: &String| via.names(peer);
+        !via.is_direct() && self.named(upstream).is_some_and(|u| u.peer.lock().as_ref().is_some_and(names))
+    }
+
     fn named(&self, name: &str) -> Option<&Arc<Upstream>> {
         self.list.iter().find(|u| u.name == name)
     }
@@ -148,6 +163,7 @@ impl Upstream {
             health: Health::default(),
             pace: Pace::default(),
             trust: Trust::default(),
+            peer: Mutex::default(),
             metrics: common.around.metrics.upstream(&one.url),
             common: Arc::clone(common),
         })

@@ -56,6 +56,9 @@ impl Upstream {
         self.metrics.answered(started.elapsed());
         let answer = answer.map_err(|_| UpstreamError::Timeout).and_then(|sent| sent);
         note(&span, &answer);
+        if let Some(peer) = answer.as_ref().ok().and_then(|response| Via::nearest(response.headers())) {
+            *self.peer.lock() = Some(peer);
+        }
         match answer.as_ref().ok().and_then(busy) {
             Some(pause) => Err(UpstreamError::Busy(pause)),
             None => answer,

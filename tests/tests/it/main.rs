@@ -2,6 +2,7 @@
 
 mod absences;
 mod admission;
+mod asked_well;
 mod asking;
 mod away;
 mod cold;
@@ -14,6 +15,7 @@ mod first_light;
 mod first_start;
 mod foreign_names;
 mod house;
+mod loops;
 mod many;
 mod mixed;
 mod nar_ranges;
@@ -27,6 +29,7 @@ mod redirects;
 mod refusals;
 mod refused_narinfos;
 mod scene;
+mod sleepers;
 mod socket_activation;
 mod stopping;
 mod telemetry;

@@ -1,6 +1,7 @@
 //! NARs that lie elsewhere: behind redirects and absolute URLs, on hosts that learn nothing of our
 //! credentials. Clients see neither. (PROTOCOL.md §11, lines 47 and 48.)
 
+use ncps_proto::{Login, Secret};
 use ncps_tests::{Cluster, Cut, Rule, Upstream, UpstreamKey, both_modes};
 
 use crate::asking::get;
@@ -58,8 +59,9 @@ both_modes! {
         let fixture = plain(1000).build(&key);
         let (upstream, elsewhere) = (Upstream::with(&[&fixture]).await, Upstream::with(&[&fixture]).await);
         upstream.require_authorization(Some(BASIC));
-        let url = format!("http://user:secret@{}", upstream.addr());
-        let cluster = Cluster::builder(mode).upstream_url(&url).trust(&key).start().await;
+        let login = Login { user: "user".to_owned(), password: Secret::new("secret") };
+        let builder = Cluster::builder(mode).upstream(&upstream).trust(&key);
+        let cluster = builder.settings(|settings| settings.upstreams[0].login = Some(login)).start().await;
         cluster.narinfo(&fixture).await;
         upstream.script(Rule::on("/nar/*").redirect(302, &(elsewhere.url() + &fixture.nar_path())));
         is_served(&cluster, &fixture).await;
