@@ -12,6 +12,8 @@ use super::outward::{Resolver, Rules};
 
 const USER_AGENT: &str = concat!("ncps/", env!("CARGO_PKG_VERSION"));
 const IDLE_CONNECTION: Duration = Duration::from_secs(90);
+/// Everything that is asked over HTTP/2 shares one connection: one that is dead must be noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 pub(super) fn build(
     one: &UpstreamSettings,
@@ -31,6 +33,8 @@ pub(super) fn build(
         .redirect(reqwest::redirect::Policy::none())
         .dns_resolver(Arc::new(Resolver(Arc::clone(rules))))
         .http2_adaptive_window(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(KEEP_ALIVE)
         .tls_certs_merge(roots(&all.outward.roots)?);
     if let Some(pem) = &one.identity {
         builder = builder.identity(identity(pem, &one.url)?);

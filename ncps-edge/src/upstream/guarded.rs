@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::Method;
+use tokio::time::Instant;
 
 use super::send::Ask;
 use super::{Upstream, UpstreamError};
@@ -27,10 +28,11 @@ impl Upstream {
         if !self.health.admits() {
             return Err(UpstreamError::Paused);
         }
+        let started = Instant::now();
         let answer = request.await;
         match &answer {
             Err(UpstreamError::Busy(pause)) => self.asked_to_wait(*pause),
-            Err(error) if error.is_outage() => self.failed(error),
+            Err(error) if error.is_outage() => self.failed(error, started),
             _ => self.answered(),
         }
         answer
@@ -59,8 +61,9 @@ impl Upstream {
         self.health.pause(pause);
     }
 
-    fn failed(self: &Arc<Self>, error: &UpstreamError) {
-        if self.health.outage() {
+    fn failed(self: &Arc<Self>, error: &UpstreamError, started: Instant) {
+        let waited = matches!(error, UpstreamError::Timeout | UpstreamError::Stalled);
+        if self.health.outage(started, waited) {
             tracing::warn!(upstream = self.name, %error, "an upstream seems to be down: it is left alone");
             self.start_probe();
         }

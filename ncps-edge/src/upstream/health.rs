@@ -18,8 +18,9 @@ pub(super) struct Health {
 
 #[derive(Debug, Default)]
 struct State {
-    /// In a row.
+    /// In a row, those that one event may have caused counted once.
     outages: u32,
+    last: Option<Instant>,
     /// When the first of them was.
     since: Option<Instant>,
     /// It asked not to be asked before.
@@ -70,9 +71,14 @@ impl Health {
         self.state.lock().paused_until = Some(Instant::now() + pause.min(LONGEST_PAUSE));
     }
 
-    /// Returns whether it is left alone from this outage on.
-    pub(super) fn outage(&self) -> bool {
+    /// A request that began at `started` failed. Many that run when a connection breaks fail together: they say no
+    /// more than one, unless each of them `waited` in vain. Returns whether it is left alone from here on.
+    pub(super) fn outage(&self, started: Instant, waited: bool) -> bool {
         let mut state = self.state.lock();
+        if !waited && state.last.is_some_and(|last| started <= last) {
+            return false;
+        }
+        state.last = Some(Instant::now());
         state.outages = state.outages.saturating_add(1);
         state.since.get_or_insert_with(Instant::now);
         state.outages == PATIENCE
@@ -100,16 +106,32 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_is_left_alone_after_three_until_it_answers() {
         let health = Health::default();
-        assert!(!health.outage() && !health.outage() && health.admits());
+        let outage = || health.outage(Instant::now(), true);
+        assert!(!outage() && !outage() && health.admits());
         assert_eq!(health.down_for(), None);
         tokio::time::advance(Duration::from_secs(7)).await;
-        assert!(health.outage() && !health.admits(), "the third");
-        assert!(!health.outage(), "said once");
+        assert!(outage() && !health.admits(), "the third");
+        assert!(!outage(), "said once");
         assert_eq!(health.down_for(), Some(Duration::from_secs(7)), "since the first");
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert!(!health.admits(), "time alone heals nothing");
         assert!(!health.answered());
         assert!(health.admits() && health.down_for().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_breaks_together_counts_once() {
+        let (health, started) = (Health::default(), Instant::now());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for _ in 0..100 {
+            assert!(!health.outage(started, false) && health.admits());
+        }
+        for _ in 0..2 {
+            let later = Instant::now() + Duration::from_millis(1);
+            tokio::time::advance(Duration::from_secs(1)).await;
+            health.outage(later, false);
+        }
+        assert!(!health.admits(), "three events");
     }
 
     #[tokio::test(start_paused = true)]
@@ -130,7 +152,7 @@ mod tests {
     fn that_it_was_not_heard_is_told_once() {
         let health = Health::default();
         health.unheard();
-        health.outage();
+        health.outage(Instant::now(), true);
         assert!(health.answered() && !health.answered());
     }
 }

@@ -95,6 +95,26 @@ both_modes! {
         cluster.end().await;
     }
 
+    async fn line_42_connections_that_break_together_are_one_event(mode) {
+        let (cluster, [upstream], key) = empty(mode).await;
+        let fixtures: Vec<_> = (0..50).map(|seed| plain(100).seed(seed).build(&key)).collect();
+        fixtures.iter().for_each(|fixture| upstream.add(fixture));
+        let gate = Gate::new();
+        let held = upstream.script(Rule::on("*").gate(&gate));
+        let paths: Vec<_> = fixtures.iter().map(|fixture| fixture.narinfo_path()).collect();
+        let asked = paths.iter().map(|path| get(&cluster, path));
+        let break_all = async {
+            upstream.wait_for(50, "GET", "/").await;
+            held.remove();
+            upstream.down().await;
+            upstream.up().await;
+        };
+        let (answers, ()) = futures::join!(futures::future::join_all(asked), break_all);
+        let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+        assert_eq!(statuses, [200; 50]);
+        cluster.end().await;
+    }
+
     async fn line_42_who_lies_about_a_path_is_passed_over(mode) {
         let (cluster, [liar, honest], key) = empty(mode).await;
         let stranger = UpstreamKey::new("upstream-1");
