@@ -1,7 +1,7 @@
 //! `ncps config check|show`: what `ncps serve` would run with, and where each value came from.
 
-use ncps_runtime::clap::{ArgMatches, Command};
-use ncps_runtime::config::{self, Env};
+use ncps_runtime::clap::Command;
+use ncps_runtime::config::{self, CommandLine, Env};
 use ncps_runtime::exit::Exit;
 use ncps_runtime::fields::RUNTIME;
 
@@ -19,17 +19,14 @@ pub(crate) fn command() -> Command {
         .subcommand(serve::command("show", "Print every value and where it came from"))
 }
 
-pub(crate) fn run(matches: &ArgMatches, env: Env<'_>) -> Exit {
-    match matches.subcommand() {
-        Some(("check", matches)) => look(matches, env, false),
-        Some(("show", matches)) => look(matches, env, true),
-        // clap let nothing else through.
-        _ => Exit::Usage,
-    }
+pub(crate) fn run(line: CommandLine, env: Env<'_>) -> Exit {
+    // clap lets nothing through but these two.
+    let Some((name, line)) = line.subcommand() else { return Exit::Usage };
+    look(&line, env, name == "show")
 }
 
-fn look(matches: &ArgMatches, env: Env<'_>, show: bool) -> Exit {
-    match PROGRAM.read(matches, env, serve::read) {
+fn look(line: &CommandLine, env: Env<'_>, show: bool) -> Exit {
+    match PROGRAM.read(line, env, serve::read) {
         Ok((resolver, ..)) if show => {
             for (field, value, source) in resolver.show() {
                 println!("{} = {value}  ({source})", field.flag);

@@ -6,8 +6,8 @@ mod serve;
 
 use std::ffi::OsString;
 
-use ncps_runtime::clap::{ArgMatches, Command};
-use ncps_runtime::config::{self, Env};
+use ncps_runtime::clap::Command;
+use ncps_runtime::config::{self, CommandLine, Env};
 use ncps_runtime::exit::Exit;
 use ncps_runtime::fields::RUNTIME;
 use ncps_runtime::program;
@@ -20,9 +20,9 @@ const ABOUT: &str =
 
 /// Runs `ncps`. Never panics on what it is given.
 pub fn run(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
-    match command().try_get_matches_from(args) {
-        Ok(matches) => dispatch(&matches, env),
-        Err(answer) => program::print(&answer),
+    match CommandLine::parse(command(), &serve::all_fields(), args) {
+        Ok(line) => dispatch(line, env),
+        Err(answer) => program::print("ncps", &answer),
     }
 }
 
@@ -32,10 +32,11 @@ fn command() -> Command {
         .subcommand(configuration::command())
 }
 
-fn dispatch(matches: &ArgMatches, env: Env<'_>) -> Exit {
-    match matches.subcommand() {
-        Some(("serve", matches)) => serve::run(matches, env),
-        Some(("config", matches)) => configuration::run(matches, env),
+fn dispatch(line: CommandLine, env: Env<'_>) -> Exit {
+    let Some((name, line)) = line.subcommand() else { return Exit::Usage };
+    match name.as_str() {
+        "serve" => serve::run(&line, env),
+        "config" => configuration::run(line, env),
         // clap let nothing else through.
         _ => Exit::Usage,
     }

@@ -8,13 +8,14 @@ use ncps_control::compose::Composed;
 use ncps_control::config::{CONTROL, ControlConfig};
 use ncps_control::http;
 use ncps_edge::compose::Edge;
-use ncps_edge::config::{EDGE, EdgeConfig, REMOTE};
+use ncps_edge::config::{EDGE, EdgeConfig};
 use ncps_proto::grpc;
-use ncps_runtime::clap::{ArgMatches, Command};
+use ncps_runtime::clap::Command;
 use ncps_runtime::clock::SystemClock;
-use ncps_runtime::config::{self, Env, Field, ListenAddr, Resolver};
+use ncps_runtime::config::{self, CommandLine, Env, Field, ListenAddr, Resolver};
 use ncps_runtime::exit::Exit;
-use ncps_runtime::fields::DATA;
+use ncps_runtime::fields::{DATA, RUNTIME};
+use ncps_runtime::keys::EDGE_KEYS;
 use ncps_runtime::program::Program;
 use ncps_runtime::tasks::Tasks;
 use ncps_runtime::telemetry::Telemetry;
@@ -27,8 +28,13 @@ pub(crate) const PROGRAM: Program<'_> = Program {
     about: "",
     fields: FIELDS,
     // A file may be shared with an edge of its own process.
-    known: &[REMOTE],
+    known: EDGE_KEYS,
 };
+
+/// Those of every program.
+pub(crate) fn all_fields() -> Vec<&'static [Field]> {
+    [&[RUNTIME], FIELDS].concat()
+}
 
 /// Both planes' configuration.
 pub(crate) struct Both {
@@ -40,8 +46,8 @@ pub(crate) fn command(name: &'static str, about: &'static str) -> Command {
     Command::new(name).about(about).args(config::args(FIELDS))
 }
 
-pub(crate) fn run(matches: &ArgMatches, env: Env<'_>) -> Exit {
-    PROGRAM.run_parsed(matches, env, read, async |both: Both, tasks, telemetry| {
+pub(crate) fn run(line: &CommandLine, env: Env<'_>) -> Exit {
+    PROGRAM.run_parsed(line, env, read, async |both: Both, tasks, telemetry| {
         start(both.control, both.edge, &tasks, &telemetry).await.map(|_| ())
     })
 }

@@ -7,6 +7,7 @@ use ncps_runtime::clock::SystemClock;
 use ncps_runtime::config::{Env, ListenAddr, Resolver};
 use ncps_runtime::exit::Exit;
 use ncps_runtime::fields::DATA;
+use ncps_runtime::keys::EDGE_KEYS;
 use ncps_runtime::program::Program;
 use ncps_runtime::tasks::Tasks;
 use ncps_runtime::telemetry::Telemetry;
@@ -20,7 +21,7 @@ const PROGRAM: Program<'_> = Program {
     name: "ncps-control",
     about: "Control plane of ncps, a Nix binary cache: index, signing key and coordination of edges",
     fields: &[DATA, CONTROL],
-    known: &[],
+    known: EDGE_KEYS,
 };
 
 /// Runs until asked to stop. Never panics on what it is given.

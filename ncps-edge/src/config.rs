@@ -236,17 +236,16 @@ fn is_loopback(url: &Url) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use ncps_runtime::config::{Sources, command};
+    use ncps_runtime::config::{CommandLine, Sources, command};
 
     use super::*;
 
     fn read(args: &[&str]) -> Result<EdgeConfig, Vec<String>> {
         let fields = &[&[fields::DATA_PATH][..], EDGE];
-        let matches = command("ncps-edge", "test", fields)
-            .try_get_matches_from([&["ncps-edge", "--cache-data-path=/data"], args].concat())
-            .expect("known flags");
+        let args = [&["ncps-edge", "--cache-data-path=/data"], args].concat();
+        let line = CommandLine::parse(command("ncps-edge", "test", fields), fields, args).expect("no help");
         let env = |_: &str| None;
-        let mut r = Resolver::new(Sources::gather(fields, &[], &matches, &env, None));
+        let mut r = Resolver::new(Sources::gather(fields, &[], &line, &env, None));
         let config = EdgeConfig::read(&mut r, &env);
         r.finish().map_err(|problems| problems.problems().to_vec())?;
         Ok(config.expect("nothing is wrong"))

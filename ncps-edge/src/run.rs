@@ -7,6 +7,7 @@ use ncps_runtime::config::{Env, Resolver};
 use ncps_runtime::exit::Exit;
 use ncps_runtime::fields::DATA;
 use ncps_runtime::foreign::refuse_go_data;
+use ncps_runtime::keys::CONTROL_KEYS;
 use ncps_runtime::lock::DirLock;
 use ncps_runtime::program::Program;
 use ncps_runtime::tasks::Tasks;
@@ -20,7 +21,7 @@ const PROGRAM: Program<'_> = Program {
     name: "ncps-edge",
     about: "Edge of ncps, a Nix binary cache: serves Nix clients and streams NARs",
     fields: &[DATA, EDGE, REMOTE],
-    known: &[],
+    known: CONTROL_KEYS,
 };
 
 /// Runs until asked to stop.

@@ -1,6 +1,6 @@
 //! Names, defaults and every refusal of the control plane's fields.
 
-use ncps_runtime::config::{ConfigErrors, Sources, command, conflicts};
+use ncps_runtime::config::{CommandLine, ConfigErrors, Sources, command, conflicts};
 use ncps_runtime::fields::RUNTIME;
 
 use super::*;
@@ -8,11 +8,10 @@ use super::*;
 const STATE: (&str, &str) = ("STATE_DIRECTORY", "/state");
 
 fn read(args: &[&str], vars: &[(&str, &str)]) -> Result<ControlConfig, ConfigErrors> {
-    let matches = command("ncps-control", "test", &[CONTROL])
-        .try_get_matches_from([&["ncps-control"], args].concat())
-        .expect("known flags");
+    let command = command("ncps-control", "test", &[CONTROL]);
+    let line = CommandLine::parse(command, &[CONTROL], [&["ncps-control"], args].concat()).expect("no help");
     let env = |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-    let mut r = Resolver::new(Sources::gather(&[CONTROL], &[], &matches, &env, None));
+    let mut r = Resolver::new(Sources::gather(&[CONTROL], &[], &line, &env, None));
     let config = ControlConfig::read(&mut r, &env);
     r.finish()?;
     Ok(config.expect("nothing is wrong"))

@@ -120,12 +120,12 @@ fn read_timing(r: &mut Resolver) -> Timing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Sources, command, conflicts};
+    use crate::config::{CommandLine, Sources, command, conflicts};
 
     fn read(args: &[&str]) -> (RuntimeConfig, Result<(), crate::config::ConfigErrors>) {
         let command = command("ncps", "test", &[RUNTIME]);
-        let matches = command.try_get_matches_from([&["ncps"], args].concat()).expect("known flags");
-        let mut r = Resolver::new(Sources::gather(&[RUNTIME], &[], &matches, &|_| None, None));
+        let line = CommandLine::parse(command, &[RUNTIME], [&["ncps"], args].concat()).expect("nothing else");
+        let mut r = Resolver::new(Sources::gather(&[RUNTIME], &[], &line, &|_| None, None));
         (RuntimeConfig::read(&mut r), r.finish())
     }
 

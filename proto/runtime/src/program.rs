@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use anyhow::Context;
 
-use crate::config::{self, ConfigErrors, Env, Field, Resolver, Sources};
+use crate::config::{self, Answer, CommandLine, ConfigErrors, Env, Field, Resolver, Sources};
 use crate::exit::Exit;
 use crate::fields::{RUNTIME, RuntimeConfig};
 use crate::lifecycle::Lifecycle;
@@ -23,8 +23,8 @@ pub struct Program<'a> {
     pub about: &'static str,
     /// Its own fields; those of [`RUNTIME`] come beside.
     pub fields: &'a [&'a [Field]],
-    /// Fields of other programs, which a shared file may have.
-    pub known: &'a [&'a [Field]],
+    /// File keys of other programs, which a shared file may have.
+    pub known: &'a [&'a str],
 }
 
 /// Reads a program's own configuration; nothing where a problem was noted that leaves nothing to say.
@@ -41,21 +41,22 @@ impl Program<'_> {
         start: impl AsyncFnOnce(C, Tasks, Telemetry) -> anyhow::Result<()>,
     ) -> Exit {
         let groups: Vec<_> = std::iter::once(RUNTIME).chain(self.fields.iter().copied()).collect();
-        match config::command(self.name, self.about, &groups).try_get_matches_from(args) {
-            Ok(matches) => self.run_parsed(&matches, env, read, start),
-            Err(answer) => print(&answer),
+        let command = config::command(self.name, self.about, &groups);
+        match CommandLine::parse(command, &groups, args) {
+            Ok(line) => self.run_parsed(&line, env, read, start),
+            Err(answer) => print(self.name, &answer),
         }
     }
 
     /// The same for a command line that was parsed already.
     pub fn run_parsed<C>(
         &self,
-        matches: &clap::ArgMatches,
+        line: &CommandLine,
         env: Env<'_>,
         read: Read<C>,
         start: impl AsyncFnOnce(C, Tasks, Telemetry) -> anyhow::Result<()>,
     ) -> Exit {
-        let read = self.read(matches, env, read);
+        let read = self.read(line, env, read);
         let served = match read {
             Ok((_, runtime, config)) => {
                 let start = async move |tasks, telemetry| start(config, tasks, telemetry).await;
@@ -75,13 +76,13 @@ impl Program<'_> {
     /// All problems at once.
     pub fn read<C>(
         &self,
-        matches: &clap::ArgMatches,
+        line: &CommandLine,
         env: Env<'_>,
         read: Read<C>,
     ) -> Result<(Resolver, RuntimeConfig, C), ConfigErrors> {
         let groups: Vec<_> = std::iter::once(RUNTIME).chain(self.fields.iter().copied()).collect();
-        let file = config::find_file(matches, env);
-        let mut r = Resolver::new(Sources::gather(&groups, self.known, matches, env, file.as_deref()));
+        let file = config::find_file(line, env);
+        let mut r = Resolver::new(Sources::gather(&groups, self.known, line, env, file.as_deref()));
         let runtime = RuntimeConfig::read(&mut r);
         let own = read(&mut r, env);
         r.finish()?;
@@ -90,11 +91,15 @@ impl Program<'_> {
     }
 }
 
-/// Help and version are answers, too.
-pub fn print(answer: &clap::Error) -> Exit {
-    // Where standard output is closed there is nobody to tell.
-    answer.print().ok();
-    if answer.use_stderr() { Exit::Usage } else { Exit::Ok }
+/// Help and version are answers, too; otherwise all that is wrong with the line is said.
+pub fn print(name: &str, answer: &Answer) -> Exit {
+    let refused = answer.error.use_stderr();
+    if let Some(problems) = answer.problems.as_ref().filter(|_| refused) {
+        eprintln!("{name}: {problems}\n");
+    }
+    // Where the output is closed there is nobody to tell.
+    answer.error.print().ok();
+    if refused { Exit::Usage } else { Exit::Ok }
 }
 
 fn serve<F>(name: &'static str, runtime: RuntimeConfig, notify: Notify, start: F) -> anyhow::Result<Exit>

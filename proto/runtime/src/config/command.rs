@@ -60,7 +60,8 @@ fn arguments(field: &Field) -> impl Iterator<Item = Arg> + use<> {
 fn argument(field: &Field, flag: &'static str) -> Arg {
     let arg = Arg::new(flag).long(flag).value_name(field.value_name).help(help(field));
     match field.kind {
-        Kind::Value => arg.action(ArgAction::Set).overrides_with(flag),
+        // A negative number is a value that can't be used, not a flag.
+        Kind::Value => arg.action(ArgAction::Set).overrides_with(flag).allow_negative_numbers(true),
         Kind::List => arg.action(ArgAction::Append),
         Kind::Switch => arg
             .action(ArgAction::Set)

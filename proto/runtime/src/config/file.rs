@@ -6,18 +6,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clap::ArgMatches;
 use serde_json::Value;
 
-use super::Env;
 use super::command::CONFIG;
+use super::{CommandLine, Env};
 use crate::paths;
 
 /// The configuration file to read: `--config`, else `NCPS_CONFIG_FILE`, else
 /// `$XDG_CONFIG_HOME/ncps/config.yaml` if it exists.
 #[must_use]
-pub fn find_file(matches: &ArgMatches, env: Env<'_>) -> Option<PathBuf> {
-    let flag = matches.try_get_one::<String>(CONFIG).ok().flatten().cloned();
+pub fn find_file(line: &CommandLine, env: Env<'_>) -> Option<PathBuf> {
+    let flag = line.matches.try_get_one::<String>(CONFIG).ok().flatten().cloned();
     let named = flag.or_else(|| env("NCPS_CONFIG_FILE")).filter(|name| !name.is_empty());
     match named {
         Some(path) => Some(PathBuf::from(path)),

@@ -12,6 +12,7 @@
 //! and do their own cross checks with [`Resolver::problem`].
 
 mod command;
+mod command_line;
 mod field;
 mod file;
 mod listen;
@@ -26,6 +27,7 @@ pub mod values;
 mod tests;
 
 pub use command::{args, command, config_arg, root_command};
+pub use command_line::{Answer, CommandLine};
 pub use field::{Alias, Field, Kind};
 pub use file::find_file;
 pub use names::conflicts;

@@ -45,7 +45,7 @@ pub(super) fn printable_reason(field: &Field, text: &str, reason: &str) -> Strin
     reason.to_owned()
 }
 
-fn without_userinfo(text: &str) -> String {
+pub(super) fn without_userinfo(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use serde_json::Value;
 
-use super::Env;
+use super::command_line::most_alike;
 use super::field::{Field, Kind};
-use super::{file, names};
+use super::{CommandLine, Env, file, names};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,23 +63,23 @@ pub struct Sources {
 impl Sources {
     /// Gathers what was given for the fields of `groups`.
     ///
-    /// `known` are the tables whose keys a file may have beyond those of `groups`: the fields of the other
-    /// plane, so that both planes can share a file. `file` was named or found ([`super::find_file`]) and has
-    /// to be readable. Problems (an unreadable file, unknown keys, one field by two names) are kept for
+    /// `known` are keys that a file may have beyond those of `groups`: of the fields of other programs, so that
+    /// all can share a file. `file` was named or found ([`super::find_file`]) and has to be readable. Problems
+    /// (unknown flags, an unreadable file, unknown keys, one field by two names) are kept for
     /// [`super::Resolver::finish`].
     #[must_use]
     pub fn gather(
         groups: &[&[Field]],
-        known: &[&[Field]],
-        matches: &ArgMatches,
+        known: &[&str],
+        line: &CommandLine,
         env: Env<'_>,
         file: Option<&Path>,
     ) -> Self {
         let fields = names::unique(groups);
-        let mut gathering = Gathering { given: HashMap::new(), problems: Vec::new() };
-        let leaves = file.map(|path| (path, gathering.file(path, &[groups, known].concat())));
+        let mut gathering = Gathering { given: HashMap::new(), problems: line.problems.clone() };
+        let leaves = file.map(|path| (path, gathering.file(path, &fields, known)));
         for field in &fields {
-            gathering.take_flags(field, matches);
+            gathering.take_flags(field, &line.matches);
             gathering.take_environment(field, env);
             if let Some((path, leaves)) = &leaves {
                 gathering.take_file(field, path, leaves);
@@ -95,7 +95,7 @@ struct Gathering {
 }
 
 impl Gathering {
-    fn file(&mut self, path: &Path, known: &[&[Field]]) -> BTreeMap<String, Value> {
+    fn file(&mut self, path: &Path, fields: &[Field], known: &[&str]) -> BTreeMap<String, Value> {
         let leaves = match file::read(path) {
             Ok(leaves) => leaves,
             Err(problem) => {
@@ -103,10 +103,13 @@ impl Gathering {
                 return BTreeMap::new();
             }
         };
-        let known = names::unique(known);
-        let unknown =
-            leaves.keys().filter(|leaf| !known.iter().any(|f| names::keys(f).any(|key| key == *leaf)));
-        self.problems.extend(unknown.map(|key| format!("{}: unknown key {key}", path.display())));
+        let is_known =
+            |key: &str| known.contains(&key) || fields.iter().any(|f| names::keys(f).any(|k| k == key));
+        for key in leaves.keys().filter(|key| !is_known(key)) {
+            let meant = most_alike(key, fields).map(|field| format!(": did you mean {field}?"));
+            let meant = meant.unwrap_or_default();
+            self.problems.push(format!("{}: unknown key {key}{meant}", path.display()));
+        }
         leaves
     }
 
@@ -133,6 +136,8 @@ impl Gathering {
         for (key, value) in names::keys(field).filter_map(|key| leaves.get_key_value(key)) {
             let source = Source::File { path: path.to_owned(), key: key.clone() };
             match file_texts(field, value) {
+                // As with variables. What fills in a template leaves such.
+                Ok(texts) if texts == [""] => {}
                 Ok(texts) => found.push((source, texts)),
                 Err(expected) => self.problems.push(format!("{field}: {source}: {expected}")),
             }

@@ -4,8 +4,6 @@ use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::ArgMatches;
-
 use super::*;
 
 const HOST: Field = Field::value("cache-hostname", "CACHE_HOSTNAME", "cache.hostname", "Name of the cache.");
@@ -28,7 +26,7 @@ const TOKEN: Field = Field::value("cache-get-token", "CACHE_GET_TOKEN", "cache.g
 const XZ: Field = Field::value("xz", "", "xz", "Accepted.").hidden();
 
 const TABLE: &[Field] = &[HOST, STORE, SIZE, URLS, SIGN, PUT, PORT, TOKEN, XZ];
-const OTHER_PLANE: &[Field] = &[Field::value("edge-name", "EDGE_NAME", "edge.name", "Name.")];
+const OTHER_PLANE: &[&str] = &["edge.name"];
 
 struct Given {
     args: Vec<&'static str>,
@@ -59,9 +57,9 @@ impl Given {
             std::fs::write(&path, text).expect("written");
             path
         });
-        let matches = matches(&self.args);
+        let line = line(&self.args);
         let env = |name: &str| self.env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
-        let mut r = Resolver::new(Sources::gather(&[TABLE], &[OTHER_PLANE], &matches, &env, path.as_deref()));
+        let mut r = Resolver::new(Sources::gather(&[TABLE], OTHER_PLANE, &line, &env, path.as_deref()));
         let value = read(&mut r);
         let problems = r.finish().map_or_else(|errors| errors.problems().to_vec(), |()| Vec::new());
         let dir = dir.path().to_str().expect("temporary paths are text");
@@ -91,9 +89,9 @@ impl Given {
     }
 }
 
-fn matches(args: &[&str]) -> ArgMatches {
+fn line(args: &[&str]) -> CommandLine {
     let command = command("ncps", "test", &[TABLE]);
-    command.try_get_matches_from([&["ncps"], args].concat()).expect("known flags")
+    CommandLine::parse(command, &[TABLE], [&["ncps"], args].concat()).expect("no other answer")
 }
 
 fn number(text: &str) -> Result<u16, ParseIntError> {
@@ -219,9 +217,14 @@ fn yaml_scalars_stay_what_was_written() {
 
 #[test]
 fn empty_files_and_nulls_give_nothing() {
-    for (name, text) in
-        [("f.yaml", ""), ("f.yaml", "# nothing\n"), ("f.json", " "), ("f.yaml", "port:\ncache:\n"), ("f", "")]
-    {
+    for (name, text) in [
+        ("f.yaml", ""),
+        ("f.yaml", "# nothing\n"),
+        ("f.json", " "),
+        ("f.yaml", "port:\ncache:\n"),
+        ("f.yaml", "port: ''"),
+        ("f", ""),
+    ] {
         assert_eq!(args(&[]).file(name, text).text(&PORT).as_deref(), Some("80"), "{text}");
     }
 }
@@ -231,7 +234,10 @@ fn unknown_keys_are_all_listed_and_the_other_plane_is_known() {
     let text = "cache:\n  hostnam: x\n  hostname: h\nedge:\n  name: e\nzz: [1]\n";
     assert_eq!(
         args(&[]).file("f.yaml", text).problems(),
-        ["DIR/f.yaml: unknown key cache.hostnam", "DIR/f.yaml: unknown key zz"]
+        [
+            "DIR/f.yaml: unknown key cache.hostnam: did you mean --cache-hostname (CACHE_HOSTNAME, cache.hostname)?",
+            "DIR/f.yaml: unknown key zz"
+        ]
     );
 }
 
@@ -254,8 +260,7 @@ fn broken_files_are_named_without_their_text() {
 
 #[test]
 fn a_missing_file_is_a_problem() {
-    let sources =
-        Sources::gather(&[TABLE], &[], &matches(&[]), &|_| None, Some(Path::new("/absent/ncps.yaml")));
+    let sources = Sources::gather(&[TABLE], &[], &line(&[]), &|_| None, Some(Path::new("/absent/ncps.yaml")));
     let errors = Resolver::new(sources).finish().expect_err("no such file");
     assert_eq!(
         errors.to_string(),
@@ -293,7 +298,7 @@ fn all_problems_are_told_at_once() {
     assert_eq!(
         problems,
         [
-            "DIR/f.yaml: unknown key cache.get-tokens",
+            "DIR/f.yaml: unknown key cache.get-tokens: did you mean --cache-get-token (CACHE_GET_TOKEN, cache.get-token)?",
             "--cache-hostname (CACHE_HOSTNAME, cache.hostname): file DIR/f.yaml key cache.hostname: expected one value, found a list",
             "--cache-upstream-url (CACHE_UPSTREAM_URLS, cache.upstream.urls): \"https://***@a/x\" from variable CACHE_UPSTREAM_URLS: expected ok",
             "--cache-upstream-url (CACHE_UPSTREAM_URLS, cache.upstream.urls): \"b\" from variable CACHE_UPSTREAM_URLS: expected ok",
@@ -352,13 +357,13 @@ fn the_file_is_the_named_one_or_the_one_that_exists() {
     let home = dir.path().to_str().expect("temporary paths are text").to_owned();
     let env = |name: &str| (name == "XDG_CONFIG_HOME").then(|| home.clone());
     let named = |name: &str| (name == "NCPS_CONFIG_FILE").then(|| "/named.toml".to_owned());
-    assert_eq!(find_file(&matches(&[]), &env), None);
+    assert_eq!(find_file(&line(&[]), &env), None);
     let path = dir.path().join("ncps/config.yaml");
     std::fs::create_dir(dir.path().join("ncps")).expect("made");
     std::fs::write(&path, "").expect("written");
-    assert_eq!(find_file(&matches(&[]), &env), Some(path));
-    assert_eq!(find_file(&matches(&[]), &named), Some(PathBuf::from("/named.toml")));
-    assert_eq!(find_file(&matches(&["--config=/flag.json"]), &named), Some(PathBuf::from("/flag.json")));
+    assert_eq!(find_file(&line(&[]), &env), Some(path));
+    assert_eq!(find_file(&line(&[]), &named), Some(PathBuf::from("/named.toml")));
+    assert_eq!(find_file(&line(&["--config=/flag.json"]), &named), Some(PathBuf::from("/flag.json")));
 }
 
 #[test]
@@ -367,12 +372,13 @@ fn global_flags_go_before_and_after_the_sub_command() {
     let serve = clap::Command::new("serve").args(super::args(&[&[HOST]]));
     let root = root_command("ncps", "test", &[GLOBAL]).subcommand(serve);
     root.clone().debug_assert();
-    for line in [["ncps", "--port=1", "--config=/c", "serve"], ["ncps", "serve", "--port=1", "--config=/c"]] {
-        let matches = root.clone().try_get_matches_from(line).expect("known flags");
-        let (_, matches) = matches.subcommand().expect("serve");
-        let mut r = Resolver::new(Sources::gather(&[GLOBAL, &[HOST]], &[], matches, &|_| None, None));
-        assert_eq!(r.get(&PORT, number), Some(1), "{line:?}");
-        assert_eq!(find_file(matches, &|_| None), Some(PathBuf::from("/c")));
+    for args in [["ncps", "--port=1", "--config=/c", "serve"], ["ncps", "serve", "--port=1", "--config=/c"]] {
+        let line = CommandLine::parse(root.clone(), &[GLOBAL], args).expect("known flags");
+        let (name, line) = line.subcommand().expect("there is one");
+        assert_eq!(name, "serve");
+        let mut r = Resolver::new(Sources::gather(&[GLOBAL, &[HOST]], &[], &line, &|_| None, None));
+        assert_eq!(r.get(&PORT, number), Some(1), "{args:?}");
+        assert_eq!(find_file(&line, &|_| None), Some(PathBuf::from("/c")));
     }
 }
 
@@ -404,7 +410,7 @@ fn the_reference_is_a_table() {
 
 #[test]
 fn tables_that_claim_a_name_twice_are_found() {
-    assert_eq!(conflicts(&[TABLE, OTHER_PLANE, &[PORT]]), Vec::<String>::new());
+    assert_eq!(conflicts(&[TABLE, &[PORT]]), Vec::<String>::new());
     const THIEF: Field = Field::value("thief", "PORT", "cache.data-path", "Claims names.");
     const DRIFT: Field = PORT.default("81");
     assert_eq!(
