@@ -28,7 +28,10 @@ pub(crate) fn run(line: CommandLine, env: Env<'_>) -> Exit {
 fn look(line: &CommandLine, env: Env<'_>, show: bool) -> Exit {
     match PROGRAM.read(line, env, serve::read) {
         Ok((resolver, ..)) if show => {
-            for (field, value, source) in resolver.show() {
+            // What is accepted for the sake of others counts as nothing until it is given.
+            let shown =
+                resolver.show().into_iter().filter(|(field, ..)| !field.hidden || resolver.given(field));
+            for (field, value, source) in shown {
                 println!("{} = {value}  ({source})", field.flag);
             }
             Exit::Ok
@@ -49,4 +52,9 @@ pub fn reference() -> String {
     let groups: Vec<_> =
         [RUNTIME].into_iter().chain(FIELDS.iter().copied()).chain([ncps_edge::config::REMOTE]).collect();
     config::reference(&groups)
+}
+
+/// The same of the original's names that have no meaning here.
+pub fn later_reference() -> String {
+    ncps_control::config::later_reference()
 }

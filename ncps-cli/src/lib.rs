@@ -6,13 +6,14 @@ mod serve;
 
 use std::ffi::OsString;
 
+use ncps_control::config::LATER_GLOBAL;
 use ncps_runtime::clap::Command;
 use ncps_runtime::config::{self, CommandLine, Env};
 use ncps_runtime::exit::Exit;
 use ncps_runtime::fields::RUNTIME;
 use ncps_runtime::program;
 
-pub use configuration::reference;
+pub use configuration::{later_reference, reference};
 pub use serve::start;
 
 const ABOUT: &str =
@@ -27,7 +28,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
 }
 
 fn command() -> Command {
-    config::root_command("ncps", ABOUT, &[RUNTIME])
+    config::root_command("ncps", ABOUT, &[RUNTIME, LATER_GLOBAL])
         .subcommand(serve::command("serve", "Serve Nix clients").alias("s"))
         .subcommand(configuration::command())
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ncps_control::compose::Composed;
-use ncps_control::config::{CONTROL, ControlConfig};
+use ncps_control::config::{CONTROL, ControlConfig, LATER, LATER_GLOBAL};
 use ncps_control::http;
 use ncps_edge::compose::Edge;
 use ncps_edge::config::{EDGE, EdgeConfig};
@@ -20,20 +20,20 @@ use ncps_runtime::program::Program;
 use ncps_runtime::tasks::Tasks;
 use ncps_runtime::telemetry::Telemetry;
 
-/// The fields of both planes.
-pub(crate) const FIELDS: &[&[Field]] = &[DATA, CONTROL, EDGE];
+/// The fields of both planes that stand after the command's name.
+pub(crate) const FIELDS: &[&[Field]] = &[DATA, CONTROL, EDGE, LATER];
 
 pub(crate) const PROGRAM: Program<'_> = Program {
     name: "ncps",
     about: "",
-    fields: FIELDS,
+    fields: &[DATA, CONTROL, EDGE, LATER, LATER_GLOBAL],
     // A file may be shared with an edge of its own process.
     known: EDGE_KEYS,
 };
 
 /// Those of every program.
 pub(crate) fn all_fields() -> Vec<&'static [Field]> {
-    [&[RUNTIME], FIELDS].concat()
+    [&[RUNTIME], PROGRAM.fields].concat()
 }
 
 /// Both planes' configuration.

@@ -16,7 +16,7 @@ use ncps_runtime::lock::{DirLock, LockError};
 use ncps_runtime::tasks::Tasks;
 use ncps_runtime::telemetry::Telemetry;
 
-use crate::config::{ControlConfig, KeySource};
+use crate::config::{ControlConfig, KeySource, Verbs};
 use crate::keys::{self, KeyFileError};
 use crate::metrics::ControlMetrics;
 use crate::{Control, Db, OpenError, Parts};
@@ -117,10 +117,24 @@ fn say(config: &ControlConfig, key: Option<&SecretKey>) {
     if let Some(path) = &config.temp_path {
         tracing::info!(path = %path.display(), "--cache-temp-path is not needed: downloads grow beside the store");
     }
+    if !config.without_effect.is_empty() {
+        let flags: Vec<_> = config.without_effect.iter().map(|flag| format!("--{flag}")).collect();
+        let flags = flags.join(" ");
+        tracing::info!(flags, "accepted for the sake of the original, without effect here");
+    }
+    say_verbs(config.verbs);
     if config.settings.trusted_keys.is_empty() {
         tracing::warn!(
             "no --upstream-public-key: only content-addressed paths can be checked, all others are refused"
         );
+    }
+}
+
+fn say_verbs(Verbs { put, delete }: Verbs) {
+    for (allowed, flag, verb) in [(put, "put", "PUT"), (delete, "delete", "DELETE")] {
+        if allowed {
+            tracing::warn!("--cache-allow-{flag}-verb: {verb} is not served yet, and is answered with 405");
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use ncps_runtime::lifecycle::{Lifecycle, Timing};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::ControlAddr;
+use crate::config::{ControlAddr, Verbs};
 use crate::testing::{Upstream, settings};
 
 fn folder() -> TempDir {
@@ -25,6 +25,8 @@ fn config(data: &Path) -> ControlConfig {
         negative_ttl: Duration::from_secs(60),
         addr: ControlAddr::FirstOf(vec![]),
         temp_path: None,
+        without_effect: Vec::new(),
+        verbs: Verbs::default(),
         http_addr: None,
         eviction_schedule: None,
         settings: settings(Upstream::new().key.public()),

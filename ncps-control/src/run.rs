@@ -13,14 +13,14 @@ use ncps_runtime::tasks::Tasks;
 use ncps_runtime::telemetry::Telemetry;
 
 use crate::compose::{Composed, compose};
-use crate::config::{CONTROL, ControlConfig};
+use crate::config::{CONTROL, ControlConfig, LATER, LATER_GLOBAL};
 use crate::http;
 use crate::serve::{ControlListener, serve};
 
 const PROGRAM: Program<'_> = Program {
     name: "ncps-control",
     about: "Control plane of ncps, a Nix binary cache: index, signing key and coordination of edges",
-    fields: &[DATA, CONTROL],
+    fields: &[DATA, CONTROL, LATER, LATER_GLOBAL],
     known: EDGE_KEYS,
 };
 

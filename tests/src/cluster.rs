@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ncps_control::compose::Composed;
-use ncps_control::config::{ControlAddr, ControlConfig, KeySource};
+use ncps_control::config::{ControlAddr, ControlConfig, KeySource, Verbs};
 use ncps_control::serve::ControlListener;
 use ncps_edge::compose::Edge;
 use ncps_edge::config::{ControlUrl, EdgeConfig, Limits};
@@ -211,6 +211,8 @@ impl ClusterBuilder {
             addr: ControlAddr::Unix(self.data.path().join("control.sock")),
             http_addr: None,
             temp_path: None,
+            without_effect: Vec::new(),
+            verbs: Verbs::default(),
             eviction_schedule: None,
             settings: self.settings.clone(),
         }

@@ -43,6 +43,20 @@ pub(super) const TEMP_PATH: Field = Field::value(
 )
 .value_name("PATH");
 
+pub(super) const ALLOW_PUT: Field = Field::switch(
+    "cache-allow-put-verb",
+    "CACHE_ALLOW_PUT_VERB",
+    "cache.allow-put-verb",
+    "Let clients upload. Accepted, but not served yet: PUT is answered with 405.",
+);
+
+pub(super) const ALLOW_DELETE: Field = Field::switch(
+    "cache-allow-delete-verb",
+    "CACHE_ALLOW_DELETE_VERB",
+    "cache.allow-delete-verb",
+    "Let clients delete. Accepted, but not served yet: DELETE is answered with 405.",
+);
+
 pub(super) const UPSTREAMS: Field = Field::list(
     "upstream-cache",
     "UPSTREAM_CACHES",
@@ -264,6 +278,8 @@ pub const CONTROL: &[Field] = &[
     SIGN_NARINFO,
     SECRET_KEY_PATH,
     TEMP_PATH,
+    ALLOW_PUT,
+    ALLOW_DELETE,
     UPSTREAMS,
     PUBLIC_KEYS,
     CONNECT_TIMEOUT,

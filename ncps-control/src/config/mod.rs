@@ -4,6 +4,7 @@
 //! finish. Absent: fields of the edge, and making anything that is named here.
 
 mod fields;
+mod later;
 mod values;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use ncps_runtime::paths;
 
 use crate::eviction::{Schedule, Zone};
 pub use fields::CONTROL;
+pub use later::{LATER, LATER_GLOBAL, later_reference};
 
 const DEFAULT_UPSTREAM: &str = "https://cache.nixos.org";
 const DEFAULT_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
@@ -50,6 +52,15 @@ pub enum KeySource {
     Default(PathBuf),
 }
 
+/// What clients may change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verbs {
+    /// Store something of their own.
+    pub put: bool,
+    /// Remove something.
+    pub delete: bool,
+}
+
 /// All that control is configured with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControlConfig {
@@ -67,6 +78,10 @@ pub struct ControlConfig {
     pub http_addr: Option<ListenAddr>,
     /// Given, and not needed.
     pub temp_path: Option<PathBuf>,
+    /// Flags of the original's that were given and change nothing.
+    pub without_effect: Vec<&'static str>,
+    /// What clients may change. Not served yet.
+    pub verbs: Verbs,
     /// When eviction runs, also without need.
     pub eviction_schedule: Option<Schedule>,
     /// What edges are configured with; index id and public keys are known later.
@@ -74,11 +89,13 @@ pub struct ControlConfig {
 }
 
 impl ControlConfig {
-    /// Reads the fields of [`CONTROL`]. `None` where something is missing without which nothing else makes
+    /// Reads the fields of [`CONTROL`], [`LATER`] and [`LATER_GLOBAL`]. `None` where something is missing without which nothing else makes
     /// sense; problems are noted in `r` either way.
     pub fn read(r: &mut Resolver, env: Env<'_>) -> Option<ControlConfig> {
         let settings = settings(r);
         let temp_path = r.get(&fields::TEMP_PATH, absolute_path);
+        let without_effect = later::read(r);
+        let verbs = Verbs { put: r.flag(&fields::ALLOW_PUT), delete: r.flag(&fields::ALLOW_DELETE) };
         let eviction_schedule = eviction_schedule(r);
         let negative_ttl = settings.negative_ttl;
         let database = r.get(&fields::DATABASE_URL, values::database_path);
@@ -94,6 +111,8 @@ impl ControlConfig {
             addr: addr.unwrap_or_else(|| default_addr(r, env, &data_path)),
             http_addr,
             temp_path,
+            without_effect,
+            verbs,
             eviction_schedule,
             settings,
             data_path,

@@ -5,13 +5,15 @@ use ncps_runtime::fields::RUNTIME;
 
 use super::*;
 
+const TABLES: &[&[Field]] = &[CONTROL, LATER, LATER_GLOBAL];
+
 const STATE: (&str, &str) = ("STATE_DIRECTORY", "/state");
 
 fn read(args: &[&str], vars: &[(&str, &str)]) -> Result<ControlConfig, ConfigErrors> {
-    let command = command("ncps-control", "test", &[CONTROL]);
-    let line = CommandLine::parse(command, &[CONTROL], [&["ncps-control"], args].concat()).expect("no help");
+    let command = command("ncps-control", "test", TABLES);
+    let line = CommandLine::parse(command, TABLES, [&["ncps-control"], args].concat()).expect("no help");
     let env = |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-    let mut r = Resolver::new(Sources::gather(&[CONTROL], &[], &line, &env, None));
+    let mut r = Resolver::new(Sources::gather(TABLES, &[], &line, &env, None));
     let config = ControlConfig::read(&mut r, &env);
     r.finish()?;
     Ok(config.expect("nothing is wrong"))
@@ -27,7 +29,7 @@ fn problems(args: &[&str]) -> Vec<String> {
 
 #[test]
 fn the_table_has_no_conflicts() {
-    assert_eq!(conflicts(&[CONTROL, RUNTIME]), Vec::<String>::new());
+    assert_eq!(conflicts(&[CONTROL, LATER, LATER_GLOBAL, RUNTIME]), Vec::<String>::new());
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
+use ncps_runtime::config::{self, Field};
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the workspace")
 }
@@ -67,7 +69,8 @@ fn what_is_absent_on_purpose_is_absent() {
 #[test]
 fn the_configuration_reference_is_fresh() {
     let path = root().join("docs/CONFIGURATION.md");
-    let fresh = format!("{}\n{}", REFERENCE_HEAD, ncps_cli::reference());
+    let (own, later) = (ncps_cli::reference(), ncps_cli::later_reference());
+    let fresh = format!("{REFERENCE_HEAD}\n{own}\n{LATER_HEAD}\n{later}");
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &fresh).expect("the reference can be written");
     }
@@ -98,6 +101,25 @@ fn spans_of_traces_have_one_target() {
     assert_eq!(ncps_proto::trace::TARGET, ncps_runtime::telemetry::trace::TARGET);
 }
 
+/// Neither plane may know the other's table, and both read one file.
+#[test]
+fn planes_know_each_others_keys() {
+    use ncps_control::config::{CONTROL, LATER, LATER_GLOBAL};
+    use ncps_edge::config::{EDGE, REMOTE};
+    use ncps_runtime::{fields, keys};
+    let own = |tables: &[&'static [Field]]| -> BTreeSet<&str> {
+        let shared = config::keys(&[fields::DATA, fields::RUNTIME]);
+        config::keys(tables).into_iter().filter(|key| !shared.contains(key)).collect()
+    };
+    let listed = |keys: &[&'static str]| keys.iter().copied().collect::<BTreeSet<_>>();
+    assert_eq!(
+        listed(keys::CONTROL_KEYS),
+        own(&[CONTROL, LATER, LATER_GLOBAL]),
+        "CONTROL_KEYS of ncps_runtime::keys"
+    );
+    assert_eq!(listed(keys::EDGE_KEYS), own(&[EDGE, REMOTE]), "EDGE_KEYS of ncps_runtime::keys");
+}
+
 const TELEMETRY_HEAD: &str = include_str!("telemetry_head.md");
 
 const REFERENCE_HEAD: &str = "# Configuration
@@ -107,5 +129,12 @@ or JSON: `--config`, or `$NCPS_CONFIG_FILE`, or `$XDG_CONFIG_HOME/ncps/config.ya
 are nested. Unknown keys and bad values are errors: all of them are printed, and the program exits with 2.
 
 `ncps serve` takes all of these but `--control-url`, and has no use for `--control-addr`; `ncps-control` and `ncps-edge`
-take their own, and a file each.
+take their own, and one file can be for both.
+";
+
+const LATER_HEAD: &str = "## Names of the original
+
+The Go original has more options than ncps has uses for. These are accepted where they change nothing, by flag, variable
+and file key, and `ncps serve` says at its start which of them it was given. What would have to change what ncps does is
+refused, so that nobody believes in what is not there.
 ";

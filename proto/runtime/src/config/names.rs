@@ -25,6 +25,12 @@ pub(super) fn keys(field: &Field) -> impl Iterator<Item = &'static str> + use<> 
     named(field.key).chain(field.aliases.iter().filter_map(|alias| alias.key))
 }
 
+/// Every file key of these tables, other names included.
+#[must_use]
+pub fn all_keys(groups: &[&[Field]]) -> Vec<&'static str> {
+    unique(groups).iter().flat_map(keys).collect()
+}
+
 fn named(name: &'static str) -> impl Iterator<Item = &'static str> {
     Some(name).filter(|name| !name.is_empty()).into_iter()
 }

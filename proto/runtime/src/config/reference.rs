@@ -11,18 +11,17 @@ pub fn reference(groups: &[&[Field]]) -> String {
     let mut table =
         String::from("| Flag | Variable | File key | Default | Meaning |\n| --- | --- | --- | --- | --- |\n");
     for field in names::unique(groups).iter().filter(|field| !field.hidden) {
-        writeln!(
-            table,
-            "| {} | {} | {} | {} | {} |",
-            flag_cell(field),
-            code(field.env),
-            code(field.key),
-            code(field.default.unwrap_or_default()),
-            meaning(field),
-        )
-        .expect("a String takes any text");
+        let default = code(field.default.unwrap_or_default());
+        writeln!(table, "| {} | {default} | {} |", names_cells(field), meaning(field))
+            .expect("a String takes any text");
     }
     table
+}
+
+/// The first three cells of a row: flag, variable and key.
+#[must_use]
+pub fn names_cells(field: &Field) -> String {
+    format!("{} | {} | {}", flag_cell(field), code(field.env), code(field.key))
 }
 
 fn flag_cell(field: &Field) -> String {
