@@ -123,6 +123,12 @@ fn say(config: &ControlConfig, key: Option<&SecretKey>) {
         tracing::info!(flags, "accepted for the sake of the original, without effect here");
     }
     say_verbs(config.verbs);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    for upstream in config.settings.upstreams.iter().filter(|upstream| upstream.unsigned) {
+        tracing::warn!(upstream = upstream.url, "narinfos without a trusted signature are passed on");
+    }
     if config.settings.trusted_keys.is_empty() {
         tracing::warn!(
             "no --upstream-public-key: only content-addressed paths can be checked, all others are refused"

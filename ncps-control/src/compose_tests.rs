@@ -27,6 +27,7 @@ fn config(data: &Path) -> ControlConfig {
         temp_path: None,
         without_effect: Vec::new(),
         verbs: Verbs::default(),
+        warnings: Vec::new(),
         http_addr: None,
         eviction_schedule: None,
         settings: settings(Upstream::new().key.public()),

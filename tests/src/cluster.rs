@@ -213,6 +213,7 @@ impl ClusterBuilder {
             temp_path: None,
             without_effect: Vec::new(),
             verbs: Verbs::default(),
+            warnings: Vec::new(),
             eviction_schedule: None,
             settings: self.settings.clone(),
         }

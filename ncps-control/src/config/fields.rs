@@ -61,7 +61,9 @@ pub(super) const UPSTREAMS: Field = Field::list(
     "upstream-cache",
     "UPSTREAM_CACHES",
     "cache.upstream.caches",
-    "An upstream cache, http or https; ?priority=N says which is asked first (lower wins, 40 if not given).",
+    "An upstream cache, http or https. A user and a password may stand before its host (percent-encoded), and in its \
+     query priority=N (lower is asked first, 40 if not given), optional=1 (it may be away: then it has no say), and \
+     tls-certificate=PATH with tls-private-key=PATH (PEM), by which we prove who we are.",
 )
 .value_name("URL")
 .default(super::DEFAULT_UPSTREAM)
@@ -76,6 +78,50 @@ pub(super) const PUBLIC_KEYS: Field = Field::list(
 )
 .value_name("KEY")
 .aliases(&[Alias::flag_env("cache-upstream-public-key", "CACHE_UPSTREAM_PUBLIC_KEYS")]);
+
+pub(super) const ALLOW_UNSIGNED: Field = Field::list(
+    "allow-unsigned-upstream",
+    "ALLOW_UNSIGNED_UPSTREAMS",
+    "cache.upstream.allow-unsigned",
+    "One of the upstreams, from which narinfos without a trusted signature are passed on, unsigned: clients then \
+     decide whether they take them.",
+)
+.value_name("URL");
+
+pub(super) const GIVE_UP_AFTER: Field = Field::value(
+    "upstream-give-up-after",
+    "UPSTREAM_GIVE_UP_AFTER",
+    "cache.upstream.give-up-after",
+    "An upstream that could not be asked for this long has no say while others answer: what they lack is absent. \
+     Or never.",
+)
+.value_name("DURATION")
+.default("5m");
+
+pub(super) const NETRC_FILE: Field = Field::value(
+    "netrc-file",
+    "NETRC_FILE",
+    "cache.netrc-file",
+    "Logins for upstreams by host, as curl and Nix read them. By default $HOME/.netrc, if there is one.",
+)
+.value_name("PATH");
+
+pub(super) const ALLOW_TARGETS: Field = Field::list(
+    "upstream-allow-target",
+    "UPSTREAM_ALLOW_TARGETS",
+    "cache.upstream.allow-targets",
+    "A host, an address or a network (CIDR) of a private range that upstreams may send us to. Without it only \
+     upstreams that are in such a range themselves may.",
+)
+.value_name("HOST|CIDR");
+
+pub(super) const CA_FILE: Field = Field::value(
+    "upstream-ca-file",
+    "UPSTREAM_CA_FILE",
+    "cache.upstream.ca-file",
+    "Certificate authorities in PEM that upstreams may be certified by, beside those of the system.",
+)
+.value_name("PATH");
 
 pub(super) const CONNECT_TIMEOUT: Field = Field::value(
     "cache-upstream-dialer-timeout",
@@ -282,6 +328,11 @@ pub const CONTROL: &[Field] = &[
     ALLOW_DELETE,
     UPSTREAMS,
     PUBLIC_KEYS,
+    ALLOW_UNSIGNED,
+    GIVE_UP_AFTER,
+    NETRC_FILE,
+    ALLOW_TARGETS,
+    CA_FILE,
     CONNECT_TIMEOUT,
     HEADER_TIMEOUT,
     IDLE_TIMEOUT,

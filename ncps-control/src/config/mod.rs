@@ -5,19 +5,20 @@
 
 mod fields;
 mod later;
+mod netrc;
+mod pem;
+mod upstream_url;
+mod upstreams;
 mod values;
 
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ncps_nix::PublicKey;
-use ncps_proto::{EdgeSettings, MinFree, Outward, UpstreamSettings};
+use ncps_proto::{EdgeSettings, MinFree};
 use ncps_runtime::config::values::{absolute_path, byte_size, duration, listen_addr};
 use ncps_runtime::config::{Env, Field, ListenAddr, Resolver};
 use ncps_runtime::fields::read_data_path;
@@ -82,6 +83,8 @@ pub struct ControlConfig {
     pub without_effect: Vec<&'static str>,
     /// What clients may change. Not served yet.
     pub verbs: Verbs,
+    /// What to warn of at the start.
+    pub warnings: Vec<String>,
     /// When eviction runs, also without need.
     pub eviction_schedule: Option<Schedule>,
     /// What edges are configured with; index id and public keys are known later.
@@ -92,7 +95,8 @@ impl ControlConfig {
     /// Reads the fields of [`CONTROL`], [`LATER`] and [`LATER_GLOBAL`]. `None` where something is missing without which nothing else makes
     /// sense; problems are noted in `r` either way.
     pub fn read(r: &mut Resolver, env: Env<'_>) -> Option<ControlConfig> {
-        let settings = settings(r);
+        let mut warnings = Vec::new();
+        let settings = settings(r, env, &mut warnings);
         let temp_path = r.get(&fields::TEMP_PATH, absolute_path);
         let without_effect = later::read(r);
         let verbs = Verbs { put: r.flag(&fields::ALLOW_PUT), delete: r.flag(&fields::ALLOW_DELETE) };
@@ -113,6 +117,7 @@ impl ControlConfig {
             temp_path,
             without_effect,
             verbs,
+            warnings,
             eviction_schedule,
             settings,
             data_path,
@@ -157,16 +162,16 @@ fn default_addr(r: &mut Resolver, env: Env<'_>, data: &Path) -> ControlAddr {
     ControlAddr::FirstOf(sockets)
 }
 
-fn settings(r: &mut Resolver) -> EdgeSettings {
-    let upstreams = upstreams(r);
+fn settings(r: &mut Resolver, env: Env<'_>, warnings: &mut Vec<String>) -> EdgeSettings {
+    let upstreams = upstreams::upstreams(r);
     EdgeSettings {
         index_id: String::new(),
         hostname: hostname(r),
         public_keys: Vec::new(),
-        trusted_keys: trusted_keys(r, &upstreams),
+        trusted_keys: upstreams::trusted_keys(r, &upstreams),
         upstreams,
-        outward: Outward::default(),
-        give_up_after: Some(Duration::from_secs(300)),
+        outward: upstreams::outward(r, env, warnings),
+        give_up_after: upstreams::give_up_after(r),
         priority: r.get_or(&fields::PRIORITY, values::number, 0),
         connect_timeout: timeout(r, &fields::CONNECT_TIMEOUT),
         header_timeout: timeout(r, &fields::HEADER_TIMEOUT),
@@ -211,33 +216,6 @@ fn hostname(r: &mut Resolver) -> String {
     let name = paths::hostname();
     r.computed(&fields::HOSTNAME, &name);
     name
-}
-
-/// In the order of their priorities, and as they were given.
-fn upstreams(r: &mut Resolver) -> Vec<UpstreamSettings> {
-    let given = Cell::new(0);
-    let mut upstreams = r.list(&fields::UPSTREAMS, |text| {
-        given.set(given.get() + 1);
-        values::upstream(text)
-    });
-    if given.get() == 0 {
-        r.problem(&fields::UPSTREAMS, "needs at least one upstream");
-    }
-    let mut seen = HashSet::new();
-    for upstream in upstreams.iter().filter(|upstream| !seen.insert(upstream.url.as_str())) {
-        r.problem(&fields::UPSTREAMS, format_args!("{} is given twice", upstream.url));
-    }
-    upstreams.sort_by_key(|upstream| upstream.priority);
-    upstreams
-}
-
-fn trusted_keys(r: &mut Resolver, upstreams: &[UpstreamSettings]) -> Vec<PublicKey> {
-    let is_default = matches!(upstreams, [only] if only.url == DEFAULT_UPSTREAM);
-    if r.given(&fields::PUBLIC_KEYS) || !is_default {
-        return r.list(&fields::PUBLIC_KEYS, PublicKey::parse);
-    }
-    r.computed(&fields::PUBLIC_KEYS, DEFAULT_KEY);
-    PublicKey::parse(DEFAULT_KEY).into_iter().collect()
 }
 
 /// A time that can't be zero: nothing would ever be in time.

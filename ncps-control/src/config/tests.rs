@@ -1,9 +1,15 @@
 //! Names, defaults and every refusal of the control plane's fields.
 
+use std::collections::HashSet;
+
+use ncps_nix::PublicKey;
+use ncps_proto::UpstreamSettings;
 use ncps_runtime::config::{CommandLine, ConfigErrors, Sources, command, conflicts};
 use ncps_runtime::fields::RUNTIME;
 
 use super::*;
+
+mod upstreams;
 
 const TABLES: &[&[Field]] = &[CONTROL, LATER, LATER_GLOBAL];
 
@@ -166,7 +172,7 @@ fn unusable_upstreams_are_refused() {
         "https://a.example?priority=high",
         "https://a.example?priority=-1",
         "https://a.example?priority=1&priority=2",
-        "https://user:password@a.example",
+        "https://user:password@a.example?priority=high",
     ] {
         let problems = problems(&[&format!("--upstream-cache={url}")]);
         assert!(

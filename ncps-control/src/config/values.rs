@@ -2,15 +2,11 @@
 
 use std::path::PathBuf;
 
-use ncps_proto::{MinFree, UpstreamSettings};
+use ncps_proto::MinFree;
 use ncps_runtime::config::ListenAddr;
 use ncps_runtime::config::values::{absolute_path, byte_size, listen_addr};
-use url::Url;
 
 use super::ControlAddr;
-
-/// What an upstream without `?priority=` gets: cache.nixos.org's own.
-const DEFAULT_PRIORITY: i32 = 40;
 
 /// A name that can be a host's and a key's.
 pub(super) fn hostname(text: &str) -> Result<String, String> {
@@ -43,42 +39,6 @@ pub(super) fn database_path(text: &str) -> Result<PathBuf, String> {
         return Err(format!("parameters are not supported; {}", expected()));
     }
     Ok(PathBuf::from(path))
-}
-
-/// A base URL, and the priority that its query may say.
-pub(super) fn upstream(text: &str) -> Result<UpstreamSettings, String> {
-    let expected =
-        || "expected a URL such as https://cache.nixos.org or http://host:5000?priority=10".to_owned();
-    let mut url = Url::parse(text).map_err(|e| format!("{}: {e}", expected()))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(expected());
-    }
-    if url.fragment().is_some() {
-        return Err(format!("a fragment means nothing here; {}", expected()));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(
-            "a user and a password in the URL are not supported: they would be stored and logged".to_owned()
-        );
-    }
-    let priority = priority(&url)?;
-    url.set_query(None);
-    Ok(UpstreamSettings::plain(url.as_str(), priority))
-}
-
-fn priority(url: &Url) -> Result<i32, String> {
-    let mut priority = None;
-    for (key, value) in url.query_pairs() {
-        if key != "priority" {
-            return Err(format!("unknown parameter {key:?}: only priority=N is understood"));
-        }
-        let number = value.parse::<i32>().ok().filter(|number| *number >= 0);
-        let number = number.ok_or_else(|| "priority has to be a whole number, 0 or more".to_owned())?;
-        if priority.replace(number).is_some() {
-            return Err("priority is given twice".to_owned());
-        }
-    }
-    Ok(priority.unwrap_or(DEFAULT_PRIORITY))
 }
 
 /// `unix:PATH`, or an address of this machine's loopback: there is no encryption yet.

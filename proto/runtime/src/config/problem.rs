@@ -45,13 +45,33 @@ pub(super) fn printable_reason(field: &Field, text: &str, reason: &str) -> Strin
     reason.to_owned()
 }
 
+/// Without what may be a user and a password: all from the scheme to the last `@`, since the text may be no
+/// good URL.
 pub(super) fn without_userinfo(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return text.to_owned();
-    };
-    let authority_ends = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..authority_ends].rfind('@') {
-        Some(at) => format!("{scheme}://***{}", &rest[at..]),
-        None => text.to_owned(),
+    let start = text.find("://").map_or(0, |scheme| scheme + 3);
+    let (scheme, rest) = text.split_at(start);
+    match rest.rfind('@') {
+        Some(at) if start > 0 || rest[..at].contains(':') => format!("{scheme}***{}", &rest[at..]),
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_userinfo;
+
+    #[test]
+    fn logins_are_left_out_of_good_and_bad_urls() {
+        for (text, shown) in [
+            ("https://me:hunter2@a/x", "https://***@a/x"),
+            ("https://me:hun/ter2@a", "https://***@a"),
+            ("https://me:hun@ter2@a", "https://***@a"),
+            ("me:hunter2@a", "***@a"),
+            ("https://a/x?y#z", "https://a/x?y#z"),
+            ("@every 1h", "@every 1h"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(without_userinfo(text), shown);
+        }
     }
 }
