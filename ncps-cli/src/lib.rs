@@ -2,6 +2,8 @@
 //! both planes, and holds no logic of either.
 
 mod configuration;
+mod dbmate;
+mod migrate;
 mod serve;
 
 use std::ffi::OsString;
@@ -19,9 +21,14 @@ pub use serve::start;
 const ABOUT: &str =
     "A Nix binary cache for one network: fetches each path once, verifies, signs and serves it";
 
-/// Runs `ncps`. Never panics on what it is given.
+/// Runs `ncps`, or what stands in for dbmate where it was called by that name. Never panics on what it is given.
 pub fn run(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
-    match CommandLine::parse(command(), &serve::all_fields(), args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if args.first().is_some_and(|called| dbmate::is_meant(called)) {
+        return dbmate::run(args, env);
+    }
+    let fields = [&serve::all_fields()[..], migrate::FIELDS].concat();
+    match CommandLine::parse(command(), &fields, args) {
         Ok(line) => dispatch(line, env),
         Err(answer) => program::print("ncps", &answer),
     }
@@ -31,6 +38,7 @@ fn command() -> Command {
     config::root_command("ncps", ABOUT, &[RUNTIME, LATER_GLOBAL])
         .subcommand(serve::command("serve", "Serve Nix clients").alias("s"))
         .subcommand(configuration::command())
+        .subcommand(migrate::command())
 }
 
 fn dispatch(line: CommandLine, env: Env<'_>) -> Exit {
@@ -38,6 +46,7 @@ fn dispatch(line: CommandLine, env: Env<'_>) -> Exit {
     match name.as_str() {
         "serve" => serve::run(&line, env),
         "config" => configuration::run(line, env),
+        "migrate" => migrate::run(line, env),
         // clap let nothing else through.
         _ => Exit::Usage,
     }

@@ -78,18 +78,30 @@ fn lock(config: &ControlConfig) -> Result<Vec<DirLock>, ComposeError> {
     let mut locks = Vec::new();
     make_folder(&config.data_path, SHARED)?;
     locks.push(DirLock::acquire(&config.data_path.join("lock"))?);
-    if let Some(folder) = config.database.parent() {
-        make_folder(folder, PRIVATE)?;
-    }
-    let mut lock = config.database.clone().into_os_string();
-    lock.push(".lock");
-    locks.push(DirLock::acquire(Path::new(&lock))?);
+    make_database_folder(&config.database)?;
+    locks.push(DirLock::acquire(&beside(&config.database, ".lock"))?);
     Ok(locks)
+}
+
+/// The file of the same name with this at its end.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// The store below is for every user of the machine, who must get there.
 const SHARED: u32 = 0o755;
 const PRIVATE: u32 = 0o700;
+
+/// The folder of the database is for us alone, those above may hold a store, too.
+pub(crate) fn make_database_folder(database: &Path) -> Result<(), ComposeError> {
+    let Some(folder) = database.parent() else { return Ok(()) };
+    if let Some(above) = folder.parent() {
+        make_folder(above, SHARED)?;
+    }
+    make_folder(folder, PRIVATE)
+}
 
 /// Makes what is missing of a path; what is there keeps its mode.
 fn make_folder(path: &Path, mode: u32) -> Result<(), ComposeError> {

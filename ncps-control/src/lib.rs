@@ -18,6 +18,7 @@ mod index;
 mod keys;
 mod leases;
 pub mod metrics;
+pub mod migrate;
 mod placements;
 mod publish;
 mod record;

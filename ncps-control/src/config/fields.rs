@@ -17,7 +17,9 @@ pub(super) const DATABASE_URL: Field = Field::value(
     "cache.database-url",
     "The index: sqlite: and an absolute path. By default db/db.sqlite under the data path.",
 )
-.value_name("URL");
+.value_name("URL")
+// So `migrate up` of the original calls it.
+.aliases(&[Alias::key("cache.database.url")]);
 
 pub(super) const SIGN_NARINFO: Field = Field::switch(
     "cache-sign-narinfo",
@@ -315,6 +317,9 @@ pub(super) const CONTROL_HTTP_ADDR: Field = Field::value(
      edge.",
 )
 .value_name("ADDR");
+
+/// What names the database.
+pub const DATABASE: &[Field] = &[DATABASE_URL];
 
 /// The table of these fields, and of the data path, which both planes have.
 pub const CONTROL: &[Field] = &[

@@ -25,8 +25,9 @@ use ncps_runtime::fields::read_data_path;
 use ncps_runtime::paths;
 
 use crate::eviction::{Schedule, Zone};
-pub use fields::CONTROL;
+pub use fields::{CONTROL, DATABASE};
 pub use later::{LATER, LATER_GLOBAL, later_reference};
+pub use values::database_path;
 
 const DEFAULT_UPSTREAM: &str = "https://cache.nixos.org";
 const DEFAULT_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
@@ -102,7 +103,7 @@ impl ControlConfig {
         let verbs = Verbs { put: r.flag(&fields::ALLOW_PUT), delete: r.flag(&fields::ALLOW_DELETE) };
         let eviction_schedule = eviction_schedule(r);
         let negative_ttl = settings.negative_ttl;
-        let database = r.get(&fields::DATABASE_URL, values::database_path);
+        let database = r.get(&fields::DATABASE_URL, database_path);
         let addr = r.get(&fields::CONTROL_ADDR, values::control_addr);
         let http_addr = r.get(&fields::CONTROL_HTTP_ADDR, listen_addr);
         let sign = r.flag(&fields::SIGN_NARINFO);
@@ -133,6 +134,15 @@ impl ControlConfig {
             self.http_addr = Some(addr);
         }
     }
+}
+
+/// Where the database is, read from [`DATABASE`] and the data path alone. `None` where a problem was noted.
+pub fn read_database(r: &mut Resolver, env: Env<'_>) -> Option<PathBuf> {
+    if r.given(&fields::DATABASE_URL) {
+        return r.get(&fields::DATABASE_URL, database_path);
+    }
+    let data_path = read_data_path(r, env)?;
+    Some(default_database(r, &data_path))
 }
 
 fn default_database(r: &mut Resolver, data: &Path) -> PathBuf {

@@ -23,8 +23,11 @@ pub(super) fn hostname(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// `sqlite:/path` or `sqlite:///path`.
-pub(super) fn database_path(text: &str) -> Result<PathBuf, String> {
+/// The file of `sqlite:/path` or `sqlite:///path`.
+///
+/// # Errors
+/// What is expected, without the text: a URL of another database may hold a password.
+pub fn database_path(text: &str) -> Result<PathBuf, String> {
     let expected =
         || "expected sqlite: and an absolute path, such as sqlite:/var/lib/ncps/db/db.sqlite".to_owned();
     let (scheme, rest) = text.split_once(':').ok_or_else(expected)?;

@@ -49,6 +49,14 @@ impl Db {
         open::open(path, now).await
     }
 
+    /// Whether there is no database at `path`, and versions and names of the migrations that it lacks.
+    ///
+    /// # Errors
+    /// As [`Db::open`]. Nothing is changed.
+    pub async fn pending(path: &Path) -> std::result::Result<(bool, Vec<(i64, &'static str)>), OpenError> {
+        open::pending(path).await
+    }
+
     /// The random name of this index, made with the database.
     pub fn index_id(&self) -> &str {
         &self.index_id

@@ -9,7 +9,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr, SqlitePool};
 
-use super::recognise::{APPLICATION_ID, Found, recognise};
+use super::recognise::{APPLICATION_ID, Found, applied, recognise};
 use super::{Db, OpenError};
 
 /// Every migration that this program knows: version, description, SQL.
@@ -20,9 +20,20 @@ const MIGRATIONS: [(i64, &str, &str); 1] =
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
 
+/// Whether there is no database yet, and which migrations it lacks.
+pub(super) async fn pending(path: &Path) -> Result<(bool, Vec<(i64, &'static str)>), OpenError> {
+    let is_new = recognise(path, newest()).await? == Found::Nothing;
+    let applied = if is_new { Vec::new() } else { applied(path).await? };
+    let lacking = MIGRATIONS.iter().filter(|(version, ..)| !applied.contains(version));
+    Ok((is_new, lacking.map(|(version, about, _)| (*version, *about)).collect()))
+}
+
+fn newest() -> i64 {
+    MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or(0)
+}
+
 pub(super) async fn open(path: &Path, now: UnixTime) -> Result<Db, OpenError> {
-    let known = MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or(0);
-    if recognise(path, known).await? == Found::Nothing {
+    if recognise(path, newest()).await? == Found::Nothing {
         claim(path).await.map_err(|e| sqlite("create", path, e))?;
     }
     let options = options(path);

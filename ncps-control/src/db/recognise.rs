@@ -3,12 +3,13 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use super::OpenError;
+use crate::compose::beside;
 
 /// Ours, in the header of the file (<https://sqlite.org/fileformat.html>, offset 68): "ncps".
 pub(super) const APPLICATION_ID: u32 = u32::from_be_bytes(*b"ncps");
@@ -90,24 +91,22 @@ fn wal_is_pending(path: &Path) -> bool {
     std::fs::metadata(beside(path, "-wal")).is_ok_and(|wal| wal.len() > 0)
 }
 
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
 async fn check_version(path: &Path, header: &Header, known: i64) -> Result<(), OpenError> {
-    // After a crash of ours SQLite has to look into the log; without one it promises to touch nothing.
-    let immutable = !wal_is_pending(path);
-    if header.pages == 0 || !tables(path, immutable).await?.iter().any(|table| table == "_sqlx_migrations") {
-        return Ok(());
-    }
-    let sql = "SELECT max(version) FROM _sqlx_migrations";
-    let found: Option<i64> = read(path, immutable, sql).await?.pop().flatten();
+    let found = if header.pages == 0 { None } else { applied(path).await?.into_iter().max() };
     match found.filter(|found| *found > known) {
         Some(found) => Err(OpenError::Newer { path: path.to_owned(), found, known }),
         None => Ok(()),
     }
+}
+
+/// The versions that a database of ours has.
+pub(super) async fn applied(path: &Path) -> Result<Vec<i64>, OpenError> {
+    // After a crash of ours SQLite has to look into the log; without one it promises to touch nothing.
+    let immutable = !wal_is_pending(path);
+    if !tables(path, immutable).await?.iter().any(|table| table == "_sqlx_migrations") {
+        return Ok(Vec::new());
+    }
+    read(path, immutable, "SELECT version FROM _sqlx_migrations").await
 }
 
 async fn tables(path: &Path, immutable: bool) -> Result<Vec<String>, OpenError> {

@@ -91,6 +91,18 @@ impl Program<'_> {
     }
 }
 
+/// Runs one thing to its end, for commands that don't serve.
+///
+/// # Errors
+/// What it fails with, or that there can be no runtime.
+pub fn block_on<T, E>(work: impl Future<Output = Result<T, E>>) -> anyhow::Result<T>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let threads = tokio::runtime::Builder::new_current_thread().enable_all().build().context("threads")?;
+    Ok(threads.block_on(work)?)
+}
+
 /// Help and version are answers, too; otherwise all that is wrong with the line is said.
 pub fn print(name: &str, answer: &Answer) -> Exit {
     let refused = answer.error.use_stderr();

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     let program = std::env::args().nth(1).unwrap_or_default();
     let env = |name: &str| std::env::var(name).ok();
     let exit = match program.as_str() {
-        "ncps" => ncps_cli::run(args, &env),
+        "ncps" | "dbmate" | "dbmate-ncps" => ncps_cli::run(args, &env),
         "ncps-edge" => ncps_edge::run(args, &env),
         "ncps-control" => ncps_control::run::run(args, &env),
         other => {

@@ -129,7 +129,7 @@ or JSON: `--config`, or `$NCPS_CONFIG_FILE`, or `$XDG_CONFIG_HOME/ncps/config.ya
 are nested. Unknown keys and bad values are errors: all of them are printed, and the program exits with 2.
 
 `ncps serve` takes all of these but `--control-url`, and has no use for `--control-addr`; `ncps-control` and `ncps-edge`
-take their own, and one file can be for both.
+take their own. One file can be for all of them, as long as two on one host get a data path each.
 ";
 
 const LATER_HEAD: &str = "## Names of the original
