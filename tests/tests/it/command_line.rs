@@ -65,9 +65,25 @@ fn every_problem_is_said_at_once_with_all_its_names() {
     let (_dir, path) = file("config.yaml", yaml);
     let config = config_flag(&path);
     let env = [("UPSTREAM_CACHES", "ftp://a.example"), ("MAX_DOWNLOADS", "0"), ("CACHE_PRIORITY", "-1")];
-    let flags = ["--cache-hostname=a/b", "--upstream-public-key=nonsense", "--cache-data-path=relative"];
+    let flags = [
+        "--cache-hostnam=x",
+        "--cache-hostname=a/b",
+        "--upstream-public-key=nonsense",
+        "--xyzzy",
+        "--cache-data-path=relative",
+        "--cache-storage-s3-bucket=b",
+        "--cache-redis-addrs=r:6379",
+        "--cache-database-url=postgres://me:s3cret@db/ncps",
+        "--cache-max-size",
+    ];
     let of_control = [
-        "10 problems in the configuration:",
+        "16 problems in the configuration:",
+        "unknown flag --cache-hostnam: did you mean --cache-hostname (CACHE_HOSTNAME, cache.hostname)?",
+        "unknown flag --xyzzy, see --help",
+        "--cache-max-size (CACHE_MAX_SIZE, cache.max-size): needs a value",
+        "--cache-storage-s3-bucket (CACHE_STORAGE_S3_BUCKET, cache.storage.s3.bucket): \"b\" from flag",
+        "--cache-redis-addrs (CACHE_REDIS_ADDRS, cache.redis.addrs): \"r:6379\" from flag",
+        "--cache-database-url (CACHE_DATABASE_URL, cache.database-url): \"postgres://***@db/ncps\" from flag",
         "--cache-hostname (CACHE_HOSTNAME, cache.hostname): \"a/b\" from flag --cache-hostname: expected",
         "--upstream-public-key (UPSTREAM_PUBLIC_KEYS, cache.upstream.public-keys): \"nonsense\" from flag",
         "--cache-data-path (CACHE_DATA_PATH, cache.data-path): \"relative\" from flag",
@@ -77,25 +93,33 @@ fn every_problem_is_said_at_once_with_all_its_names() {
         "--cache-negative-ttl (CACHE_NEGATIVE_TTL, cache.negative-ttl): \"soon\" from file ",
         "config.yaml key cache.sign-narinfo: expected true or false",
         "--log-format (LOG_FORMAT, log.format): \"poem\" from file ",
-        "config.yaml: unknown key cache.hostnam\n",
+        "config.yaml: unknown key cache.hostnam: did you mean --cache-hostname (CACHE_HOSTNAME, cache.hostname)?",
     ];
     for program in [&["ncps-control"][..], &["ncps", "serve"], &["ncps", "config", "check"]] {
-        is_refused(&run(&[program, &flags, &[&config]].concat(), &env), &of_control);
+        let ended = run(&[program, &[&config], &flags].concat(), &env);
+        is_refused(&ended, &of_control);
+        assert!(!ended.err.contains("s3cret"), "{}", ended.err);
     }
 }
 
 #[test]
 fn every_problem_of_an_edge_is_said_at_once() {
     let (_dir, path) = file("config.toml", "[edge]\nurl = \"nonsense\"\ncolour = \"blue\"\n");
-    let args =
-        ["ncps-edge", &config_flag(&path), "--control-url=http://192.0.2.1:8502", "--shutdown-grace=5"];
+    let args = [
+        "ncps-edge",
+        &config_flag(&path),
+        "--control-url=http://192.0.2.1:8502",
+        "--shutdown-grace=5",
+        "--edge-nam=x",
+    ];
     let problems = [
-        "5 problems in the configuration:",
+        "6 problems in the configuration:",
+        "unknown flag --edge-nam: did you mean --edge-name (EDGE_NAME, edge.name)?",
         "--control-url (CONTROL_URL, control.url): \"http://192.0.2.1:8502\" from flag --control-url: plain HTTP",
         "--shutdown-grace (SHUTDOWN_GRACE, shutdown.grace): \"5\" from flag --shutdown-grace: expected",
         "--server-addr (SERVER_ADDR, server.addr): \"8501\" from variable SERVER_ADDR: expected",
         "--edge-url (EDGE_URL, edge.url): \"nonsense\" from file ",
-        "config.toml: unknown key edge.colour\n",
+        "config.toml: unknown key edge.colour",
     ];
     is_refused(&run(&args, &[("SERVER_ADDR", "8501")]), &problems);
 }
@@ -110,7 +134,7 @@ fn unknown_keys_are_refused_in_every_format() {
         ("a.conf", "[cache]\nhostname = 'a'\nhostnames = 'b'\nupstream.url = 'c'\n"),
     ] {
         let (_dir, path) = file(name, text);
-        let line = |key| format!("{}: unknown key {key}\n", path.display());
+        let line = |key| format!("{}: unknown key {key}", path.display());
         let lines = [line("cache.hostnames"), line("cache.upstream.url")];
         let problems = ["2 problems", &lines[0], &lines[1]];
         let named = run(&["ncps", "serve", &config_flag(&path)], &[]);
@@ -178,36 +202,13 @@ fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
     }
 }
 
-/// The names of the original, of which each has to work by each of its names.
-const SEED: &[(&str, &str, &str, &str)] = &[
-    ("log-level", "LOG_LEVEL", "log.level", "debug"),
-    ("cache-hostname", "CACHE_HOSTNAME", "cache.hostname", "ncps.example"),
-    ("cache-data-path", "CACHE_DATA_PATH", "cache.data-path", "/storage"),
-    ("upstream-cache", "UPSTREAM_CACHES", "cache.upstream.caches", "http://a.example?priority=3"),
-    ("upstream-public-key", "UPSTREAM_PUBLIC_KEYS", "cache.upstream.public-keys", KEY),
-    (
-        "cache-database-url",
-        "CACHE_DATABASE_URL",
-        "cache.database-url",
-        "sqlite:/storage/var/ncps/db/db.sqlite",
-    ),
-    ("cache-temp-path", "CACHE_TEMP_PATH", "cache.temp-path", "/tmp/ncps"),
-    ("cache-sign-narinfo", "CACHE_SIGN_NARINFO", "cache.sign-narinfo", "false"),
-    ("cache-secret-key-path", "CACHE_SECRET_KEY_PATH", "cache.secret-key-path", "/run/secrets/key"),
-    ("server-addr", "SERVER_ADDR", "server.addr", "127.0.0.1:8080"),
-];
-
 #[test]
-fn the_originals_names_are_understood_wherever_they_are_given() {
-    for (flag, variable, key, value) in SEED {
-        let typed = format!("--{flag}={value}");
-        assert_eq!(shown(flag, &[&typed], &[]), ((*value).to_owned(), format!("flag --{flag}")));
-        let from_env = shown(flag, &[], &[(variable, value)]);
-        assert_eq!(from_env, ((*value).to_owned(), format!("variable {variable}")));
-        let dotted = format!("{{\"{key}\": \"{value}\"}}");
-        let (_dir, path) = file("config.json", &dotted);
-        let (text, source) = shown(flag, &[&config_flag(&path)], &[]);
-        assert_eq!((text.as_str(), source), (*value, format!("file {} key {key}", path.display())));
+fn both_planes_take_the_others_part_of_a_file() {
+    let text = "cache: {priority: 7}\nedge: {name: e}\ncontrol: {url: 'unix:/x'}\nanalytics: {reporting: {enabled: true}}\nsrever: {addr: x}\n";
+    let (_dir, path) = file("shared.yaml", text);
+    for program in [&["ncps-control"][..], &["ncps-edge"], &["ncps", "serve"], &["ncps", "migrate", "up"]] {
+        let ended = run(&[program, &[&config_flag(&path)]].concat(), &[]);
+        is_refused(&ended, &["1 problem in the configuration:", "shared.yaml: unknown key srever.addr"]);
     }
 }
 
@@ -229,11 +230,12 @@ fn one_field_by_two_names_is_refused() {
 
 #[test]
 fn mistyped_command_lines_are_refused_and_help_is_an_answer() {
-    for args in
-        [&["ncps"][..], &["ncps", "sreve"], &["ncps", "serve", "--cache-hostnam=a"], &["ncps-edge", "x"]]
-    {
+    for args in [&["ncps"][..], &["ncps", "sreve"], &["ncps", "migrate"]] {
         is_refused(&run(args, &[]), &["Usage: ncps"]);
     }
+    is_refused(&run(&["ncps", "--bogus=1", "sreve"], &[]), &["unknown flag --bogus", "sreve", "Usage: ncps"]);
+    is_refused(&run(&["ncps-edge", "x"], &[]), &["unexpected argument x"]);
+    is_refused(&run(&["ncps", "--cache-hostname=x", "serve"], &[]), &["has to stand after its name"]);
     let version = format!("ncps {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(run(&["ncps", "--version"], &[]).out, version);
     for args in [&["ncps", "serve", "--help"][..], &["ncps-edge", "--help"]] {
@@ -246,8 +248,41 @@ fn mistyped_command_lines_are_refused_and_help_is_an_answer() {
 
 #[test]
 fn a_password_in_a_url_is_never_printed() {
-    let args = ["ncps", "serve", "--upstream-cache=https://me:s3cret@a.example"];
-    let ended = run(&args, &[]);
-    is_refused(&ended, &["--upstream-cache", "https://***@a.example"]);
-    assert!(!ended.err.contains("s3cret"), "{}", ended.err);
+    let url = "--upstream-cache=https://me:s3cret@a.example";
+    let (text, source) = shown("upstream-cache", &[url], &[]);
+    assert_eq!((text.as_str(), source.as_str()), ("https://***@a.example", "flag --upstream-cache"));
+    let with_parameter = format!("{url}?colour=blue");
+    for args in [&["ncps", "serve", url][..], &["ncps", "serve", &with_parameter]] {
+        let ended = run(args, &[]);
+        assert!(ended.code == Some(2) && !ended.err.contains("s3cret"), "{}", ended.err);
+    }
+}
+
+#[test]
+fn certificates_for_upstreams_are_tried_at_the_start() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let pair = || rcgen::generate_simple_self_signed(["me".to_owned()]).expect("generated");
+    let (ours, other) = (pair(), pair());
+    let write = |name: &str, text: String| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("room");
+        path.display().to_string()
+    };
+    let cert = write("cert.pem", ours.cert.pem());
+    let (key, wrong) = (
+        write("key.pem", ours.signing_key.serialize_pem()),
+        write("wrong.pem", other.signing_key.serialize_pem()),
+    );
+    let check = |url: &str, roots: &str| {
+        let (url, roots) = (format!("--upstream-cache={url}"), format!("--upstream-ca-file={roots}"));
+        run(&["ncps", "config", "check", &url, &roots], &[])
+    };
+    let url = |key: &str| format!("https://a.example?tls-certificate={cert}&tls-private-key={key}");
+    let good = check(&url(&key), &cert);
+    assert_eq!(good.code, Some(0), "{}", good.err);
+    let bad = check(&url(&wrong), &key);
+    let unusable =
+        ["--upstream-cache ", "can't be used together", "--upstream-ca-file ", "holds no certificate in PEM"];
+    is_refused(&bad, &unusable);
+    assert!(!bad.err.contains("PRIVATE KEY"), "{}", bad.err);
 }

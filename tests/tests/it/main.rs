@@ -17,6 +17,7 @@ mod foreign_names;
 mod house;
 mod loops;
 mod many;
+mod migrate;
 mod mixed;
 mod nar_ranges;
 mod narinfos;

@@ -1,0 +1,129 @@
+//! The database made before serving: `ncps migrate`, and the same under the name of dbmate, as the original's
+//! containers and units call it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+use tempfile::TempDir;
+
+use crate::processes::UNDER_TEST;
+
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn run(args: &[&str], env: &[(&str, &str)]) -> Ended {
+    let output = Command::new(UNDER_TEST).args(args).env_clear().envs(env.iter().copied()).output();
+    let output = output.expect("it starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints text");
+    Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn place() -> (TempDir, PathBuf, String) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("var/ncps/db/db.sqlite");
+    let url = format!("sqlite:{}", path.display());
+    (dir, path, url)
+}
+
+/// It says this of the database, and ends well.
+fn says(ended: &Ended, database: &Path, lines: &[&str]) {
+    let expected: String = lines.iter().map(|line| format!("{}: {line}\n", database.display())).collect();
+    assert_eq!((ended.code, &*ended.out, &*ended.err), (Some(0), &*expected, ""));
+}
+
+const MADE: &[&str] = &["made", "applied: 1 (index)"];
+const NOTHING: &[&str] = &["nothing is pending"];
+
+#[test]
+fn it_is_made_once_where_the_usual_names_say() {
+    let (dir, path, url) = place();
+    let flag = format!("--cache-database-url={url}");
+    let dry = run(&["ncps", "migrate", "up", &flag, "--dry-run"], &[]);
+    says(&dry, &path, &["would be made", "pending: 1 (index)"]);
+    assert_eq!(std::fs::read_dir(dir.path()).expect("there").count(), 0, "nothing is made");
+    says(&run(&["ncps", "migrate", "up", &flag], &[]), &path, MADE);
+    says(&run(&["ncps", "migrate", "up"], &[("CACHE_DATABASE_URL", &url)]), &path, NOTHING);
+    let file = dir.path().join("config.yaml");
+    for key in ["database-url: ", "database:\n    url: "] {
+        std::fs::write(&file, format!("cache:\n  hostname: x\n  {key}{url}\n")).expect("room");
+        let config = format!("--config={}", file.display());
+        says(&run(&["ncps", "migrate", "up", "--dry-run", &config], &[]), &path, NOTHING);
+    }
+    let data = dir.path().join("data");
+    let at_data = run(&["ncps", "migrate", "up"], &[("STATE_DIRECTORY", &data.to_string_lossy())]);
+    says(&at_data, &data.join("db/db.sqlite"), MADE);
+}
+
+#[test]
+fn there_is_no_way_back() {
+    let (_dir, path, url) = place();
+    let ended = run(&["ncps", "migrate", "down", &format!("--cache-database-url={url}")], &[]);
+    assert!(ended.code == Some(2) && ended.err.contains("forward only"), "{}", ended.err);
+    assert!(!path.exists());
+}
+
+#[test]
+fn dbmate_is_understood_as_packages_call_it() {
+    let (_dir, path, url) = place();
+    let flag = format!("--url={url}");
+    says(&run(&["dbmate", &flag, "migrate", "up"], &[]), &path, MADE);
+    for args in [
+        &["dbmate", &flag, "migrate", "up"][..],
+        &["dbmate", "--migrations-dir=/nix/store/x/share/ncps/db/migrations", &flag, "up"],
+        &["dbmate-ncps", "-u", &url, "--no-dump-schema", "up"],
+        &["dbmate", "--wait", "-d", "/x", &flag, "migrate"],
+    ] {
+        says(&run(args, &[]), &path, NOTHING);
+    }
+    says(&run(&["dbmate-ncps", "up"], &[("DATABASE_URL", &url)]), &path, NOTHING);
+    says(&run(&["dbmate", "-e", "URL", "up"], &[("URL", &url)]), &path, NOTHING);
+    let sqlite3 = url.replace("sqlite:", "sqlite3:");
+    says(&run(&["dbmate", "up"], &[("DATABASE_URL", &sqlite3)]), &path, NOTHING);
+}
+
+#[test]
+fn what_dbmate_could_and_we_can_not_is_refused() {
+    let (_dir, path, url) = place();
+    let flag = format!("--url={url}");
+    for (args, expected) in [
+        (&["dbmate", &flag, "rollback"][..], "rollback is not understood"),
+        (&["dbmate", &flag, "status", "--exit-code"], "status is not understood"),
+        (&["dbmate", "up"], "--url or DATABASE_URL has to be given"),
+        (&["dbmate", "--url=postgres://me:s3cret@h/d", "up"], "not supported yet"),
+        (&["dbmate", "--url=sqlite:relative.sqlite", "up"], "an absolute path"),
+        (&["dbmate", &flag], "Usage: dbmate"),
+    ] {
+        let ended = run(args, &[]);
+        assert!(ended.code == Some(2) && ended.err.contains(expected), "{args:?}: {}", ended.err);
+        assert!(ended.out.is_empty() && !ended.err.contains("s3cret"), "{}", ended.err);
+        assert!(!path.exists());
+    }
+}
+
+#[tokio::test]
+async fn the_originals_database_is_left_alone() {
+    let (_dir, path, url) = place();
+    let folder = path.parent().expect("it has one");
+    std::fs::create_dir_all(folder).expect("room");
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let mut go = options.connect().await.expect("made");
+    sqlx::query("CREATE TABLE schema_migrations (version TEXT)").execute(&mut go).await.expect("made");
+    go.close().await.expect("closed");
+    let before = std::fs::read(&path).expect("there");
+    let (flag, database) = (format!("--url={url}"), format!("--cache-database-url={url}"));
+    for args in [
+        &["dbmate", &flag, "migrate", "up"][..],
+        &["ncps", "migrate", "up", &database],
+        &["ncps", "migrate", "up", "--dry-run", &database],
+    ] {
+        let ended = run(args, &[]);
+        assert!(ended.code == Some(2) && ended.err.contains("a database of the Go ncps"), "{}", ended.err);
+        assert_eq!(std::fs::read(&path).expect("there"), before);
+        assert_eq!(std::fs::read_dir(folder).expect("there").count(), 1, "not even a lock is made");
+    }
+}
