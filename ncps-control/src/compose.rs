@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ncps_nix::SecretKey;
-use ncps_runtime::clock::Clock;
+use ncps_runtime::clock::{Clock, UnixTime};
 use ncps_runtime::foreign::{GoDataPath, refuse_go_data};
 use ncps_runtime::lock::{DirLock, LockError};
 use ncps_runtime::tasks::Tasks;
@@ -67,7 +67,7 @@ pub async fn compose(
     let locks = lock(&config)?;
     let key = key(&config.key, &config.settings.hostname)?;
     let db = Db::open(&config.database, clock.now()).await?;
-    say(&config, key.as_ref());
+    say(&config, key.as_ref(), clock.now());
     let ControlConfig { settings, negative_ttl, eviction_schedule, .. } = config;
     let metrics = ControlMetrics::new(telemetry);
     let parts = Parts { db, key, settings, negative_ttl, eviction_schedule, clock, metrics, keep: locks };
@@ -118,7 +118,7 @@ fn key(source: &KeySource, hostname: &str) -> Result<Option<SecretKey>, KeyFileE
 }
 
 /// What an operator should see of the configuration once.
-fn say(config: &ControlConfig, key: Option<&SecretKey>) {
+fn say(config: &ControlConfig, key: Option<&SecretKey>, now: UnixTime) {
     tracing::info!(
         data = %config.data_path.display(),
         database = %config.database.display(),
@@ -133,6 +133,11 @@ fn say(config: &ControlConfig, key: Option<&SecretKey>) {
         let flags: Vec<_> = config.without_effect.iter().map(|flag| format!("--{flag}")).collect();
         let flags = flags.join(" ");
         tracing::info!(flags, "accepted for the sake of the original, without effect here");
+    }
+    if let Some(next) = config.eviction_schedule.as_ref().and_then(|schedule| schedule.after(now)) {
+        let next = chrono::DateTime::from_timestamp(next.0, 0)
+            .map(|next| next.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+        tracing::info!(next, "evicts on schedule");
     }
     say_verbs(config.verbs);
     for warning in &config.warnings {

@@ -72,6 +72,14 @@ fn expected() -> String {
 }
 
 impl Schedule {
+    /// The first time after `since`; `None` past the end of the calendar.
+    pub(crate) fn after(&self, since: UnixTime) -> Option<UnixTime> {
+        match self {
+            Schedule::Every(interval) => Some(since.plus(*interval)),
+            Schedule::Cron(cron, zone) => next_time(cron, *zone, since),
+        }
+    }
+
     /// Waits until the next time. Never ends where there is none.
     pub(crate) async fn next(&self, clock: &dyn Clock) {
         match self {

@@ -24,6 +24,7 @@ mod narinfos;
 mod nars;
 mod nix_client;
 mod objects;
+mod original;
 mod processes;
 mod reading;
 mod redirects;
