@@ -9,6 +9,7 @@ mod serve;
 use std::ffi::OsString;
 
 use ncps_control::config::LATER_GLOBAL;
+use ncps_edge::config::REMOTE;
 use ncps_runtime::clap::Command;
 use ncps_runtime::config::{self, CommandLine, Env};
 use ncps_runtime::exit::Exit;
@@ -27,7 +28,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
     if args.first().is_some_and(|called| dbmate::is_meant(called)) {
         return dbmate::run(args, env);
     }
-    let fields = [&serve::all_fields()[..], migrate::FIELDS].concat();
+    let fields = [&serve::all_fields()[..], migrate::FIELDS, &[REMOTE]].concat();
     match CommandLine::parse(command(), &fields, args) {
         Ok(line) => dispatch(line, env),
         Err(answer) => program::print("ncps", &answer),

@@ -82,7 +82,7 @@ impl Later {
         match (&self.fate, self.field.kind) {
             (Fate::Moot, _) => "anything".to_owned(),
             (Fate::Off, Kind::Switch) => "`false`".to_owned(),
-            (Fate::Off, _) => "nothing".to_owned(),
+            (Fate::Off, _) => "empty".to_owned(),
             (Fate::Only(one), _) => format!("`{one}`"),
         }
     }

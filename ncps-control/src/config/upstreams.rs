@@ -83,11 +83,16 @@ fn netrc(r: &mut Resolver, env: Env<'_>, warnings: &mut Vec<String>) -> Vec<Netr
             Ok(entries) => return entries,
             Err(reason) => reason,
         },
-        Err(error) if error.kind() == ErrorKind::NotFound && !given => return Vec::new(),
+        Err(error) if is_absent(&error) && !given => return Vec::new(),
         Err(error) => error.to_string(),
     };
     warnings.push(unusable_netrc(&path, &reason));
     Vec::new()
+}
+
+/// Homes that are no folders are homes of nobody, `/dev/null` for one.
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 fn default_netrc(r: &mut Resolver, env: Env<'_>) -> Option<PathBuf> {

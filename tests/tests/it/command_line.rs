@@ -236,6 +236,7 @@ fn mistyped_command_lines_are_refused_and_help_is_an_answer() {
     is_refused(&run(&["ncps", "--bogus=1", "sreve"], &[]), &["unknown flag --bogus", "sreve", "Usage: ncps"]);
     is_refused(&run(&["ncps-edge", "x"], &[]), &["unexpected argument x"]);
     is_refused(&run(&["ncps", "--cache-hostname=x", "serve"], &[]), &["has to stand after its name"]);
+    is_refused(&run(&["ncps", "serve", "--control-url=unix:/x"], &[]), &["is no option of this command"]);
     let version = format!("ncps {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(run(&["ncps", "--version"], &[]).out, version);
     for args in [&["ncps", "serve", "--help"][..], &["ncps-edge", "--help"]] {

@@ -126,10 +126,12 @@ const REFERENCE_HEAD: &str = "# Configuration
 
 Flags win over environment variables, these over the configuration file, that over defaults. The file is YAML, TOML
 or JSON: `--config`, or `$NCPS_CONFIG_FILE`, or `$XDG_CONFIG_HOME/ncps/config.yaml` if there is one; keys with dots
-are nested. Unknown keys and bad values are errors: all of them are printed, and the program exits with 2.
+are nested. A variable or a key that is empty counts as not given. Unknown flags, unknown keys and bad values are errors:
+all of them are printed, and the program exits with 2. `ncps config check` says whether there are any, and
+`ncps config show` what would be used and where each value came from.
 
 `ncps serve` takes all of these but `--control-url`, and has no use for `--control-addr`; `ncps-control` and `ncps-edge`
-take their own. One file can be for all of them, as long as two on one host get a data path each.
+take their own. `ncps migrate up` takes `--cache-database-url` and the data path, and `--dry-run`. One file can be for all of them, as long as two on one host get a data path each.
 ";
 
 const LATER_HEAD: &str = "## Names of the original

@@ -47,6 +47,8 @@ fn a_netrc_file_is_read_where_it_is() {
     let config =
         |args: &[&str]| read(args, &[STATE, ("HOME", &home.path().to_string_lossy())]).expect("usable");
     assert_eq!(config(&[]).warnings, Vec::<String>::new(), "nobody said that there is one");
+    let nobody = read(&[], &[STATE, ("HOME", "/dev/null")]).expect("usable");
+    assert_eq!(nobody.warnings, Vec::<String>::new());
     std::fs::write(&path, "machine a.example login me password hunter2").expect("room");
     let netrc = config(&[]).settings.outward.netrc;
     assert_eq!(netrc[0].host.as_deref(), Some("a.example"));

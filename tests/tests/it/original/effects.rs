@@ -211,6 +211,20 @@ async fn signing_can_be_off() {
     }
 }
 
+#[tokio::test]
+async fn a_netrc_file_that_is_not_there_is_a_warning() {
+    let world = World::new().await;
+    let mut rows = table(&world.places);
+    rows.retain(|row| {
+        ["upstream-cache", "upstream-public-key", "server-addr", "netrc-file"].contains(&row.flag)
+    });
+    let mut process = world.start(By::Flags, &rows).await;
+    let line = process.line_with("upstreams are asked without a login").await;
+    assert!(line.contains("\"WARN\"") && line.contains(&world.places.text("netrc")), "{line}");
+    assert_eq!(world.signers().await.len(), 2, "who wants no login is asked all the same");
+    assert_eq!(process.terminate().await.code(), Some(0));
+}
+
 /// Upstream, its key and the address have to be said, since by default they are no test's.
 #[tokio::test]
 async fn defaults_have_their_effects() {
