@@ -36,5 +36,6 @@ mod socket_activation;
 mod stopping;
 mod telemetry;
 mod tls;
+mod upstream_flags;
 mod upstreams;
 mod wrong_bytes;
