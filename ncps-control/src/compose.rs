@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ncps_nix::SecretKey;
-use ncps_runtime::clock::{Clock, UnixTime};
+use ncps_runtime::clock::Clock;
 use ncps_runtime::foreign::{GoDataPath, refuse_go_data};
 use ncps_runtime::lock::{DirLock, LockError};
 use ncps_runtime::tasks::Tasks;
 use ncps_runtime::telemetry::Telemetry;
 
-use crate::config::{ControlConfig, KeySource, Verbs};
+use crate::announce;
+use crate::config::{ControlConfig, KeySource};
 use crate::keys::{self, KeyFileError};
 use crate::metrics::ControlMetrics;
 use crate::{Control, Db, OpenError, Parts};
@@ -67,7 +68,7 @@ pub async fn compose(
     let locks = lock(&config)?;
     let key = key(&config.key, &config.settings.hostname)?;
     let db = Db::open(&config.database, clock.now()).await?;
-    say(&config, key.as_ref(), clock.now());
+    announce::configuration(&config, key.as_ref(), clock.now());
     let ControlConfig { settings, negative_ttl, eviction_schedule, .. } = config;
     let metrics = ControlMetrics::new(telemetry);
     let parts = Parts { db, key, settings, negative_ttl, eviction_schedule, clock, metrics, keep: locks };
@@ -114,50 +115,6 @@ fn key(source: &KeySource, hostname: &str) -> Result<Option<SecretKey>, KeyFileE
         KeySource::None => Ok(None),
         KeySource::Given(path) => keys::load(path).map(Some),
         KeySource::Default(path) => keys::load_or_generate(path, hostname).map(Some),
-    }
-}
-
-/// What an operator should see of the configuration once.
-fn say(config: &ControlConfig, key: Option<&SecretKey>, now: UnixTime) {
-    tracing::info!(
-        data = %config.data_path.display(),
-        database = %config.database.display(),
-        key = key.map(SecretKey::name),
-        upstreams = config.settings.upstreams.len(),
-        "control plane"
-    );
-    if let Some(path) = &config.temp_path {
-        tracing::info!(path = %path.display(), "--cache-temp-path is not needed: downloads grow beside the store");
-    }
-    if !config.without_effect.is_empty() {
-        let flags: Vec<_> = config.without_effect.iter().map(|flag| format!("--{flag}")).collect();
-        let flags = flags.join(" ");
-        tracing::info!(flags, "accepted for the sake of the original, without effect here");
-    }
-    if let Some(next) = config.eviction_schedule.as_ref().and_then(|schedule| schedule.after(now)) {
-        let next = chrono::DateTime::from_timestamp(next.0, 0)
-            .map(|next| next.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
-        tracing::info!(next, "evicts on schedule");
-    }
-    say_verbs(config.verbs);
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
-    for upstream in config.settings.upstreams.iter().filter(|upstream| upstream.unsigned) {
-        tracing::warn!(upstream = upstream.url, "narinfos without a trusted signature are passed on");
-    }
-    if config.settings.trusted_keys.is_empty() {
-        tracing::warn!(
-            "no --upstream-public-key: only content-addressed paths can be checked, all others are refused"
-        );
-    }
-}
-
-fn say_verbs(Verbs { put, delete }: Verbs) {
-    for (allowed, flag, verb) in [(put, "put", "PUT"), (delete, "delete", "DELETE")] {
-        if allowed {
-            tracing::warn!("--cache-allow-{flag}-verb: {verb} is not served yet, and is answered with 405");
-        }
     }
 }
 

@@ -4,10 +4,11 @@
 //! Pure parts: `publish` (what is served of an upstream's narinfo), `leases`, `placements`, the plan of
 //! `eviction`. Around them:
 //! `index` (memory) over [`Db`] (SQLite), `sessions` (who is attached), [`Control`] (the use cases), and the
-//! process: [`config`], [`compose`], [`serve`], [`http`], [`metrics`], [`run`].
+//! process: [`config`], [`compose`], [`serve`], [`http`], [`metrics`], [`run`]; and [`migrate`], which serves nobody.
 //!
 //! Absent on purpose: HTTP towards clients or upstreams, and any NAR body.
 
+mod announce;
 pub mod compose;
 pub mod config;
 mod control;

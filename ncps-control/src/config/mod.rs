@@ -93,8 +93,8 @@ pub struct ControlConfig {
 }
 
 impl ControlConfig {
-    /// Reads the fields of [`CONTROL`], [`LATER`] and [`LATER_GLOBAL`]. `None` where something is missing without which nothing else makes
-    /// sense; problems are noted in `r` either way.
+    /// Reads the fields of [`CONTROL`], [`LATER`] and [`LATER_GLOBAL`]. `None` where something is missing without
+    /// which nothing else makes sense; problems are noted in `r` either way.
     pub fn read(r: &mut Resolver, env: Env<'_>) -> Option<ControlConfig> {
         let mut warnings = Vec::new();
         let settings = settings(r, env, &mut warnings);
