@@ -48,6 +48,6 @@ pub use nix::Nix;
 pub use port::ReservedPort;
 pub use process::Process;
 pub use program::Installation;
-pub use script::{Cut, Framing, Rule};
+pub use script::{Cut, Framing, Page, Passes, Rule};
 pub use upstream::{Seen, Upstream};
 pub use wait::{always, eventually, eventually_some, in_time, patience};
