@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`fixture`] | store paths: NAR, file, signed narinfo, from bytes to many gigabytes |
 //! | [`upstream`], [`script`] | an upstream cache that does what a test says, and remembers |
+//! | [`front`] | TLS and HTTP/2 before such an upstream |
 //! | [`client`] | an HTTP client that tells a whole body from a cut one |
 //! | [`link`] | a connection that can be broken and mended |
 //! | [`nix`] | the real `nix`, kept apart from the machine's own |
@@ -12,7 +13,7 @@
 //! | [`collector`], [`scrape`] | who is told of metrics, logs and traces |
 //! | [`wait`], [`gate`] | conditions in place of sleeps |
 //!
-//! Absent on purpose: TLS and HTTP/2 in the scripted upstream and the raw client.
+//! Absent on purpose: TLS and HTTP/2 in the raw client.
 
 mod body;
 pub mod client;
@@ -20,6 +21,7 @@ pub mod cluster;
 mod codec;
 pub mod collector;
 pub mod fixture;
+pub mod front;
 pub mod gate;
 mod http1;
 pub mod link;
@@ -41,6 +43,7 @@ pub use cluster::{Cluster, ClusterBuilder, Mode};
 pub use codec::{decode, encode};
 pub use collector::Collector;
 pub use fixture::{Fixture, FixtureBuilder, UpstreamKey};
+pub use front::Front;
 pub use gate::Gate;
 pub use http1::Headers;
 pub use link::{Endpoint, Link};

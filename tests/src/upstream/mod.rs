@@ -3,7 +3,7 @@
 //!
 //! It serves the fixtures and texts it was given, and after them a directory; a good answer has
 //! an ETag, `Accept-Ranges` and knows ranges, `If-Range` and `If-None-Match`. A client that
-//! closes its sending side counts as gone. Absent on purpose: TLS, HTTP/2, uploads (405).
+//! closes its sending side counts as gone. Absent on purpose: TLS and HTTP/2 ([`crate::front`]), uploads (405).
 
 mod answer;
 mod content;
