@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`fixture`] | store paths: NAR, file, signed narinfo, from bytes to many gigabytes |
 //! | [`upstream`], [`script`] | an upstream cache that does what a test says, and remembers |
+//! | [`zoo`] | every kind of cache, in its own style |
 //! | [`front`] | TLS and HTTP/2 before such an upstream |
 //! | [`client`] | an HTTP client that tells a whole body from a cut one |
 //! | [`link`] | a connection that can be broken and mended |
@@ -36,6 +37,7 @@ pub mod scrape;
 pub mod script;
 pub mod upstream;
 pub mod wait;
+pub mod zoo;
 
 pub use body::Body;
 pub use client::{Connection, Outcome, Request, Response, get, head};
