@@ -1,6 +1,9 @@
 //! A running cache of some kind: the upstream that is asked, and the object store behind it where it has one.
 
-use crate::{Body, Fixture, Passes, Rule, Upstream};
+use ncps_proto::{Login, Secret};
+
+use crate::upstream::RuleHandle;
+use crate::{Body, Fixture, Passes, Rule, Seen, Upstream};
 
 use super::Kind;
 
@@ -15,6 +18,17 @@ pub struct Pen {
     pub bucket: Upstream,
     /// Queries that open objects of the bucket.
     pub passes: Passes,
+}
+
+/// A rule for NARs, at the cache and at its bucket.
+#[derive(Debug)]
+pub struct NarRules([RuleHandle; 2]);
+
+impl NarRules {
+    /// Ends it for requests to come.
+    pub fn remove(self) {
+        self.0.into_iter().for_each(RuleHandle::remove);
+    }
 }
 
 impl Pen {
@@ -35,6 +49,12 @@ impl Pen {
         self.cache.url() + self.kind.base
     }
 
+    /// Who to be to it.
+    pub fn login(&self) -> Option<Login> {
+        let (user, password) = self.kind.login?;
+        Some(Login { user: user.to_owned(), password: Secret::new(password) })
+    }
+
     /// It has this path from now on.
     pub fn add(&self, fixture: &Fixture) {
         self.cache.put(&self.path(&fixture.narinfo_path()), (self.kind.text)(fixture));
@@ -52,9 +72,18 @@ impl Pen {
         path.split_once('?').map_or(path.clone(), |(path, _)| path.to_owned())
     }
 
-    /// Who sends the bytes of NARs.
-    pub fn source(&self) -> &Upstream {
-        if self.passes.issued() > 0 { &self.bucket } else { &self.cache }
+    /// A rule for the bytes of NARs, wherever they come from.
+    pub fn script_nars(&self, rule: impl Fn(Rule) -> Rule) -> NarRules {
+        let cache = self.cache.script(rule(Rule::on(&self.path("/nar/*")).method("GET")));
+        NarRules([cache, self.bucket.script(rule(Rule::on("/bucket/*").method("GET")))])
+    }
+
+    /// The requests that were answered with bytes of NARs.
+    pub fn nar_requests(&self) -> Vec<Seen> {
+        let mut requests = self.cache.requests_to(&self.path("/nar/"));
+        requests.append(&mut self.bucket.requests());
+        requests.retain(|seen| seen.method == "GET" && matches!(seen.status, Some(200 | 206)));
+        requests
     }
 
     /// Goes away, with all that it is.

@@ -36,3 +36,5 @@ mod telemetry;
 mod tls;
 mod upstreams;
 mod wrong_bytes;
+mod zoo;
+mod zoo_scene;
