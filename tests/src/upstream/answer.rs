@@ -3,10 +3,11 @@
 use bytes::Bytes;
 
 use crate::range::{self, Asked};
-use crate::script::{Behaviour, Framing, Page, Zstd, expired};
+use crate::script::{Behaviour, Framing, Page, expired};
 use crate::{Body, Headers};
 
 use super::content::{Content, Resource};
+use super::encoding::{encoded, is_encoded};
 use super::serve::Request;
 
 /// What will be sent, if nothing comes between.
@@ -29,7 +30,7 @@ pub(super) struct View {
 }
 
 impl View {
-    fn new(body: Body, does: &Behaviour) -> Self {
+    pub(super) fn new(body: Body, does: &Behaviour) -> Self {
         let true_len = does.length.unwrap_or(u64::MAX).min(body.len());
         let to = true_len + does.extra;
         Self { body, flips: does.flips.clone(), true_len, from: 0, to }
@@ -159,33 +160,6 @@ fn found(request: &Request, resource: Resource, does: &Behaviour) -> Answer {
         }
         Asked::Beyond => beyond(headers, view.len(), does),
     }
-}
-
-fn is_encoded(request: &Request, does: &Behaviour) -> bool {
-    let accepts = || {
-        let mut values = request.headers.all("Accept-Encoding").flat_map(|value| value.split(','));
-        values.any(takes_zstd)
-    };
-    match does.zstd {
-        None => false,
-        Some(Zstd::Always) => true,
-        Some(Zstd::IfAccepted) => accepts(),
-    }
-}
-
-/// One item of `Accept-Encoding`; with `q=0` it is not taken.
-fn takes_zstd(item: &str) -> bool {
-    let (coding, parameters) = item.split_once(';').unwrap_or((item, ""));
-    let refused = parameters.trim().strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0));
-    coding.trim().eq_ignore_ascii_case("zstd") && !refused
-}
-
-fn encoded(status: u16, mut headers: Headers, resource: Resource, does: &Behaviour) -> Answer {
-    let body = zstd::encode_all(&resource.body.to_bytes()[..], 1).expect("encoding to memory does not fail");
-    headers.set("Content-Encoding", "zstd");
-    headers.set("Vary", "Accept-Encoding");
-    headers.set("ETag", resource.etag.trim_end_matches('"').to_owned() + "-zstd\"");
-    Answer { status, headers, body: Some(View::new(body.into(), does)), framing: Framing::Length }
 }
 
 fn asked(request: &Request, etag: &str, len: u64, does: &Behaviour) -> Asked {

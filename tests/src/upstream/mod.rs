@@ -7,7 +7,9 @@
 
 mod answer;
 mod content;
+mod encoding;
 mod log;
+mod manners;
 mod observe;
 mod send;
 mod serve;
@@ -23,7 +25,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::script::Page;
 use crate::{Body, Fixture, ReservedPort, Rule};
 
 use content::Content;
@@ -128,28 +129,6 @@ impl Upstream {
     /// Serves the files under a directory too, e.g. a `file://` cache that Nix wrote.
     pub fn serve_dir(&self, dir: &Path) {
         self.shared.content.lock().serve_dir(dir);
-    }
-
-    /// Whether a request must have the very query that its resource was [`Upstream::put`] with
-    /// (default: queries are ignored, as cache.nixos.org does).
-    pub fn require_queries(&self, required: bool) {
-        self.shared.content.lock().require_queries(required);
-    }
-
-    /// What it says of paths that match a pattern ([`Rule::on`]) and where it has nothing (default: 404 with
-    /// that number as its body). Of several patterns that match, the last one counts.
-    pub fn when_missing(&self, pattern: &str, page: Page) {
-        self.shared.content.lock().when_missing(pattern, page);
-    }
-
-    /// What it says to who lacks the right `Authorization` (default: 401 and that Basic is wanted).
-    pub fn when_unauthorized(&self, page: Page) {
-        self.shared.content.lock().unauthorized = page;
-    }
-
-    /// Answers 401 to requests without this `Authorization` header; None lifts it.
-    pub fn require_authorization(&self, value: Option<&str>) {
-        self.shared.content.lock().require_authorization(value);
     }
 }
 

@@ -34,10 +34,12 @@ pub(crate) fn part(kind: &Kind, size: u64, nth: usize, key: &UpstreamKey) -> Fix
     kind.fixture(Fixture::new("part-1.0").size(size).seed(nth as u64), nth, key)
 }
 
-/// Two paths and one that refers to them, listed in the wrong order, and to itself.
+/// Two paths and, before them, one that refers to both, listed in the wrong order, and to itself.
 pub(crate) fn closure(kind: &Kind, key: &UpstreamKey) -> Vec<Fixture> {
-    let (first, second) = (part(kind, 300_000, 0, key), part(kind, 100, 1, key));
-    let top = Fixture::new("top-1.0").size(100_000).deriver(first.store_path().clone());
+    let name = |part: &str| format!("{part}-of-{}", kind.name.replace([' ', '/'], "-"));
+    let part = |named: &str, size, nth| kind.fixture(Fixture::new(&name(named)).size(size), nth, key);
+    let (first, second) = (part("first", 300_000, 0), part("second", 100, 1));
+    let top = Fixture::new(&name("top")).size(100_000).deriver(first.store_path().clone());
     let mut references = vec![first.store_path().clone(), second.store_path().clone(), top.store_path()];
     references.sort_unstable_by(|a, b| b.cmp(a));
     let top = kind.fixture(top.references(&references), 2, key);
