@@ -6,8 +6,10 @@ use ncps_tests::{Cut, Mode, Rule, Seen, both_modes, kinds};
 
 use crate::zoo_scene::{Came, Scene, closure, fetch, is_absent, is_headed, is_served, is_told};
 
-/// Where a NAR file of a megabyte is cut.
-const SOMEWHERE: u64 = 400_000;
+/// More than is held back before the proof, twice.
+const LARGE: u64 = 300_000;
+/// Where a NAR file of that size is cut.
+const SOMEWHERE: u64 = 150_000;
 
 macro_rules! each {
     ($($kind:ident)*) => {$(
@@ -57,7 +59,7 @@ async fn is_served_cold_and_without_it_of(mode: Mode, kind: Kind) {
 async fn a_cut_is_mended_or_seen_of(mode: Mode, kind: Kind) {
     let scene = Scene::new(mode, kind).await;
     for (nth, how) in [Cut::Fin, Cut::Rst].into_iter().enumerate() {
-        let fixture = scene.has(1_000_000, nth);
+        let fixture = scene.has(LARGE, nth);
         let narinfo = is_told(&scene.cluster, &fixture).await;
         let once = scene.pen.script_nars(|rule: Rule| rule.times(1).cut_after(SOMEWHERE, how));
         let came = fetch(&scene.cluster, &narinfo, &fixture).await;
@@ -83,7 +85,7 @@ async fn what_is_wrong_never_looks_whole_of(mode: Mode, kind: Kind) {
     let wrongs: [fn(Rule) -> Rule; 3] =
         [|rule| rule.flip(SOMEWHERE), |rule| rule.shorten_to(SOMEWHERE), |rule| rule.extra(8)];
     for (nth, wrong) in wrongs.into_iter().enumerate() {
-        let fixture = scene.has(1_000_000, nth);
+        let fixture = scene.has(LARGE, nth);
         let narinfo = is_told(&scene.cluster, &fixture).await;
         let rules = scene.pen.script_nars(wrong);
         let came = fetch(&scene.cluster, &narinfo, &fixture).await;

@@ -95,10 +95,9 @@ both_modes! {
             let cluster = builder.upstream(&awake).start().await;
             falls_asleep(&sleeper, how).await;
             let mut paths = Paths { key: &key, next: 0 };
-            for absent in 0..6 {
-                let absent = plain(100).seed(1000 + absent).build_unsigned();
-                assert_eq!(get(&cluster, &absent.narinfo_path()).await.status, 404, "{how}");
-            }
+            let absent = (1000..1006).map(|seed| plain(100).seed(seed).build_unsigned().narinfo_path());
+            let asked = absent.map(async |path| get(&cluster, &path).await.status);
+            assert_eq!(futures::future::join_all(asked).await, [404; 6], "{how}");
             for present in paths.at(&awake, 3) {
                 cluster.narinfo(&present).await;
             }

@@ -66,10 +66,10 @@ both_modes! {
 
     async fn a_cut_between_them_is_mended(mode) {
         let chain = Chain::new(mode).await;
-        let fixture = chain.has(1_000_000, Compression::Xz);
+        let fixture = chain.has(300_000, Compression::Xz);
         is_told(&chain.near, &fixture).await;
         let gate = Gate::new();
-        chain.upstream.script(Rule::on("/nar/*").pause_at(400_000, &gate));
+        chain.upstream.script(Rule::on("/nar/*").pause_at(150_000, &gate));
         let mut response = chain.near.get(&fixture.nar_path()).await;
         response.bytes(100_000).await.expect("it has begun");
         chain.link.cut();
@@ -84,8 +84,8 @@ both_modes! {
 
     async fn a_cut_before_them_is_not_seen(mode) {
         let chain = Chain::new(mode).await;
-        let fixture = chain.has(1_000_000, Compression::Zstd);
-        chain.upstream.script(Rule::on("/nar/*").times(1).cut_after(400_000, Cut::Rst));
+        let fixture = chain.has(300_000, Compression::Zstd);
+        chain.upstream.script(Rule::on("/nar/*").times(1).cut_after(150_000, Cut::Rst));
         is_served(&chain.near, &fixture).await;
         assert_eq!(chain.upstream.count("GET", "/nar/"), 2);
         chain.end().await;
@@ -93,9 +93,9 @@ both_modes! {
 
     async fn wrong_bytes_never_come_through(mode) {
         let chain = Chain::new(mode).await;
-        let fixture = chain.has(1_000_000, Compression::Xz);
+        let fixture = chain.has(300_000, Compression::Xz);
         is_told(&chain.near, &fixture).await;
-        chain.upstream.script(Rule::on("/nar/*").flip(400_000));
+        chain.upstream.script(Rule::on("/nar/*").flip(150_000));
         let request = ncps_tests::Request::get(&fixture.nar_path()).send(chain.near.addr).await;
         if let Ok(mut response) = request {
             let whole = matches!(response.outcome().await, Outcome::Whole(_));

@@ -38,7 +38,7 @@ pub(crate) fn part(kind: &Kind, size: u64, nth: usize, key: &UpstreamKey) -> Fix
 pub(crate) fn closure(kind: &Kind, key: &UpstreamKey) -> Vec<Fixture> {
     let name = |part: &str| format!("{part}-of-{}", kind.name.replace([' ', '/'], "-"));
     let part = |named: &str, size, nth| kind.fixture(Fixture::new(&name(named)).size(size), nth, key);
-    let (first, second) = (part("first", 300_000, 0), part("second", 100, 1));
+    let (first, second) = (part("first", 150_000, 0), part("second", 100, 1));
     let top = Fixture::new(&name("top")).size(100_000).deriver(first.store_path().clone());
     let mut references = vec![first.store_path().clone(), second.store_path().clone(), top.store_path()];
     references.sort_unstable_by(|a, b| b.cmp(a));
