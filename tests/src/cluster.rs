@@ -24,6 +24,7 @@ use ncps_runtime::telemetry::Telemetry;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+use crate::zoo::Pen;
 use crate::{Fixture, Link, Outcome, Request, Response, Upstream, UpstreamKey, eventually};
 
 /// Machines that run tests are slow at times: here control has longer than an edge gives it in real life.
@@ -97,10 +98,24 @@ impl ClusterBuilder {
 
     /// The same by URL.
     #[must_use]
-    pub fn upstream_url(mut self, url: &str) -> Self {
+    pub fn upstream_url(self, url: &str) -> Self {
+        self.upstream_with(url, |_| {})
+    }
+
+    /// The same with more to say of it: a login, that it is optional.
+    #[must_use]
+    pub fn upstream_with(mut self, url: &str, change: impl FnOnce(&mut UpstreamSettings)) -> Self {
         let priority = i32::try_from(self.settings.upstreams.len()).unwrap_or(i32::MAX);
-        self.settings.upstreams.push(UpstreamSettings::plain(url, priority));
+        let mut upstream = UpstreamSettings::plain(url, priority);
+        change(&mut upstream);
+        self.settings.upstreams.push(upstream);
         self
+    }
+
+    /// A cache of some kind, with the login that it wants.
+    #[must_use]
+    pub fn pen(self, pen: &Pen) -> Self {
+        self.upstream_with(&pen.url(), |upstream| upstream.login = pen.login())
     }
 
     /// One trusted key more.

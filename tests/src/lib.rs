@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | [`fixture`] | store paths: NAR, file, signed narinfo, from bytes to many gigabytes |
 //! | [`upstream`], [`script`] | an upstream cache that does what a test says, and remembers |
+//! | [`zoo`] | every kind of cache, in its own style |
+//! | [`front`] | TLS and HTTP/2 before such an upstream |
 //! | [`client`] | an HTTP client that tells a whole body from a cut one |
 //! | [`link`] | a connection that can be broken and mended |
 //! | [`nix`] | the real `nix`, kept apart from the machine's own |
@@ -12,7 +14,7 @@
 //! | [`collector`], [`scrape`] | who is told of metrics, logs and traces |
 //! | [`wait`], [`gate`] | conditions in place of sleeps |
 //!
-//! Absent on purpose: TLS and HTTP/2 in the scripted upstream and the raw client.
+//! Absent on purpose: TLS and HTTP/2 in the raw client.
 
 mod body;
 pub mod client;
@@ -20,6 +22,7 @@ pub mod cluster;
 mod codec;
 pub mod collector;
 pub mod fixture;
+pub mod front;
 pub mod gate;
 mod http1;
 pub mod link;
@@ -34,6 +37,7 @@ pub mod scrape;
 pub mod script;
 pub mod upstream;
 pub mod wait;
+pub mod zoo;
 
 pub use body::Body;
 pub use client::{Connection, Outcome, Request, Response, get, head};
@@ -41,6 +45,7 @@ pub use cluster::{Cluster, ClusterBuilder, Mode};
 pub use codec::{decode, encode};
 pub use collector::Collector;
 pub use fixture::{Fixture, FixtureBuilder, UpstreamKey};
+pub use front::Front;
 pub use gate::Gate;
 pub use http1::Headers;
 pub use link::{Endpoint, Link};
@@ -48,6 +53,6 @@ pub use nix::Nix;
 pub use port::ReservedPort;
 pub use process::Process;
 pub use program::Installation;
-pub use script::{Cut, Framing, Rule};
+pub use script::{Cut, Framing, Page, Passes, Rule};
 pub use upstream::{Seen, Upstream};
 pub use wait::{always, eventually, eventually_some, in_time, patience};

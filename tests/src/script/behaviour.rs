@@ -6,6 +6,8 @@ use bytes::Bytes;
 
 use crate::{Body, Gate};
 
+use super::Passes;
+
 /// How a connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
@@ -54,12 +56,24 @@ pub(crate) struct Behaviour {
     pub(crate) declared: Option<u64>,
     pub(crate) ignore_range: bool,
     pub(crate) zstd: Option<Zstd>,
+    pub(crate) pieces: Option<u64>,
+    pub(crate) http_1_0: bool,
+    pub(crate) sends_on: Option<SendsOn>,
+    pub(crate) passes: Option<Passes>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Zstd {
     Always,
     IfAccepted,
+}
+
+/// A redirect whose target carries a new pass each time.
+#[derive(Debug, Clone)]
+pub(crate) struct SendsOn {
+    pub(crate) status: u16,
+    pub(crate) target: String,
+    pub(crate) passes: Passes,
 }
 
 impl Behaviour {
@@ -76,6 +90,15 @@ impl Behaviour {
         self.pauses.extend_from_slice(pauses);
         self.end = end.or(self.end);
         self.and_then_body(later);
+        self.and_then_way(later);
+    }
+
+    fn and_then_way(&mut self, later: &Self) {
+        let Self { pieces, http_1_0, sends_on, passes, .. } = later;
+        self.pieces = pieces.or(self.pieces);
+        self.http_1_0 |= http_1_0;
+        self.sends_on = sends_on.clone().or(self.sends_on.take());
+        self.passes = passes.clone().or(self.passes.take());
     }
 
     fn and_then_body(&mut self, later: &Self) {

@@ -4,11 +4,12 @@ use bytes::Bytes;
 
 use crate::Body;
 
-use super::{Framing, Rule, Zstd};
+use super::{Framing, Passes, Rule, SendsOn, Zstd};
 
 /// What the answer says.
 impl Rule {
-    /// This status. From 300 on the body is a short text, unless [`Rule::body`] gives another.
+    /// This status. From 300 on the body is a short text, unless [`Rule::body`] gives another. Below, also
+    /// where a part is sent: 200 with a `Content-Range`, as Harmonia answered until August 2026.
     #[must_use]
     pub const fn status(mut self, status: u16) -> Self {
         self.does.status = Some(status);
@@ -34,6 +35,22 @@ impl Rule {
     #[must_use]
     pub fn redirect(self, status: u16, location: &str) -> Self {
         self.status(status).header("Location", location)
+    }
+
+    /// Redirects there, each time with another query, which opens that target once
+    /// ([`Rule::needs_pass`]).
+    #[must_use]
+    pub fn redirect_with_pass(mut self, status: u16, target: &str, passes: &Passes) -> Self {
+        self.does.sends_on = Some(SendsOn { status, target: target.to_owned(), passes: passes.clone() });
+        self
+    }
+
+    /// Lets in only who comes with a query of these, and with each once; others get the 403 of an object
+    /// store.
+    #[must_use]
+    pub fn needs_pass(mut self, passes: &Passes) -> Self {
+        self.does.passes = Some(passes.clone());
+        self
     }
 
     /// Serves this in place of what is there (also where nothing is there): HTML with status
@@ -77,6 +94,13 @@ impl Rule {
     #[must_use]
     pub const fn framing(mut self, framing: Framing) -> Self {
         self.does.framing = Some(framing);
+        self
+    }
+
+    /// Answers as a server of HTTP/1.0: one request a connection.
+    #[must_use]
+    pub const fn http_1_0(mut self) -> Self {
+        self.does.http_1_0 = true;
         self
     }
 

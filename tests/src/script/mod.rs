@@ -5,10 +5,15 @@
 
 mod behaviour;
 mod content;
+mod page;
+mod passes;
 mod timing;
 
-pub(crate) use behaviour::{Behaviour, End, Zstd};
+pub(crate) use behaviour::{Behaviour, End, SendsOn, Zstd};
 pub use behaviour::{Cut, Framing};
+pub use page::Page;
+pub use passes::Passes;
+pub(crate) use passes::expired;
 
 /// One rule: for which requests, how often, and what it does to them.
 #[derive(Debug, Clone)]
@@ -88,7 +93,7 @@ impl Rule {
 }
 
 /// Whether `text` matches a pattern in which `*` stands for any text.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else {
         return pattern == text;
     };

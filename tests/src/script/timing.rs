@@ -42,6 +42,13 @@ impl Rule {
         self
     }
 
+    /// Sends the body in pieces of this many bytes, each on its own, as fast as they go.
+    #[must_use]
+    pub const fn pieces(mut self, bytes: u64) -> Self {
+        self.does.pieces = Some(bytes);
+        self
+    }
+
     /// Stops after `n` bytes of the body until the gate is open. May be said more than once.
     #[must_use]
     pub fn pause_at(mut self, n: u64, gate: &Gate) -> Self {

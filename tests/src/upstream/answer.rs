@@ -3,10 +3,11 @@
 use bytes::Bytes;
 
 use crate::range::{self, Asked};
-use crate::script::{Behaviour, Framing, Zstd};
+use crate::script::{Behaviour, Framing, Page, expired};
 use crate::{Body, Headers};
 
 use super::content::{Content, Resource};
+use super::encoding::{encoded, is_encoded};
 use super::serve::Request;
 
 /// What will be sent, if nothing comes between.
@@ -29,7 +30,7 @@ pub(super) struct View {
 }
 
 impl View {
-    fn new(body: Body, does: &Behaviour) -> Self {
+    pub(super) fn new(body: Body, does: &Behaviour) -> Self {
         let true_len = does.length.unwrap_or(u64::MAX).min(body.len());
         let to = true_len + does.extra;
         Self { body, flips: does.flips.clone(), true_len, from: 0, to }
@@ -57,20 +58,31 @@ impl View {
 
 /// Decides what is answered.
 pub(super) fn answer(request: &Request, content: &Content, does: &Behaviour) -> Answer {
-    let mut answer = undressed(request, content, does);
-    answer.framing = does.framing.unwrap_or_default();
-    if let Some(view) = &answer.body {
-        let len = does.declared.unwrap_or(view.len());
-        frame(&mut answer.headers, answer.framing, len);
+    // Who may not come in learns nothing of what is there.
+    if let Some(closed) = closed(request, content, does) {
+        return framed(request, closed, &Behaviour::default());
     }
-    if request.method == "HEAD" {
-        answer.body = None;
-    }
+    let mut answer = framed(request, open(request, content, does), does);
     for (name, value) in &does.headers {
         match value {
             Some(value) => answer.headers.set(name, value),
             None => answer.headers.remove(name),
         }
+    }
+    answer
+}
+
+fn framed(request: &Request, mut answer: Answer, does: &Behaviour) -> Answer {
+    answer.framing = does.framing.unwrap_or_default();
+    if let Some(view) = &answer.body {
+        let len = does.declared.unwrap_or(view.len());
+        frame(&mut answer.headers, answer.framing, len);
+    }
+    if does.http_1_0 {
+        answer.headers.set("Connection", "close");
+    }
+    if request.method == "HEAD" {
+        answer.body = None;
     }
     answer
 }
@@ -83,27 +95,38 @@ fn frame(headers: &mut Headers, framing: Framing, len: u64) {
     }
 }
 
-fn undressed(request: &Request, content: &Content, does: &Behaviour) -> Answer {
+/// What is said to who may not come in.
+fn closed(request: &Request, content: &Content, does: &Behaviour) -> Option<Answer> {
+    let wanted = content.authorization.as_deref();
+    if wanted.is_some_and(|wanted| request.headers.get("Authorization") != Some(wanted)) {
+        return Some(page(&content.unauthorized));
+    }
+    let closed = does.passes.as_ref().is_some_and(|passes| !passes.take(request.query.as_deref()));
+    closed.then(|| page(&expired()))
+}
+
+fn open(request: &Request, content: &Content, does: &Behaviour) -> Answer {
     if let Some(status) = does.status.filter(|status| *status >= 300) {
         return refusal(status, does);
+    }
+    if let Some(way) = &does.sends_on {
+        let mut answer = refusal(way.status, does);
+        answer.headers.set("Location", format!("{}?{}", way.target, way.passes.issue()));
+        return answer;
     }
     if !matches!(request.method.as_str(), "GET" | "HEAD") {
         return refusal(405, does);
     }
-    if content
-        .authorization
-        .as_deref()
-        .is_some_and(|wanted| request.headers.get("Authorization") != Some(wanted))
-    {
-        let mut refusal = refusal(401, does);
-        refusal.headers.set("WWW-Authenticate", "Basic realm=\"upstream\"");
-        return refusal;
-    }
     let replaced = does.replacement.clone().map(|body| Resource::new(&request.path, None, body));
     match replaced.or_else(|| content.find(&request.path, request.query.as_deref())) {
         Some(resource) => found(request, resource, does),
-        None => refusal(404, does),
+        None => content.missing(&request.path).map_or_else(|| refusal(404, does), page),
     }
+}
+
+fn page(page: &Page) -> Answer {
+    let body = View::new(Body::from(page.body.clone()), &Behaviour::default());
+    Answer { status: page.status, headers: page.headers.clone(), body: Some(body), framing: Framing::Length }
 }
 
 /// An answer that is not what was asked for; its body is short.
@@ -131,29 +154,12 @@ fn found(request: &Request, resource: Resource, does: &Behaviour) -> Answer {
     let view = View::new(resource.body, does);
     match asked(request, &resource.etag, view.len(), does) {
         Asked::Whole => Answer { status, headers, body: Some(view), framing: Framing::Length },
-        Asked::Part(from, to) => partial(headers, view, from, to),
+        Asked::Part(from, to) => {
+            let status = does.status.unwrap_or(206);
+            Answer { status, ..partial(headers, view, from, to) }
+        }
         Asked::Beyond => beyond(headers, view.len(), does),
     }
-}
-
-fn is_encoded(request: &Request, does: &Behaviour) -> bool {
-    let accepts = || {
-        let mut values = request.headers.all("Accept-Encoding").flat_map(|value| value.split(','));
-        values.any(|coding| coding.trim() == "zstd")
-    };
-    match does.zstd {
-        None => false,
-        Some(Zstd::Always) => true,
-        Some(Zstd::IfAccepted) => accepts(),
-    }
-}
-
-fn encoded(status: u16, mut headers: Headers, resource: Resource, does: &Behaviour) -> Answer {
-    let body = zstd::encode_all(&resource.body.to_bytes()[..], 1).expect("encoding to memory does not fail");
-    headers.set("Content-Encoding", "zstd");
-    headers.set("Vary", "Accept-Encoding");
-    headers.set("ETag", resource.etag.trim_end_matches('"').to_owned() + "-zstd\"");
-    Answer { status, headers, body: Some(View::new(body.into(), does)), framing: Framing::Length }
 }
 
 fn asked(request: &Request, etag: &str, len: u64, does: &Behaviour) -> Asked {

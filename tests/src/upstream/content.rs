@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use ncps_nix::Sha256Hash;
 
+use crate::script::{Page, glob};
 use crate::{Body, Fixture};
 
 /// Above this a body's ETag is not its hash: that would read gigabytes for nothing.
@@ -25,12 +26,23 @@ pub(super) struct Content {
     dir: Option<PathBuf>,
     queries_required: bool,
     pub(super) authorization: Option<String>,
+    pub(super) unauthorized: Page,
+    /// What is said where nothing is, by pattern; the last one that fits.
+    missing: Vec<(String, Page)>,
 }
 
 impl Content {
     pub(super) fn new() -> Self {
         let by_path = HashMap::new();
-        let mut content = Self { by_path, dir: None, queries_required: false, authorization: None };
+        let unauthorized = Page::new(401, "text/plain; charset=utf-8", "401");
+        let mut content = Self {
+            by_path,
+            dir: None,
+            queries_required: false,
+            authorization: None,
+            unauthorized: unauthorized.header("WWW-Authenticate", "Basic realm=\"upstream\""),
+            missing: Vec::new(),
+        };
         let cache_info = "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 40\n";
         content.put("/nix-cache-info", cache_info.into());
         content
@@ -67,6 +79,15 @@ impl Content {
 
     pub(super) fn require_authorization(&mut self, value: Option<&str>) {
         self.authorization = value.map(ToOwned::to_owned);
+    }
+
+    pub(super) fn when_missing(&mut self, pattern: &str, page: Page) {
+        self.missing.push((pattern.to_owned(), page));
+    }
+
+    /// What is said of this path, where nothing is, if a test gave something.
+    pub(super) fn missing(&self, path: &str) -> Option<&Page> {
+        self.missing.iter().rev().find(|(pattern, _)| glob(pattern, path)).map(|(_, page)| page)
     }
 
     /// What is at this path, if anything is.

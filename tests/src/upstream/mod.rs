@@ -3,11 +3,13 @@
 //!
 //! It serves the fixtures and texts it was given, and after them a directory; a good answer has
 //! an ETag, `Accept-Ranges` and knows ranges, `If-Range` and `If-None-Match`. A client that
-//! closes its sending side counts as gone. Absent on purpose: TLS, HTTP/2, uploads (405).
+//! closes its sending side counts as gone. Absent on purpose: TLS and HTTP/2 ([`crate::front`]), uploads (405).
 
 mod answer;
 mod content;
+mod encoding;
 mod log;
+mod manners;
 mod observe;
 mod send;
 mod serve;
@@ -127,17 +129,6 @@ impl Upstream {
     /// Serves the files under a directory too, e.g. a `file://` cache that Nix wrote.
     pub fn serve_dir(&self, dir: &Path) {
         self.shared.content.lock().serve_dir(dir);
-    }
-
-    /// Whether a request must have the very query that its resource was [`Upstream::put`] with
-    /// (default: queries are ignored, as cache.nixos.org does).
-    pub fn require_queries(&self, required: bool) {
-        self.shared.content.lock().require_queries(required);
-    }
-
-    /// Answers 401 to requests without this `Authorization` header; None lifts it.
-    pub fn require_authorization(&self, value: Option<&str>) {
-        self.shared.content.lock().require_authorization(value);
     }
 }
 

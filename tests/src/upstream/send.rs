@@ -77,13 +77,17 @@ impl Exchange<'_> {
             return Ok(Next::Close);
         }
         self.ticket.status(answer.status);
-        self.wire.write(render_head(&answer).as_bytes()).await?;
+        self.wire.write(render_head(&answer, self.does.http_1_0).as_bytes()).await?;
         let Some(view) = &answer.body else {
-            return Ok(if answer.framing == Framing::Close { Next::Close } else { Next::Request });
+            return Ok(if self.closes(answer.framing) { Next::Close } else { Next::Request });
         };
         self.send_body(view, answer.framing).await?;
         let next = self.end_body(answer.framing).await?;
-        Ok(if self.does.declared.is_some() { Next::Close } else { next })
+        Ok(if self.does.declared.is_some() || self.does.http_1_0 { Next::Close } else { next })
+    }
+
+    fn closes(&self, framing: Framing) -> bool {
+        framing == Framing::Close || self.does.http_1_0
     }
 
     async fn before_head(&mut self) -> Result<(), Stop> {
@@ -123,7 +127,8 @@ impl Exchange<'_> {
         let ends = self.does.end.iter().map(|(at, _)| *at);
         let next = pauses.chain(ends).filter(|at| *at > sent).min();
         let throttle = self.does.throttle.map_or(STEP, |rate| (rate / THROTTLE_STEPS).max(1));
-        next.map_or(STEP, |at| at - sent).min(throttle).min(STEP)
+        let piece = self.does.pieces.unwrap_or(STEP);
+        next.map_or(STEP, |at| at - sent).min(throttle).min(piece).min(STEP)
     }
 
     async fn pauses(&mut self, sent: u64) -> Result<(), Stop> {
@@ -185,7 +190,8 @@ impl Exchange<'_> {
     }
 }
 
-fn render_head(answer: &Answer) -> String {
+fn render_head(answer: &Answer, http_1_0: bool) -> String {
+    let version = if http_1_0 { "1.0" } else { "1.1" };
     let reason = http::StatusCode::from_u16(answer.status).ok().and_then(|status| status.canonical_reason());
-    format!("HTTP/1.1 {} {}\r\n{}", answer.status, reason.unwrap_or("Unknown"), answer.headers.render())
+    format!("HTTP/{version} {} {}\r\n{}", answer.status, reason.unwrap_or("Unknown"), answer.headers.render())
 }

@@ -4,6 +4,7 @@ mod control;
 mod framing;
 mod good;
 mod lies;
+mod styles;
 mod timing;
 
 use bytes::Bytes;

@@ -1,0 +1,72 @@
+//! A certificate authority made for one test, and what it has signed.
+
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Who vouches for a server on 127.0.0.1, and for the clients that it lets in.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate with its key.
+pub(super) struct Pair {
+    pub(super) cert: CertificateDer<'static>,
+    pub(super) key: PrivateKeyDer<'static>,
+    pem: String,
+}
+
+impl Authority {
+    /// A new one, which nobody trusts yet.
+    ///
+    /// # Panics
+    /// If no key can be made.
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        Self(CertifiedIssuer::self_signed(params, key).expect("signed"))
+    }
+
+    /// Its own certificate in PEM: what a client must trust.
+    pub fn root(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A client's certificate and key in PEM, one after the other.
+    pub fn client_identity(&self) -> String {
+        self.sign("client.test", ExtendedKeyUsagePurpose::ClientAuth).pem
+    }
+
+    pub(super) fn server(&self) -> Pair {
+        self.sign("127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    pub(super) fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).expect("it is an authority");
+        Arc::new(roots)
+    }
+
+    fn sign(&self, name: &str, usage: ExtendedKeyUsagePurpose) -> Pair {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate().expect("a key");
+        let cert = params.signed_by(&key, &self.0).expect("signed");
+        let pem = cert.pem() + &key.serialize_pem();
+        let der = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        Pair { cert: cert.der().clone(), key: der, pem }
+    }
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authority")
+    }
+}

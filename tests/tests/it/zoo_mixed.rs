@@ -1,0 +1,99 @@
+//! Each kind of cache among others that are no help: one that is dead, one that is slow, one that lies. Whoever has
+//! the path is found, in whatever place it stands, and what is served is right.
+
+use std::time::Duration;
+
+use ncps_proto::EdgeSettings;
+use ncps_tests::zoo::{self, Kind, Pen};
+use ncps_tests::{Cluster, Fixture, Mode, Rule, Upstream, UpstreamKey, both_modes, kinds};
+
+use crate::zoo_scene::{is_served, part};
+
+macro_rules! each {
+    ($($kind:ident)*) => {$(
+        mod $kind {
+            use super::*;
+
+            both_modes! {
+                async fn is_found_behind_the_others(mode) {
+                    is_found_behind_the_others_of(mode, zoo::$kind()).await;
+                }
+
+                async fn is_found_before_the_others(mode) {
+                    is_found_before_the_others_of(mode, zoo::$kind()).await;
+                }
+            }
+        }
+    )*};
+}
+
+kinds!(each);
+
+/// Who is asked in vain.
+struct Others {
+    dead: Upstream,
+    slow: Upstream,
+    liar: Upstream,
+}
+
+impl Others {
+    async fn new() -> Others {
+        let others = Others {
+            dead: Upstream::start_down(),
+            slow: Upstream::start().await,
+            liar: Upstream::start().await,
+        };
+        others.slow.script(Rule::on("*").delay(Duration::from_secs(2)));
+        others.liar.script(Rule::on("/nar/*").body("not a NAR at all".repeat(1000)));
+        others
+    }
+
+    fn all(&self) -> [&Upstream; 3] {
+        [&self.dead, &self.slow, &self.liar]
+    }
+
+    /// Signed by somebody else of the same name, and not what was built.
+    fn lie_about(&self, fixture: &Fixture) {
+        let stranger = UpstreamKey::new("zoo-1");
+        let lie = fixture.changed(|narinfo| narinfo.signatures.clear()).signed(&stranger);
+        self.liar.add_narinfo(&lie);
+    }
+}
+
+/// Two paths of a kind, and lies about them.
+async fn scene(kind: Kind) -> (Pen, Others, UpstreamKey, [Fixture; 2]) {
+    let key = UpstreamKey::new("zoo-1");
+    let fixtures = [part(&kind, 200_000, 0, &key), part(&kind, 500, 1, &key)];
+    let pen = kind.with(&fixtures.iter().collect::<Vec<_>>()).await;
+    let others = Others::new().await;
+    fixtures.iter().for_each(|fixture| others.lie_about(fixture));
+    (pen, others, key, fixtures)
+}
+
+/// What is slow is meant to be slower than what hedges.
+fn hedging(settings: &mut EdgeSettings) {
+    settings.hedge_delay = Duration::from_millis(100);
+}
+
+async fn is_found_behind_the_others_of(mode: Mode, kind: Kind) {
+    let (pen, others, key, fixtures) = scene(kind).await;
+    let builder = Cluster::builder(mode).trust(&key).settings(hedging);
+    let builder = others.all().into_iter().fold(builder, |builder, other| builder.upstream(other));
+    let cluster = builder.pen(&pen).start().await;
+    for fixture in &fixtures {
+        is_served(&cluster, fixture).await;
+    }
+    assert!(others.liar.total() > 0, "it was asked");
+    cluster.end().await;
+}
+
+async fn is_found_before_the_others_of(mode: Mode, kind: Kind) {
+    let (pen, others, key, fixtures) = scene(kind).await;
+    let builder = Cluster::builder(mode).trust(&key).settings(hedging).pen(&pen);
+    let cluster = others.all().into_iter().fold(builder, |builder, other| builder.upstream(other));
+    let cluster = cluster.start().await;
+    for fixture in &fixtures {
+        is_served(&cluster, fixture).await;
+    }
+    cluster.end().await;
+}
