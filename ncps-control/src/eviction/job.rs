@@ -14,6 +14,7 @@ use ncps_runtime::tasks::Tasks;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::alarm;
 use super::plan::Budget;
 use super::schedule::Schedule;
 use crate::index::Index;
@@ -104,10 +105,14 @@ impl Evictor {
         let pressure = Pressure { budget, passed: Arc::default() };
         let last = Arc::default();
         let stop = tasks.life().hard();
-        let job = Job { sessions, index, pressure: pressure.clone(), clock, last: Arc::clone(&last) };
-        tasks.spawn_background("eviction", async move {
+        let bell = Arc::default();
+        if let Some(schedule) = schedule {
+            alarm::start(schedule, Arc::clone(&clock), Arc::clone(&bell), tasks);
+        }
+        let job = Job { sessions, index, pressure: pressure.clone(), bell, clock, last: Arc::clone(&last) };
+        tasks.spawn_critical_background("eviction", async move {
             tokio::select! {
-                () = job.work(asked, schedule) => {}
+                () = job.work(asked) => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -135,17 +140,14 @@ struct Job {
     sessions: Arc<Sessions>,
     index: Arc<Index>,
     pressure: Pressure,
+    /// Rings on schedule.
+    bell: Arc<Notify>,
     clock: Arc<dyn Clock>,
     last: Arc<Mutex<Option<EvictionReport>>>,
 }
 
 impl Job {
-    async fn work(
-        &self,
-        mut asked: mpsc::Receiver<oneshot::Sender<EvictionReport>>,
-        schedule: Option<Schedule>,
-    ) {
-        let mut due = Box::pin(self.due(schedule.as_ref()));
+    async fn work(&self, mut asked: mpsc::Receiver<oneshot::Sender<EvictionReport>>) {
         loop {
             tokio::select! {
                 () = self.pressure.passed.notified() => {
@@ -155,18 +157,10 @@ impl Job {
                     // Who asked may have left.
                     answer.send(self.run(Trigger::Demand).await).ok();
                 }
-                () = &mut due => {
-                    due = Box::pin(self.due(schedule.as_ref()));
+                () = self.bell.notified() => {
                     self.run(Trigger::Schedule).await;
                 }
             }
-        }
-    }
-
-    async fn due(&self, schedule: Option<&Schedule>) {
-        match schedule {
-            Some(schedule) => schedule.next(&*self.clock).await,
-            None => std::future::pending().await,
         }
     }
 
