@@ -17,7 +17,7 @@ use ncps_runtime::telemetry::Telemetry;
 
 use crate::metrics::ControlMetrics;
 use crate::record::{facts_of, file_of};
-use crate::{Control, Db, Parts};
+use crate::{Control, Db, Parts, Schedule};
 
 pub(crate) const UPSTREAM: &str = "http://upstream.test";
 
@@ -137,6 +137,17 @@ impl House {
         settings: EdgeSettings,
         negative_ttl: Duration,
     ) -> Self {
+        Self::scheduled(folder, key, settings, negative_ttl, None).await
+    }
+
+    /// The same with eviction on schedule.
+    pub(crate) async fn scheduled(
+        folder: &Path,
+        key: SecretKey,
+        settings: EdgeSettings,
+        negative_ttl: Duration,
+        eviction_schedule: Option<Schedule>,
+    ) -> Self {
         let life = Lifecycle::new(Timing { delay: Duration::ZERO, grace: Duration::from_secs(20) });
         let tasks = life.tasks();
         let clock = ManualClock::at(UnixTime(1_000_000));
@@ -146,7 +157,7 @@ impl House {
             key: Some(key),
             settings,
             negative_ttl,
-            eviction_schedule: None,
+            eviction_schedule,
             clock: Arc::new(clock.clone()),
             metrics: ControlMetrics::new(&Telemetry::off()),
             keep: (),

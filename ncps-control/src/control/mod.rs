@@ -80,6 +80,9 @@ impl Control {
         let policy = Policy::of(&settings, key);
         let sessions = Arc::new(Sessions::default());
         metrics.watch(&index, &sessions);
+        if let Some(max_size) = settings.max_size {
+            metrics.watch_limit(max_size, &sessions);
+        }
         tasks.spawn_background("control-housekeeping", housekeeping(Arc::clone(&sessions), tasks.clone()));
         let evictor = Evictor::start(
             Arc::clone(&sessions),
@@ -87,6 +90,7 @@ impl Control {
             &settings,
             eviction_schedule,
             Arc::clone(&clock),
+            Arc::clone(&metrics),
             tasks,
         );
         Arc::new(Control { index, policy, settings, sessions, evictor, clock, tasks: tasks.clone(), metrics })

@@ -33,6 +33,31 @@ fn a_clock_that_is_set_back_is_followed() {
     }
 }
 
+/// Goes as the machine's, so many seconds ahead.
+struct Ahead(i64);
+
+impl Clock for Ahead {
+    fn now(&self) -> UnixTime {
+        SystemClock.now().plus_seconds(self.0)
+    }
+}
+
+#[tokio::test]
+async fn it_rings_at_the_time_of_day_in_the_zone() {
+    let life = Lifecycle::new(Timing { delay: Duration::ZERO, grace: Duration::from_secs(20) });
+    let (tasks, bell) = (life.tasks(), Arc::new(Notify::new()));
+    // Two seconds before three in the morning, in summer.
+    let morning = UnixTime(1_782_867_600);
+    let clock = Arc::new(Ahead(morning.0 - 2 - SystemClock.now().0));
+    let paris = Zone::Named(chrono_tz::Europe::Paris);
+    let schedule = Schedule::parse("0 3 * * *", paris).expect("valid");
+    start(schedule, Arc::clone(&clock) as Arc<dyn Clock>, Arc::clone(&bell), &tasks);
+    tokio::time::timeout(Duration::from_secs(20), bell.notified()).await.expect("it rings");
+    assert!(clock.now() >= morning, "not before");
+    life.stop();
+    assert_eq!(life.run_until_stopped(tasks).await, Exit::Ok);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn it_rings_again_and_again_and_leaves_nothing_behind() {
     let life = Lifecycle::new(Timing { delay: Duration::ZERO, grace: Duration::from_secs(20) });

@@ -10,14 +10,17 @@ use std::time::Duration;
 use ncps_nix::NarFileName;
 use ncps_proto::{Code, DiskReport, EdgeSettings, Error, Eviction, Result, Victim};
 use ncps_runtime::clock::{Clock, UnixTime};
+use ncps_runtime::label;
 use ncps_runtime::tasks::Tasks;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::alarm;
 use super::plan::Budget;
 use super::schedule::Schedule;
 use crate::index::Index;
+use crate::metrics::ControlMetrics;
 use crate::sessions::Sessions;
 
 /// Files in one step: removed within a moment, and named in one message.
@@ -27,15 +30,16 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 /// Demands that may wait for a run.
 const DEMANDS: usize = 16;
 
-/// What made eviction run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trigger {
-    /// An edge passed a limit, or a file waits for room.
-    Pressure,
-    /// `--cache-lru-schedule`.
-    Schedule,
-    /// Somebody asked for it.
-    Demand,
+label! {
+    /// What made eviction run.
+    pub enum Trigger in "trigger" {
+        /// An edge passed a limit, or a file waits for room.
+        Pressure = "pressure",
+        /// `--cache-lru-schedule`.
+        Schedule = "schedule",
+        /// Somebody asked for it.
+        Demand = "demand",
+    }
 }
 
 /// What a run did.
@@ -98,6 +102,7 @@ impl Evictor {
         settings: &EdgeSettings,
         schedule: Option<Schedule>,
         clock: Arc<dyn Clock>,
+        metrics: Arc<ControlMetrics>,
         tasks: &Tasks,
     ) -> Evictor {
         let (demands, asked) = mpsc::channel(DEMANDS);
@@ -109,7 +114,15 @@ impl Evictor {
         if let Some(schedule) = schedule {
             alarm::start(schedule, Arc::clone(&clock), Arc::clone(&bell), tasks);
         }
-        let job = Job { sessions, index, pressure: pressure.clone(), bell, clock, last: Arc::clone(&last) };
+        let job = Job {
+            sessions,
+            index,
+            pressure: pressure.clone(),
+            bell,
+            clock,
+            metrics,
+            last: Arc::clone(&last),
+        };
         tasks.spawn_critical_background("eviction", async move {
             tokio::select! {
                 () = job.work(asked) => {}
@@ -143,6 +156,7 @@ struct Job {
     /// Rings on schedule.
     bell: Arc<Notify>,
     clock: Arc<dyn Clock>,
+    metrics: Arc<ControlMetrics>,
     last: Arc<Mutex<Option<EvictionReport>>>,
 }
 
@@ -165,7 +179,7 @@ impl Job {
     }
 
     async fn run(&self, trigger: Trigger) -> EvictionReport {
-        let began = self.clock.now();
+        let (began, started) = (self.clock.now(), Instant::now());
         let mut edges = Vec::new();
         for (instance, disk) in self.sessions.disks() {
             if self.pressure.is_due(&disk) {
@@ -173,6 +187,7 @@ impl Job {
             }
         }
         let report = EvictionReport { trigger, began, ended: self.clock.now(), edges };
+        self.metrics.evicted(&report, started.elapsed());
         *self.last.lock() = Some(report.clone());
         report
     }

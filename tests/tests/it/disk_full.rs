@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ncps_nix::Compression;
 use ncps_proto::MinFree;
 use ncps_tests::cluster::ClusterBuilder;
+use ncps_tests::scrape::Scrape;
 use ncps_tests::{
     Cluster, Fixture, Framing, Gate, Mode, Outcome, Request, Rule, Upstream, UpstreamKey, both_modes,
     eventually,
@@ -261,6 +262,47 @@ both_modes! {
         }
         assert_eq!(ranged(&format!("bytes={}-", whole.len())).await.status, 416);
         disk.free();
+        cluster.end().await;
+    }
+
+    async fn every_transfer_ends_once_in_the_metrics(mode) {
+        let Some(disk) = SmallDisk::mount() else { return };
+        let key = UpstreamKey::new("upstream-1");
+        let names = ["kept", "absent", "wrong", "passed", "evicts"];
+        let fixtures = names.map(|name| fixture(&key, name, Compression::None));
+        let large = Fixture::new("large").size(6 * MIB).compression(Compression::None).build(&key);
+        let upstream = Upstream::with(&fixtures.iter().chain([&large]).collect::<Vec<_>>()).await;
+        let cluster = disk.cluster(mode, &upstream, &key).settings(|s| s.max_size = Some(5 * MIB));
+        let cluster = cluster.prometheus().start().await;
+        for fixture in fixtures.iter().chain([&large]) {
+            cluster.narinfo(fixture).await;
+        }
+        let [kept, absent, wrong, passed, evicts] = &fixtures;
+        // First of all: nothing is there yet that could be evicted for it.
+        disk.fill();
+        assert_whole(&cluster, passed).await;
+        cluster.quiet().await;
+        disk.free();
+        assert_kept(&cluster, kept, &upstream).await;
+        upstream.remove(&absent.nar_path());
+        upstream.remove(&absent.narinfo_path());
+        assert_eq!(cluster.fetch(&absent.nar_path()).await.0, 404);
+        upstream.script(Rule::on(&wrong.nar_path()).flip(1000));
+        assert!(matches!(cluster.fetch(&wrong.nar_path()).await.1, Outcome::Truncated(_)));
+        assert_whole(&cluster, &large).await;
+        cluster.quiet().await;
+        assert_kept(&cluster, evicts, &upstream).await;
+
+        let edge = Scrape::parse(&cluster.get("/metrics").await.text().await);
+        let ended = |outcome| edge.number("ncps_transfers_total", &[("outcome", outcome)]);
+        let outcomes = ["committed", "absent", "failed", "not_kept", "overflowed", "found"].map(ended);
+        assert_eq!(outcomes, [2.0, 1.0, 1.0, 1.0, 1.0, 0.0]);
+        assert_eq!(edge.number("ncps_transfers_started_total", &[]), outcomes.iter().sum::<f64>());
+        assert_eq!(edge.number("ncps_nar_passed_through_total", &[]), 1.0);
+        let control = Scrape::parse(&cluster.control_telemetry.scrape().expect("asked for"));
+        assert_eq!(control.number("ncps_lru_nar_files_evicted_total", &[]), 1.0);
+        let freed = kept.file.len().next_multiple_of(4096);
+        assert_eq!(control.number("ncps_lru_bytes_freed_total", &[]), freed as f64);
         cluster.end().await;
     }
 }

@@ -6,7 +6,7 @@ use ncps_nix::{Compression, NarFileName};
 use ncps_proto::{Accesses, Directive, DiskReport, EdgeReport, EdgeSettings, Eviction, HeldNar, Victim};
 
 use super::*;
-use crate::Trigger;
+use crate::{Schedule, Trigger, Zone};
 
 const BLOCK: u64 = 4096;
 
@@ -133,6 +133,29 @@ async fn on_demand_it_reports_even_that_there_was_nothing_to_do() {
     assert_eq!((report.trigger, report.edges.len()), (Trigger::Demand, 0));
     assert_eq!(case.house.control.last_eviction(), Some(report));
     case.house.stop().await;
+}
+
+#[tokio::test]
+async fn on_schedule_what_is_too_much_is_planned_for_anew() {
+    let (upstream, key, folder) = (Upstream::new(), own_key(), folder());
+    let mut settings = settings(upstream.key.public());
+    settings.max_size = Some(40 * BLOCK);
+    let schedule = Schedule::parse("@every 1s", Zone::Local).ok();
+    let house = House::scheduled(folder.path(), key, settings, Duration::from_secs(60), schedule).await;
+    let mut edge = Edge::attach(&*house.control, "a").await;
+    edge.holds(&[nar("held")]);
+    edge.say(disk(1, 50, 0));
+    assert_eq!(edge.told_to_remove().await, [nar("held")], "it is too much");
+    // In use there, and nothing more is said of the disk: no limit is passed anew.
+    edge.say(EdgeReport::Evicted(vec![]));
+    assert_eq!(edge.told_to_remove().await, [nar("held")], "the schedule asks again");
+    edge.say(EdgeReport::Evicted(vec![nar("held")]));
+    let freed = || house.control.last_eviction().is_some_and(|r| r.edges.iter().any(|e| e.files == 1));
+    while !freed() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(house.control.last_eviction().expect("it ran").trigger, Trigger::Schedule);
+    house.stop().await;
 }
 
 #[tokio::test]
