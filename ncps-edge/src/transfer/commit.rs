@@ -90,6 +90,7 @@ impl Engine {
         };
         tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored a NAR");
         self.news().committed(held);
+        self.encodings().committed(&commit);
         self.announce(commit).await;
         // Last: whoever is cut before that counts as failed.
         self.metrics().ended.inc(Ended::Committed);

@@ -9,6 +9,7 @@ mod cold;
 mod command_line;
 mod disk_full;
 mod doubt;
+mod encoded;
 mod eviction;
 mod failures;
 mod first_light;
