@@ -1,6 +1,6 @@
 //! A disk that is full before, during and at the end of a cold read: clients get the whole all the same, nothing
 //! wrong is kept, and all is well again as soon as there is room. The data path is a small file system of its own;
-//! to mount one takes root.
+//! to mount one takes root. (Line 69 of the protocol's conformance checklist.)
 
 use std::fs::File;
 use std::io::Write;
@@ -105,7 +105,7 @@ async fn assert_kept(cluster: &Cluster, fixture: &Fixture, upstream: &Upstream) 
 }
 
 both_modes! {
-    async fn full_before_a_read_it_is_passed_through(mode) {
+    async fn line_69_full_before_a_read_it_is_passed_through(mode) {
         let Some(disk) = SmallDisk::mount() else { return };
         let key = UpstreamKey::new("upstream-1");
         let all = [Compression::None, Compression::Zstd, Compression::Xz, Compression::Bzip2];
@@ -166,7 +166,7 @@ both_modes! {
         cluster.end().await;
     }
 
-    async fn full_during_a_read_it_goes_on_from_the_byte_reached(mode) {
+    async fn line_69_full_during_a_read_it_goes_on_from_the_byte_reached(mode) {
         let Some(disk) = SmallDisk::mount() else { return };
         let key = UpstreamKey::new("upstream-1");
         let fixture = of_unknown_size(&key, Compression::Zstd);
@@ -195,7 +195,7 @@ both_modes! {
         cluster.end().await;
     }
 
-    async fn full_at_the_end_of_a_read_what_was_reserved_is_kept(mode) {
+    async fn line_69_full_at_the_end_of_a_read_what_was_reserved_is_kept(mode) {
         let Some(disk) = SmallDisk::mount() else { return };
         let key = UpstreamKey::new("upstream-1");
         let fixture = fixture(&key, "reserved", Compression::Xz);
@@ -217,7 +217,7 @@ both_modes! {
         cluster.end().await;
     }
 
-    async fn wrong_bytes_that_are_passed_through_never_look_complete(mode) {
+    async fn line_69_wrong_bytes_that_are_passed_through_never_look_complete(mode) {
         let Some(disk) = SmallDisk::mount() else { return };
         let key = UpstreamKey::new("upstream-1");
         let all = [Compression::None, Compression::Zstd, Compression::Xz];
@@ -242,7 +242,7 @@ both_modes! {
         cluster.end().await;
     }
 
-    async fn ranges_of_what_is_passed_through(mode) {
+    async fn line_69_ranges_of_what_is_passed_through(mode) {
         let Some(disk) = SmallDisk::mount() else { return };
         let key = UpstreamKey::new("upstream-1");
         let fixture = fixture(&key, "ranges", Compression::Xz);
