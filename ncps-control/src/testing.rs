@@ -9,7 +9,7 @@ use ncps_nix::{
     Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, SecretKey, Sha256Hash, StorePath, nix32,
 };
 use ncps_proto::{Commit, EdgeSettings, MinFree, NarFacts, Origin, Outward, Publication, UpstreamSettings};
-use ncps_runtime::clock::{ManualClock, UnixTime};
+use ncps_runtime::clock::{Clock, ManualClock, UnixTime};
 use ncps_runtime::exit::Exit;
 use ncps_runtime::lifecycle::{Lifecycle, Timing};
 use ncps_runtime::tasks::Tasks;
@@ -118,6 +118,15 @@ pub(crate) fn settings(trusted: PublicKey) -> EdgeSettings {
         max_narinfo_requests: 256,
         max_size: None,
         min_free: MinFree::NOTHING,
+    }
+}
+
+/// Whoever asks it what time it is panics.
+pub(crate) struct BrokenClock;
+
+impl Clock for BrokenClock {
+    fn now(&self) -> UnixTime {
+        panic!("the clock is broken")
     }
 }
 

@@ -83,7 +83,8 @@ impl Control {
         if let Some(max_size) = settings.max_size {
             metrics.watch_limit(max_size, &sessions);
         }
-        tasks.spawn_background("control-housekeeping", housekeeping(Arc::clone(&sessions), tasks.clone()));
+        let sessions_kept = housekeeping(Arc::clone(&sessions), tasks.clone());
+        tasks.spawn_critical_background("control-housekeeping", sessions_kept);
         let evictor = Evictor::start(
             Arc::clone(&sessions),
             Arc::clone(&index),

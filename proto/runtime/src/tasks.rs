@@ -192,10 +192,13 @@ struct CriticalWatch {
 
 impl Drop for CriticalWatch {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.life.fail();
-        } else if self.life.phase() < Phase::Draining {
-            tracing::error!(task = self.name, "a task that should run until the end has ended: stopping");
+        let panicked = std::thread::panicking();
+        if panicked || self.life.phase() < Phase::Draining {
+            tracing::error!(
+                task = self.name,
+                panicked,
+                "a task that should run until the end has ended: stopping"
+            );
             self.life.fail();
         }
     }

@@ -3,10 +3,18 @@
 use std::time::Duration;
 
 use ncps_nix::{Compression, NarFileName};
-use ncps_proto::{Accesses, Directive, DiskReport, EdgeReport, EdgeSettings, Eviction, HeldNar, Victim};
+use ncps_proto::{
+    Accesses, Code, Directive, DiskReport, EdgeReport, EdgeSettings, Eviction, HeldNar, Victim,
+};
+
+use ncps_runtime::clock::UnixTime;
+use ncps_runtime::exit::Exit;
+use ncps_runtime::lifecycle::{Lifecycle, Timing};
+use ncps_runtime::telemetry::Telemetry;
 
 use super::*;
-use crate::{Schedule, Trigger, Zone};
+use crate::metrics::ControlMetrics;
+use crate::{Control, Db, Parts, Schedule, Trigger, Zone};
 
 const BLOCK: u64 = 4096;
 
@@ -156,6 +164,29 @@ async fn on_schedule_what_is_too_much_is_planned_for_anew() {
     }
     assert_eq!(house.control.last_eviction().expect("it ran").trigger, Trigger::Schedule);
     house.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_panics_ends_the_process() {
+    let folder = folder();
+    let life = Lifecycle::new(Timing { delay: Duration::ZERO, grace: Duration::from_secs(20) });
+    let tasks = life.tasks();
+    let parts = Parts {
+        db: Db::open(&folder.path().join("db.sqlite"), UnixTime(1)).await.expect("opens"),
+        key: None,
+        settings: settings(Upstream::new().key.public()),
+        negative_ttl: Duration::from_secs(60),
+        eviction_schedule: None,
+        clock: Arc::new(BrokenClock),
+        metrics: ControlMetrics::new(&Telemetry::off()),
+        keep: (),
+    };
+    // The writer of the index has nothing to do, and does not ask.
+    let control = Control::start(parts, &tasks);
+    let running = tokio::spawn(life.run_until_stopped(tasks));
+    assert_eq!(control.evict().await.expect_err("it broke").code(), Code::Unavailable);
+    let exit = tokio::time::timeout(Duration::from_secs(20), running).await.expect("it stops by itself");
+    assert_eq!(exit.expect("no panic"), Exit::Failure);
 }
 
 #[tokio::test]
