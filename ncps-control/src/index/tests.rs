@@ -17,7 +17,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use super::{Index, MAX_WAITING};
 use crate::db::Db;
 use crate::metrics::ControlMetrics;
-use crate::testing::{BrokenClock, House, Upstream, file, own_key, publication, settings};
+use crate::testing::{BreakingClock, House, Upstream, file, own_key, publication, settings};
 
 async fn run(folder: &Path, statement: &str) {
     let options = SqliteConnectOptions::new().filename(folder.join("db.sqlite"));
@@ -88,7 +88,8 @@ async fn a_writer_that_panics_ends_the_process() {
     let tasks = life.tasks();
     let db = Db::open(&folder.path().join("db.sqlite"), UnixTime(1)).await.expect("opens");
     let metrics = ControlMetrics::new(&Telemetry::off());
-    let index = Index::start(db, Duration::from_secs(60), Arc::new(BrokenClock), &tasks, metrics, ());
+    let clock = Arc::new(BreakingClock { broken: true.into(), ..BreakingClock::default() });
+    let index = Index::start(db, Duration::from_secs(60), clock, &tasks, metrics, ());
     let running = tokio::spawn(life.run_until_stopped(tasks));
     index.put_alias(file("a", Compression::Xz), Some(file("b", Compression::Xz)));
     let exit = tokio::time::timeout(Duration::from_secs(20), running).await.expect("it stops by itself");

@@ -1,5 +1,6 @@
 //! Eviction as an edge sees it: what it is told to remove, in which order, and when it is over.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ncps_nix::{Compression, NarFileName};
@@ -171,22 +172,51 @@ async fn a_job_that_panics_ends_the_process() {
     let folder = folder();
     let life = Lifecycle::new(Timing { delay: Duration::ZERO, grace: Duration::from_secs(20) });
     let tasks = life.tasks();
+    let clock = Arc::new(BreakingClock::default());
     let parts = Parts {
         db: Db::open(&folder.path().join("db.sqlite"), UnixTime(1)).await.expect("opens"),
         key: None,
         settings: settings(Upstream::new().key.public()),
         negative_ttl: Duration::from_secs(60),
         eviction_schedule: None,
-        clock: Arc::new(BrokenClock),
+        clock: clock.clone(),
         metrics: ControlMetrics::new(&Telemetry::off()),
         keep: (),
     };
-    // The writer of the index has nothing to do, and does not ask.
     let control = Control::start(parts, &tasks);
     let running = tokio::spawn(life.run_until_stopped(tasks));
+    // The housekeeping has asked; the writer of the index has nothing to do. So the job is next.
+    while clock.asked.load(Ordering::SeqCst) < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    clock.broken.store(true, Ordering::SeqCst);
     assert_eq!(control.evict().await.expect_err("it broke").code(), Code::Unavailable);
     let exit = tokio::time::timeout(Duration::from_secs(20), running).await.expect("it stops by itself");
     assert_eq!(exit.expect("no panic"), Exit::Failure);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_leaves_the_order_right() {
+    let case = limited(|settings| settings.max_size = Some(45 * BLOCK)).await;
+    let mut edge = Edge::attach(case.control(), "a").await;
+    edge.holds(&[nar("never")]);
+    for name in ["first", "second", "third"] {
+        edge.say(EdgeReport::Committed(held(nar(name))));
+    }
+    edge.reads(nar("first"));
+    // A report is heard before what follows it.
+    edge.say(disk(1, 50, 0));
+    assert_eq!(edge.told_to_remove().await, [nar("never")]);
+    edge.say(EdgeReport::Evicted(vec![nar("never")]));
+    case.house.clock.set(UnixTime(1000));
+    edge.say(EdgeReport::Committed(held(nar("newest"))));
+    edge.reads(nar("second"));
+    edge.say(disk(2, 50, 0));
+    assert_eq!(edge.told_to_remove().await, [nar("third")], "it was read before the clock was set");
+    edge.say(EdgeReport::Evicted(vec![nar("third")]));
+    edge.say(disk(3, 50, 0));
+    assert_eq!(edge.told_to_remove().await, [nar("first")]);
+    case.house.stop().await;
 }
 
 #[tokio::test]
