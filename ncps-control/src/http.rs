@@ -58,7 +58,7 @@ pub async fn serve(addr: ListenAddr, tasks: &Tasks, telemetry: &Telemetry) -> Re
     let bound = listener.local_addr().map_err(failed)?;
     tracing::info!(addr = %bound, "control's HTTP port");
     let answers = Answers { life: tasks.life().clone(), telemetry: telemetry.clone() };
-    tasks.spawn_background("control-http", accept(listener, answers, tasks.clone()));
+    tasks.spawn_critical_background("control-http", accept(listener, answers, tasks.clone()));
     Ok(bound)
 }
 

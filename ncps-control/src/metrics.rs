@@ -3,10 +3,12 @@
 //! Absent: anything that a scrape would have to ask the database for.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use ncps_runtime::label;
 use ncps_runtime::telemetry::{Counters, Gauges, Histograms, Kind, Metric, Telemetry};
 
+use crate::eviction::{EvictionReport, Trigger};
 use crate::index::Index;
 use crate::sessions::Sessions;
 
@@ -38,6 +40,9 @@ label! {
 
 const SECONDS: Kind = Kind::Histogram(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]);
 
+/// An eviction waits for edges, step by step.
+const RUN_SECONDS: Kind = Kind::Histogram(&[0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0]);
+
 macro_rules! metrics {
     ($($const:ident = $name:literal, $kind:expr, $unit:literal, [$($label:literal),*], $help:literal;)+) => {
         $(const $const: Metric =
@@ -64,6 +69,18 @@ metrics! {
     EDGES = "ncps_edges", Kind::Gauge, "{edge}", [], "Edges that are attached.";
     LEASES = "ncps_leases", Kind::Gauge, "{lease}", [],
         "Turns to fetch that are taken, those that ran out and were not yet forgotten included.";
+
+    EVICTION_RUNS = "ncps_lru_cleanup_runs_total", Kind::Counter, "{run}", ["trigger"],
+        "Evictions, those with nothing to do included. `pressure`: a limit was passed, or a file waited for room.";
+    EVICTED_FILES = "ncps_lru_nar_files_evicted_total", Kind::Counter, "{file}", [],
+        "NAR files that edges removed when told to.";
+    EVICTED_BYTES = "ncps_lru_bytes_freed_total", Kind::Counter, "By", [], "What these took on the disk.";
+    EVICTION_DURATION = "ncps_lru_cleanup_duration_seconds", RUN_SECONDS, "s", [],
+        "Time that an eviction took, the edges' answers included.";
+    MAX_SIZE = "ncps_cache_max_size_bytes", Kind::Gauge, "By", [],
+        "`--cache-max-size`, of each edge. Not there without it.";
+    UTILIZATION = "ncps_cache_utilization_ratio", Kind::Gauge, "1", [],
+        "How much of it the fullest edge takes; edges say it every 10 s. Not there without it.";
 }
 
 /// Everything that control counts.
@@ -74,6 +91,10 @@ pub struct ControlMetrics {
     pub(crate) batches: Arc<Counters<Written>>,
     pub(crate) batch_duration: Histograms<()>,
     pub(crate) narinfos: Arc<Gauges<()>>,
+    runs: Arc<Counters<Trigger>>,
+    evicted_files: Arc<Counters<()>>,
+    evicted_bytes: Arc<Counters<()>>,
+    run_duration: Histograms<()>,
 }
 
 impl ControlMetrics {
@@ -86,6 +107,10 @@ impl ControlMetrics {
             batches: telemetry.counters(&BATCHES),
             batch_duration: telemetry.histograms(&BATCH_DURATION),
             narinfos: telemetry.gauges(&NARINFO_COUNT),
+            runs: telemetry.counters(&EVICTION_RUNS),
+            evicted_files: telemetry.counters(&EVICTED_FILES),
+            evicted_bytes: telemetry.counters(&EVICTED_BYTES),
+            run_duration: telemetry.histograms(&EVICTION_DURATION),
         })
     }
 
@@ -95,6 +120,27 @@ impl ControlMetrics {
         self.look(&WAITING, index, |index| index.waiting() as u64);
         self.look(&EDGES, sessions, |sessions| sessions.count() as u64);
         self.look(&LEASES, sessions, |sessions| sessions.leases() as u64);
+    }
+
+    /// The same of a size limit, where there is one.
+    pub(crate) fn watch_limit(&self, max_size: u64, sessions: &Arc<Sessions>) {
+        self.telemetry.observe(&MAX_SIZE, move |seen| seen(max_size, &[]));
+        let looked_at = Arc::downgrade(sessions);
+        self.telemetry.observe_ratio(&UTILIZATION, move |seen| {
+            let disks = looked_at.upgrade().map(|sessions| sessions.disks()).unwrap_or_default();
+            let fullest = disks.iter().map(|(_, disk)| disk.used).max();
+            seen(fullest.unwrap_or(0) as f64 / max_size.max(1) as f64, &[]);
+        });
+    }
+
+    /// An eviction has ended.
+    pub(crate) fn evicted(&self, report: &EvictionReport, took: Duration) {
+        self.runs.inc(report.trigger);
+        for edge in &report.edges {
+            self.evicted_files.add((), edge.files);
+            self.evicted_bytes.add((), edge.bytes);
+        }
+        self.run_duration.record((), took.as_secs_f64());
     }
 
     fn look<T: Send + Sync + 'static>(&self, metric: &'static Metric, part: &Arc<T>, number: fn(&T) -> u64) {

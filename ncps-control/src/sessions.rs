@@ -56,12 +56,15 @@ struct State {
     placements: Placements,
     /// Counts accesses, to tell those of the same second apart.
     accesses: u64,
+    /// Of all accesses. A clock that is set back must not make the oldest of what was just read.
+    latest: UnixTime,
 }
 
 impl State {
     fn access(&mut self, at: UnixTime) -> Access {
         self.accesses += 1;
-        Access { at, order: self.accesses }
+        self.latest = self.latest.max(at);
+        Access { at: self.latest, order: self.accesses }
     }
 }
 
@@ -156,8 +159,10 @@ impl Sessions {
 
     /// A page of an edge's inventory, and when each file was last read.
     pub(crate) fn holds(&self, instance: &str, held: Vec<(HeldNar, UnixTime)>, last: bool) {
+        let mut state = self.state.lock();
+        state.latest = held.iter().map(|(_, at)| *at).fold(state.latest, UnixTime::max);
         let held = held.into_iter().map(|(held, at)| (held, Access { at, order: 0 }));
-        self.state.lock().placements.page(instance, held, last);
+        state.placements.page(instance, held, last);
     }
 
     /// Those of a page of which it is not known when they were last read.

@@ -3,13 +3,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ncps_nix::{
     Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, SecretKey, Sha256Hash, StorePath, nix32,
 };
 use ncps_proto::{Commit, EdgeSettings, MinFree, NarFacts, Origin, Outward, Publication, UpstreamSettings};
-use ncps_runtime::clock::{ManualClock, UnixTime};
+use ncps_runtime::clock::{Clock, ManualClock, UnixTime};
 use ncps_runtime::exit::Exit;
 use ncps_runtime::lifecycle::{Lifecycle, Timing};
 use ncps_runtime::tasks::Tasks;
@@ -17,7 +18,7 @@ use ncps_runtime::telemetry::Telemetry;
 
 use crate::metrics::ControlMetrics;
 use crate::record::{facts_of, file_of};
-use crate::{Control, Db, Parts};
+use crate::{Control, Db, Parts, Schedule};
 
 pub(crate) const UPSTREAM: &str = "http://upstream.test";
 
@@ -121,6 +122,21 @@ pub(crate) fn settings(trusted: PublicKey) -> EdgeSettings {
     }
 }
 
+/// Whoever asks it what time it is panics, once it is broken.
+#[derive(Default)]
+pub(crate) struct BreakingClock {
+    pub(crate) asked: AtomicUsize,
+    pub(crate) broken: AtomicBool,
+}
+
+impl Clock for BreakingClock {
+    fn now(&self) -> UnixTime {
+        assert!(!self.broken.load(Ordering::SeqCst), "the clock is broken");
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        UnixTime(1_000_000)
+    }
+}
+
 /// A control plane in a folder.
 pub(crate) struct House {
     pub(crate) control: Arc<Control>,
@@ -137,6 +153,17 @@ impl House {
         settings: EdgeSettings,
         negative_ttl: Duration,
     ) -> Self {
+        Self::scheduled(folder, key, settings, negative_ttl, None).await
+    }
+
+    /// The same with eviction on schedule.
+    pub(crate) async fn scheduled(
+        folder: &Path,
+        key: SecretKey,
+        settings: EdgeSettings,
+        negative_ttl: Duration,
+        eviction_schedule: Option<Schedule>,
+    ) -> Self {
         let life = Lifecycle::new(Timing { delay: Duration::ZERO, grace: Duration::from_secs(20) });
         let tasks = life.tasks();
         let clock = ManualClock::at(UnixTime(1_000_000));
@@ -146,7 +173,7 @@ impl House {
             key: Some(key),
             settings,
             negative_ttl,
-            eviction_schedule: None,
+            eviction_schedule,
             clock: Arc::new(clock.clone()),
             metrics: ControlMetrics::new(&Telemetry::off()),
             keep: (),

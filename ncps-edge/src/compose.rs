@@ -101,7 +101,7 @@ pub async fn compose(
         tasks: tasks.clone(),
         metrics: metrics.clone(),
     };
-    tasks.spawn_background("attach", attach::run(attachment, ready));
+    tasks.spawn_critical_background("attach", attach::run(attachment, ready));
     let service = Arc::new(Service {
         lookups: lookups.clone(),
         engine: engine.clone(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ncps_control::compose::Composed;
 use ncps_control::config::{ControlAddr, ControlConfig, KeySource, Verbs};
 use ncps_control::serve::ControlListener;
+use ncps_control::{Schedule, Zone};
 use ncps_edge::compose::Edge;
 use ncps_edge::config::{ControlUrl, EdgeConfig, Limits};
 use ncps_nix::{CacheInfo, NarInfo, PublicKey};
@@ -45,6 +46,7 @@ pub struct ClusterBuilder {
     mode: Mode,
     settings: EdgeSettings,
     negative_ttl: Duration,
+    eviction_schedule: Option<Schedule>,
     sign: bool,
     data: Arc<TempDir>,
     deadline: Duration,
@@ -82,6 +84,7 @@ impl ClusterBuilder {
             mode,
             settings: default_settings(),
             negative_ttl: Duration::from_secs(60),
+            eviction_schedule: None,
             sign: true,
             data: Arc::new(TempDir::new().expect("a temporary directory")),
             deadline: CONTROL_DEADLINE,
@@ -137,6 +140,17 @@ impl ClusterBuilder {
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
         self.negative_ttl = ttl;
         self.settings.negative_ttl = ttl;
+        self
+    }
+
+    /// When eviction runs, also without need; in UTC.
+    ///
+    /// # Panics
+    /// If it is no schedule.
+    #[must_use]
+    pub fn eviction_schedule(mut self, schedule: &str) -> Self {
+        let utc = "UTC".parse::<Zone>().expect("a zone");
+        self.eviction_schedule = Some(Schedule::parse(schedule, utc).expect("a schedule"));
         self
     }
 
@@ -229,7 +243,7 @@ impl ClusterBuilder {
             without_effect: Vec::new(),
             verbs: Verbs::default(),
             warnings: Vec::new(),
-            eviction_schedule: None,
+            eviction_schedule: self.eviction_schedule.clone(),
             settings: self.settings.clone(),
         }
     }

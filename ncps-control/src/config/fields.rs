@@ -229,10 +229,14 @@ pub(super) const LRU_TIMEZONE: Field = Field::value(
 .value_name("ZONE")
 .default("Local");
 
-pub(super) const MAX_DOWNLOADS: Field =
-    Field::value("max-downloads", "MAX_DOWNLOADS", "max-downloads", "NAR files that are fetched at once.")
-        .value_name("N")
-        .default("32");
+pub(super) const MAX_DOWNLOADS: Field = Field::value(
+    "max-downloads",
+    "MAX_DOWNLOADS",
+    "max-downloads",
+    "NAR files that are fetched at once, 256 at most.",
+)
+.value_name("N")
+.default("32");
 
 pub(super) const MAX_WAITING: Field = Field::value(
     "max-waiting-downloads",
@@ -247,7 +251,7 @@ pub(super) const MAX_DECODERS: Field = Field::value(
     "max-decoders",
     "MAX_DECODERS",
     "max-decoders",
-    "Compressed streams that are decoded at once. By default one per core.",
+    "Compressed streams that are decoded at once, 256 at most. By default one per core.",
 )
 .value_name("N");
 

@@ -188,7 +188,7 @@ fn settings(r: &mut Resolver, env: Env<'_>, warnings: &mut Vec<String>) -> EdgeS
         idle_timeout: timeout(r, &fields::IDLE_TIMEOUT),
         transfer_timeout: timeout(r, &fields::TRANSFER_TIMEOUT),
         hedge_delay: r.get_or(&fields::HEDGE_DELAY, duration, Duration::ZERO),
-        max_downloads: r.get_or(&fields::MAX_DOWNLOADS, values::count, 1),
+        max_downloads: r.get_or(&fields::MAX_DOWNLOADS, values::at_once, 1),
         max_waiting_downloads: r.get_or(&fields::MAX_WAITING, values::number, 0),
         max_decoders: decoders(r),
         max_spool_bytes: r.get_or(&fields::MAX_SPOOL, byte_size, 0),
@@ -239,10 +239,11 @@ fn timeout(r: &mut Resolver, field: &Field) -> Duration {
 
 fn decoders(r: &mut Resolver) -> u32 {
     if r.given(&fields::MAX_DECODERS) {
-        return r.get_or(&fields::MAX_DECODERS, values::count, 1);
+        return r.get_or(&fields::MAX_DECODERS, values::at_once, 1);
     }
     let cores =
         std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    let cores = cores.min(values::MOST_AT_ONCE);
     r.computed(&fields::MAX_DECODERS, cores);
     cores
 }

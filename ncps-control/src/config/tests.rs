@@ -91,6 +91,9 @@ fn limits_that_mean_nothing_are_refused() {
         ("--cache-min-free=-1%", "percentage"),
         ("--cache-lru-schedule=daily", "five fields"),
         ("--cache-lru-schedule=0 0 3 * * *", "five fields"),
+        ("--cache-lru-schedule=0 0 30 2 *", "no date that exists"),
+        ("--max-downloads=257", "from 1 to 256"),
+        ("--max-decoders=257", "from 1 to 256"),
         ("--cache-lru-schedule-timezone=Mars", "time zone"),
     ] {
         let problems = problems(&[flag]);

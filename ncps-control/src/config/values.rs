@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ncps_proto::MinFree;
 use ncps_runtime::config::ListenAddr;
 use ncps_runtime::config::values::{absolute_path, byte_size, listen_addr};
+use ncps_runtime::program::BLOCKING_THREADS;
 
 use super::ControlAddr;
 
@@ -66,6 +67,17 @@ pub(super) fn min_free(text: &str) -> Result<MinFree, String> {
         },
         None => byte_size(text).map(|at_most| MinFree { percent: 100, at_most }).map_err(expected),
     }
+}
+
+/// Downloads at once, and decoders at once. A download may decode, and so may a reader that passes a full disk by, of
+/// which there are as many; each keeps a thread.
+pub(super) const MOST_AT_ONCE: u32 = 256;
+const _: () = assert!(2 * (MOST_AT_ONCE as usize) <= BLOCKING_THREADS / 2);
+
+/// A whole number from 1 to [`MOST_AT_ONCE`].
+pub(super) fn at_once(text: &str) -> Result<u32, String> {
+    let number = count(text).ok().filter(|number| *number <= MOST_AT_ONCE);
+    number.ok_or_else(|| format!("expected a whole number from 1 to {MOST_AT_ONCE}"))
 }
 
 /// A whole number from 1 on.

@@ -20,8 +20,9 @@ use ncps_proto::{
     Code, Commit, ControlPlane, Directives, EdgeSettings, Heard, Location, Lookup, Publication, Reports,
     Result, Turn,
 };
-use ncps_runtime::clock::Clock;
+use ncps_runtime::clock::{Clock, Pace};
 use ncps_runtime::tasks::Tasks;
+use tokio_util::sync::CancellationToken;
 
 use crate::db::Db;
 use crate::eviction::job::Evictor;
@@ -80,13 +81,18 @@ impl Control {
         let policy = Policy::of(&settings, key);
         let sessions = Arc::new(Sessions::default());
         metrics.watch(&index, &sessions);
-        tasks.spawn_background("control-housekeeping", housekeeping(Arc::clone(&sessions), tasks.clone()));
+        if let Some(max_size) = settings.max_size {
+            metrics.watch_limit(max_size, &sessions);
+        }
+        let upkeep = housekeeping(Arc::clone(&sessions), Arc::clone(&clock), tasks.life().hard());
+        tasks.spawn_critical_background("control-housekeeping", upkeep);
         let evictor = Evictor::start(
             Arc::clone(&sessions),
             Arc::clone(&index),
             &settings,
             eviction_schedule,
             Arc::clone(&clock),
+            Arc::clone(&metrics),
             tasks,
         );
         Arc::new(Control { index, policy, settings, sessions, evictor, clock, tasks: tasks.clone(), metrics })
@@ -148,14 +154,26 @@ impl Control {
     }
 }
 
-async fn housekeeping(sessions: Arc<Sessions>, tasks: Tasks) {
-    let stop = tasks.life().hard();
+async fn housekeeping(sessions: Arc<Sessions>, clock: Arc<dyn Clock>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(HOUSEKEEPING);
+    let mut pace = Pace::of(&*clock);
     loop {
         tokio::select! {
-            _ = ticks.tick() => sessions.expire(),
+            _ = ticks.tick() => {
+                sessions.expire();
+                say_if_set(&mut pace, &*clock);
+            }
             () = stop.cancelled() => return,
         }
+    }
+}
+
+/// Nothing depends on it but the order of evictions and schedules, which follow; but somebody should know.
+fn say_if_set(pace: &mut Pace, clock: &dyn Clock) {
+    match pace.leap(clock) {
+        Some(seconds @ 0..) => tracing::warn!(seconds, "the clock was set forward, or the machine slept"),
+        Some(seconds) => tracing::warn!(seconds, "the clock was set back"),
+        None => {}
     }
 }
 

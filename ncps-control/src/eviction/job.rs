@@ -10,13 +10,17 @@ use std::time::Duration;
 use ncps_nix::NarFileName;
 use ncps_proto::{Code, DiskReport, EdgeSettings, Error, Eviction, Result, Victim};
 use ncps_runtime::clock::{Clock, UnixTime};
+use ncps_runtime::label;
 use ncps_runtime::tasks::Tasks;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
+use super::alarm;
 use super::plan::Budget;
 use super::schedule::Schedule;
 use crate::index::Index;
+use crate::metrics::ControlMetrics;
 use crate::sessions::Sessions;
 
 /// Files in one step: removed within a moment, and named in one message.
@@ -26,15 +30,16 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 /// Demands that may wait for a run.
 const DEMANDS: usize = 16;
 
-/// What made eviction run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trigger {
-    /// An edge passed a limit, or a file waits for room.
-    Pressure,
-    /// `--cache-lru-schedule`.
-    Schedule,
-    /// Somebody asked for it.
-    Demand,
+label! {
+    /// What made eviction run.
+    pub enum Trigger in "trigger" {
+        /// An edge passed a limit, or a file waits for room.
+        Pressure = "pressure",
+        /// `--cache-lru-schedule`.
+        Schedule = "schedule",
+        /// Somebody asked for it.
+        Demand = "demand",
+    }
 }
 
 /// What a run did.
@@ -97,6 +102,7 @@ impl Evictor {
         settings: &EdgeSettings,
         schedule: Option<Schedule>,
         clock: Arc<dyn Clock>,
+        metrics: Arc<ControlMetrics>,
         tasks: &Tasks,
     ) -> Evictor {
         let (demands, asked) = mpsc::channel(DEMANDS);
@@ -104,10 +110,22 @@ impl Evictor {
         let pressure = Pressure { budget, passed: Arc::default() };
         let last = Arc::default();
         let stop = tasks.life().hard();
-        let job = Job { sessions, index, pressure: pressure.clone(), clock, last: Arc::clone(&last) };
-        tasks.spawn_background("eviction", async move {
+        let bell = Arc::default();
+        if let Some(schedule) = schedule {
+            alarm::start(schedule, Arc::clone(&clock), Arc::clone(&bell), tasks);
+        }
+        let job = Job {
+            sessions,
+            index,
+            pressure: pressure.clone(),
+            bell,
+            clock,
+            metrics,
+            last: Arc::clone(&last),
+        };
+        tasks.spawn_critical_background("eviction", async move {
             tokio::select! {
-                () = job.work(asked, schedule) => {}
+                () = job.work(asked) => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -135,17 +153,15 @@ struct Job {
     sessions: Arc<Sessions>,
     index: Arc<Index>,
     pressure: Pressure,
+    /// Rings on schedule.
+    bell: Arc<Notify>,
     clock: Arc<dyn Clock>,
+    metrics: Arc<ControlMetrics>,
     last: Arc<Mutex<Option<EvictionReport>>>,
 }
 
 impl Job {
-    async fn work(
-        &self,
-        mut asked: mpsc::Receiver<oneshot::Sender<EvictionReport>>,
-        schedule: Option<Schedule>,
-    ) {
-        let mut due = Box::pin(self.due(schedule.as_ref()));
+    async fn work(&self, mut asked: mpsc::Receiver<oneshot::Sender<EvictionReport>>) {
         loop {
             tokio::select! {
                 () = self.pressure.passed.notified() => {
@@ -155,23 +171,15 @@ impl Job {
                     // Who asked may have left.
                     answer.send(self.run(Trigger::Demand).await).ok();
                 }
-                () = &mut due => {
-                    due = Box::pin(self.due(schedule.as_ref()));
+                () = self.bell.notified() => {
                     self.run(Trigger::Schedule).await;
                 }
             }
         }
     }
 
-    async fn due(&self, schedule: Option<&Schedule>) {
-        match schedule {
-            Some(schedule) => schedule.next(&*self.clock).await,
-            None => std::future::pending().await,
-        }
-    }
-
     async fn run(&self, trigger: Trigger) -> EvictionReport {
-        let began = self.clock.now();
+        let (began, started) = (self.clock.now(), Instant::now());
         let mut edges = Vec::new();
         for (instance, disk) in self.sessions.disks() {
             if self.pressure.is_due(&disk) {
@@ -179,6 +187,7 @@ impl Job {
             }
         }
         let report = EvictionReport { trigger, began, ended: self.clock.now(), edges };
+        self.metrics.evicted(&report, started.elapsed());
         *self.last.lock() = Some(report.clone());
         report
     }

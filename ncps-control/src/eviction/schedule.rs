@@ -1,7 +1,7 @@
-//! When a job runs: a cron expression of five fields in a time zone, or an interval.
+//! When a job runs: a cron expression of five fields in a time zone, or an interval. Pure: times in, times out,
+//! each computed anew in the zone, so that the change to summer time counts.
 //!
-//! The next time is asked for anew after each run and once a minute, so that a clock that is set and the change
-//! to summer time count. Absent: what runs.
+//! Absent: waiting (see [`super::alarm`]) and what runs.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,13 +9,11 @@ use std::time::Duration;
 use chrono::{DateTime, TimeZone, Utc};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
-use ncps_runtime::clock::{Clock, UnixTime};
+use ncps_runtime::clock::UnixTime;
 use ncps_runtime::config::values::duration;
 
 /// How the original spells an interval.
 const EVERY: &str = "@every ";
-/// The longest sleep: after it the clock is looked at again.
-const LOOK: Duration = Duration::from_secs(60);
 
 /// A time zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +58,18 @@ impl Schedule {
             return long_enough.then_some(Schedule::Every(interval)).ok_or_else(expected);
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let parsed = parser.parse(text).map(|cron| Schedule::Cron(Box::new(cron), zone));
-        parsed.map_err(|e| format!("{}: {e}", expected()))
+        let cron = parser.parse(text).map_err(|e| format!("{}: {e}", expected()))?;
+        let ever = next_time(&cron, zone, UnixTime(0)).is_some();
+        ever.then(|| Schedule::Cron(Box::new(cron), zone))
+            .ok_or_else(|| "names no date that exists".to_owned())
+    }
+
+    /// The first time after `since`; `None` past the end of the calendar.
+    pub(crate) fn after(&self, since: UnixTime) -> Option<UnixTime> {
+        match self {
+            Schedule::Every(interval) => Some(since.plus(*interval)),
+            Schedule::Cron(cron, zone) => next_time(cron, *zone, since),
+        }
     }
 }
 
@@ -71,63 +79,28 @@ fn expected() -> String {
         .to_owned()
 }
 
-impl Schedule {
-    /// The first time after `since`; `None` past the end of the calendar.
-    pub(crate) fn after(&self, since: UnixTime) -> Option<UnixTime> {
-        match self {
-            Schedule::Every(interval) => Some(since.plus(*interval)),
-            Schedule::Cron(cron, zone) => next_time(cron, *zone, since),
-        }
-    }
-
-    /// Waits until the next time. Never ends where there is none.
-    pub(crate) async fn next(&self, clock: &dyn Clock) {
-        match self {
-            Schedule::Every(interval) => tokio::time::sleep(*interval).await,
-            Schedule::Cron(cron, zone) => match next_time(cron, *zone, clock.now()) {
-                Some(due) => until(due, clock).await,
-                None => std::future::pending().await,
-            },
-        }
-    }
-}
-
-async fn until(due: UnixTime, clock: &dyn Clock) {
-    loop {
-        let left = due.since(clock.now());
-        if left.is_zero() {
-            return;
-        }
-        tokio::time::sleep(left.min(LOOK)).await;
-    }
-}
-
-/// The first time after `now`.
-fn next_time(cron: &Cron, zone: Zone, now: UnixTime) -> Option<UnixTime> {
-    let now = Utc.timestamp_opt(now.0, 0).single()?;
+fn next_time(cron: &Cron, zone: Zone, since: UnixTime) -> Option<UnixTime> {
+    let since = Utc.timestamp_opt(since.0, 0).single()?;
     match zone {
-        Zone::Local => next_in(cron, &now.with_timezone(&chrono::Local)),
-        Zone::Named(zone) => next_in(cron, &now.with_timezone(&zone)),
+        Zone::Local => next_in(cron, &since.with_timezone(&chrono::Local)),
+        Zone::Named(zone) => next_in(cron, &since.with_timezone(&zone)),
     }
 }
 
-fn next_in<Z: TimeZone>(cron: &Cron, now: &DateTime<Z>) -> Option<UnixTime> {
-    cron.find_next_occurrence(now, false).ok().map(|next| UnixTime(next.timestamp()))
+fn next_in<Z: TimeZone>(cron: &Cron, since: &DateTime<Z>) -> Option<UnixTime> {
+    cron.find_next_occurrence(since, false).ok().map(|next| UnixTime(next.timestamp()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn next(schedule: &str, zone: &str, now: &str) -> String {
+    fn next(schedule: &str, zone: &str, since: &str) -> String {
         let zone = zone.parse().expect("a zone");
-        let Ok(Schedule::Cron(cron, zone)) = Schedule::parse(schedule, zone) else { panic!("{schedule}") };
-        let now = UnixTime(DateTime::parse_from_rfc3339(now).expect("a time").timestamp());
-        let next = next_time(&cron, zone, now).expect("there is a next time");
-        Utc.timestamp_opt(next.0, 0)
-            .single()
-            .expect("a time")
-            .to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+        let since = UnixTime(DateTime::parse_from_rfc3339(since).expect("a time").timestamp());
+        let next = Schedule::parse(schedule, zone).expect("a schedule").after(since);
+        let next = Utc.timestamp_opt(next.expect("there is a next time").0, 0).single().expect("a time");
+        next.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
     }
 
     #[test]
@@ -145,6 +118,22 @@ mod tests {
     }
 
     #[test]
+    fn winter_time_is_followed_and_the_hour_that_comes_twice_counts_once() {
+        assert_eq!(next("0 3 * * *", "Europe/Paris", "2026-10-24T12:00:00Z"), "2026-10-25T02:00:00Z");
+        assert_eq!(next("30 2 * * *", "Europe/Paris", "2026-10-24T12:00:00Z"), "2026-10-25T00:30:00Z");
+        assert_eq!(next("30 2 * * *", "Europe/Paris", "2026-10-25T00:30:00Z"), "2026-10-26T01:30:00Z");
+    }
+
+    #[test]
+    fn a_date_that_never_comes_is_none() {
+        for never in ["0 0 30 2 *", "0 0 31 4,6 *"] {
+            let problem = Schedule::parse(never, Zone::Local).expect_err(never);
+            assert_eq!(problem, "names no date that exists");
+        }
+        assert_eq!(next("0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z"), "2028-02-29T00:00:00Z");
+    }
+
+    #[test]
     fn intervals_have_a_unit() {
         assert_eq!(
             Schedule::parse("@every 1h30m", Zone::Local),
@@ -156,19 +145,5 @@ mod tests {
             assert!(Schedule::parse(wrong, Zone::Local).is_err(), "{wrong}");
         }
         assert!("Mars/Olympus".parse::<Zone>().is_err());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_clock_decides_when_it_is_time() {
-        let clock = ncps_runtime::clock::ManualClock::at(UnixTime(30));
-        let every_minute = Schedule::parse("* * * * *", Zone::Named(chrono_tz::UTC)).expect("valid");
-        let wait = every_minute.next(&clock);
-        let mut wait = std::pin::pin!(wait);
-        assert!(
-            tokio::time::timeout(Duration::from_secs(3600), wait.as_mut()).await.is_err(),
-            "it stood still"
-        );
-        clock.advance(Duration::from_secs(30));
-        tokio::time::timeout(LOOK, wait).await.expect("it is time");
     }
 }

@@ -77,7 +77,7 @@ impl Index {
             stop,
             metrics: Arc::clone(&metrics),
         };
-        tasks.spawn_background("index-writer", async move {
+        tasks.spawn_critical_background("index-writer", async move {
             writer.run().await;
             drop(keep);
         });

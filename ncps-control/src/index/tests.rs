@@ -6,12 +6,18 @@ use std::time::Duration;
 
 use ncps_nix::Compression;
 use ncps_proto::{Code, ControlPlane};
+use ncps_runtime::clock::UnixTime;
+use ncps_runtime::exit::Exit;
+use ncps_runtime::lifecycle::{Lifecycle, Timing};
 use ncps_runtime::logs::capture;
+use ncps_runtime::telemetry::Telemetry;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
-use super::MAX_WAITING;
-use crate::testing::{House, Upstream, file, own_key, publication, settings};
+use super::{Index, MAX_WAITING};
+use crate::db::Db;
+use crate::metrics::ControlMetrics;
+use crate::testing::{BreakingClock, House, Upstream, file, own_key, publication, settings};
 
 async fn run(folder: &Path, statement: &str) {
     let options = SqliteConnectOptions::new().filename(folder.join("db.sqlite"));
@@ -72,4 +78,23 @@ async fn past_the_limit_changes_are_refused_and_reads_go_on() {
     control.publish_narinfo(publication(upstream.narinfo(2))).await.expect("room again");
     drop(control);
     house.stop().await;
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_ends_the_process() {
+    let (folder, log) = (tempfile::tempdir().expect("a directory"), capture());
+    let mark = log.mark();
+    let life = Lifecycle::new(Timing { delay: Duration::ZERO, grace: Duration::from_secs(20) });
+    let tasks = life.tasks();
+    let db = Db::open(&folder.path().join("db.sqlite"), UnixTime(1)).await.expect("opens");
+    let metrics = ControlMetrics::new(&Telemetry::off());
+    let clock = Arc::new(BreakingClock { broken: true.into(), ..BreakingClock::default() });
+    let index = Index::start(db, Duration::from_secs(60), clock, &tasks, metrics, ());
+    let running = tokio::spawn(life.run_until_stopped(tasks));
+    index.put_alias(file("a", Compression::Xz), Some(file("b", Compression::Xz)));
+    let exit = tokio::time::timeout(Duration::from_secs(20), running).await.expect("it stops by itself");
+    assert_eq!(exit.expect("no panic"), Exit::Failure);
+    let said =
+        |what| log.since(mark).iter().any(|event| event.fields.values().any(|value| value.contains(what)));
+    assert!(said("the clock is broken") && said("index-writer"), "the log tells it");
 }

@@ -4,8 +4,10 @@
 //! Knows nothing of upstreams, gRPC or files; it asks the lookups and the transfers.
 
 mod admission;
+mod coding;
 mod conditional;
 mod connection;
+mod encoded;
 mod log;
 mod measure;
 mod meta;

@@ -1,5 +1,6 @@
 //! `GET` and `HEAD` of `/nar/<file hash>.nar[.ext]`: from the store, from a running transfer, or by starting
-//! one. A query is ignored: the name says it all.
+//! one. A query is ignored: the name says it all. What is asked for uncompressed and lies here as zstd is another
+//! answer for some clients (see [`super::encoded`]).
 
 use std::sync::Arc;
 
@@ -7,17 +8,18 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use ncps_nix::NarFileName;
+use ncps_nix::{Compression, NarFileName};
 use ncps_proto::{Code, Error};
 
 use super::Service;
 use super::conditional::{etag, not_modified, part};
+use super::encoded;
 use super::measure::FromUpstream;
 use super::range::{Part, Span};
 use super::reply::{self, Refusal};
 use crate::store::StoredNar;
 use crate::store_read;
-use crate::transfer::{Reader, Wanted};
+use crate::transfer::{Reader, StoredZstd, Wanted};
 use crate::via::Via;
 
 pub(super) async fn nar(
@@ -30,12 +32,35 @@ pub(super) async fn nar(
     let Ok(wanted) = Wanted::parse(&file, Via::of(&headers)) else { return Ok(reply::not_found()) };
     let name = wanted.name;
     let request = Asked { name, wanted, etag: etag(name), headers };
-    if method == Method::HEAD {
-        return request.head(&service).await;
+    let here = request.here(&service).await?;
+    let served = here.name().unwrap_or(name);
+    let response = match here {
+        Here::Zstd(zstd) => encoded::answer(&method, &request.headers, name, zstd),
+        here if method == Method::HEAD => request.head(&service, here.plain()).await?,
+        here => request.get(&service, here.plain()).await?,
+    };
+    if method == Method::GET {
+        service.accesses.nar(served);
     }
-    let response = request.get(&service).await?;
-    service.accesses.nar(name);
     Ok(response)
+}
+
+/// What the store has of a NAR.
+enum Here {
+    Nothing,
+    Plain(StoredNar),
+    /// Its zstd file, which this client prefers.
+    Zstd(StoredZstd),
+}
+
+impl Here {
+    fn name(&self) -> Option<NarFileName> {
+        if let Here::Zstd(zstd) = self { Some(zstd.name) } else { None }
+    }
+
+    fn plain(self) -> Option<StoredNar> {
+        if let Here::Plain(stored) = self { Some(stored) } else { None }
+    }
 }
 
 struct Asked {
@@ -46,8 +71,19 @@ struct Asked {
 }
 
 impl Asked {
-    async fn get(&self, service: &Arc<Service>) -> Result<Response, Refusal> {
-        if let Some(stored) = service.engine.stored(self.name).await? {
+    /// The file itself is looked for first: where it lies here nobody else is asked for another.
+    async fn here(&self, service: &Arc<Service>) -> Result<Here, Refusal> {
+        let plain = service.engine.stored(self.name).await?;
+        if encoded::is_wanted(self.name, &self.headers, &self.etag)
+            && let Some(zstd) = service.engine.zstd_of(self.name, plain.is_none()).await?
+        {
+            return Ok(Here::Zstd(zstd));
+        }
+        Ok(plain.map_or(Here::Nothing, Here::Plain))
+    }
+
+    async fn get(&self, service: &Arc<Service>, here: Option<StoredNar>) -> Result<Response, Refusal> {
+        if let Some(stored) = here {
             return Ok(self.stored(stored));
         }
         self.refuse_loops(service)?;
@@ -77,8 +113,8 @@ impl Asked {
         }
     }
 
-    async fn head(&self, service: &Arc<Service>) -> Result<Response, Refusal> {
-        let length = match service.engine.stored(self.name).await? {
+    async fn head(&self, service: &Arc<Service>, here: Option<StoredNar>) -> Result<Response, Refusal> {
+        let length = match here {
             Some(stored) => Some(stored.size),
             None if self.refuse_loops(service).is_err() => return Ok(reply::not_found()),
             None => match service.engine.peek(self.name).and_then(|running| running.length_now()) {
@@ -159,6 +195,9 @@ impl Asked {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-nix-nar"));
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         insert(headers, header::ETAG, self.etag.clone());
+        if self.name.compression == Compression::None {
+            headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        }
         response
     }
 }
@@ -168,7 +207,7 @@ fn with(from_upstream: FromUpstream, mut response: Response) -> Response {
     response
 }
 
-fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: String) {
+pub(super) fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: String) {
     let value = HeaderValue::try_from(value).expect("numbers and hashes are header values");
     headers.insert(name, value);
 }

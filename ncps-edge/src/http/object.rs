@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Uri, header};
 use ncps_nix::ObjectName;
 use ncps_proto::{Code, Error};
 
+use super::coding::accepts;
 use super::reply::{self, Refusal};
 use super::{Service, narinfo};
 use crate::objects::{Content, Object, rules};
@@ -97,20 +98,6 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-/// Whether `Accept-Encoding` names every coding of `codings`, other than with `q=0` (RFC 9110, 12.5.3).
-fn accepts(headers: &HeaderMap, codings: &str) -> bool {
-    let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    let accepted: Vec<String> =
-        values.flat_map(|value| value.split(',')).filter_map(accepted_coding).collect();
-    codings.split(',').all(|coding| accepted.iter().any(|a| a == coding.trim()))
-}
-
-fn accepted_coding(item: &str) -> Option<String> {
-    let (coding, parameters) = item.split_once(';').unwrap_or((item, ""));
-    let weight = parameters.trim().strip_prefix("q=").and_then(|q| q.trim().parse::<f32>().ok());
-    (weight != Some(0.0)).then(|| coding.trim().to_ascii_lowercase())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,20 +146,5 @@ mod tests {
         ] {
             assert_eq!(named(&path), None, "{path}");
         }
-    }
-
-    #[test]
-    fn codings_are_accepted_by_name() {
-        let accepts = |value: &str, codings| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT_ENCODING, value.parse().expect("a value"));
-            accepts(&headers, codings)
-        };
-        assert!(accepts("zstd, deflate", "deflate"));
-        assert!(accepts("Deflate;q=0.5", "deflate"));
-        assert!(accepts("gzip, br", "gzip, br"));
-        assert!(!accepts("gzip", "gzip, br"));
-        assert!(!accepts("deflate;q=0", "deflate"));
-        assert!(!accepts("*", "deflate"));
     }
 }

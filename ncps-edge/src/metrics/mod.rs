@@ -38,6 +38,10 @@ label! {
         Committed = "committed",
         /// It was in the store by then.
         Found = "found",
+        /// Whole and right, but the store has no room.
+        NotKept = "not_kept",
+        /// The disk took no more: its readers go on alone.
+        Overflowed = "overflowed",
         /// No source has it.
         Absent = "absent",
         /// Anything else.
@@ -112,6 +116,7 @@ impl EdgeMetrics {
     pub fn watch(&self, parts: Watched<'_>) {
         let Watched { current, engine, near, store } = parts;
         self.look(&names::DECODERS, engine, |engine| engine.decoders_busy());
+        self.look(&names::PASSED, engine, |engine| engine.counters().passed());
         self.look(&names::SPOOL, engine, |engine| engine.spool_reserved());
         self.look(&names::NEAR_NARINFOS, near, |near| near.len() as u64);
         self.look(&names::NEAR_BYTES, near, |near| near.bytes());

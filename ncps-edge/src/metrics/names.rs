@@ -65,7 +65,10 @@ metrics! {
     TRANSFERS_RESUMED = "ncps_transfers_resumed_total", Kind::Counter, "{resumption}", [],
         "Downloads that broke and went on, at the same source or the next.";
     TRANSFERS_ENDED = "ncps_transfers_total", Kind::Counter, "{transfer}", ["outcome"],
-        "Transfers ended. `found`: the file was in the store by then; `absent`: no source has it.";
+        "Transfers ended. `found`: the file was in the store by then; `not_kept`: served, but the store has no room; \
+         `overflowed`: the disk took no more midway; `absent`: no source has it.";
+    PASSED = "ncps_nar_passed_through_total", Kind::Counter, "{request}", [],
+        "Requests for NARs that went on without the disk, each from a source of its own.";
     DECODERS = "ncps_decoders_busy", Kind::Gauge, "{decoder}", [], "Decoders that keep a core busy.";
     SPOOL = "ncps_spool_reserved_bytes", Kind::Gauge, "By", [], "Disk reserved by running downloads.";
 

@@ -84,22 +84,31 @@ impl Engine {
     /// of room: that is no failure, its readers have it.
     pub(super) async fn commit(self: &Arc<Self>, spool: Spool, commit: Commit) -> bool {
         let _committing = self.commits().begin(commit.name);
-        let held = match self.room().keep(spool, commit.name).await {
-            Ok(Some(held)) => held,
+        let Some(held) = self.keep(spool, &commit).await else {
+            self.metrics().ended.inc(Ended::NotKept);
+            return false;
+        };
+        tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored a NAR");
+        self.news().committed(held);
+        self.encodings().committed(&commit);
+        self.announce(commit).await;
+        // Last: whoever is cut before that counts as failed.
+        self.metrics().ended.inc(Ended::Committed);
+        true
+    }
+
+    async fn keep(&self, spool: Spool, commit: &Commit) -> Option<HeldNar> {
+        let kept = self.room().keep(spool, commit.name).await;
+        match &kept {
+            Ok(Some(_)) => {}
             Ok(None) => {
                 tracing::info!(nar = %commit.name, bytes = commit.file_size, "no room for a NAR: served, not kept");
-                return false;
             }
             Err(error) => {
                 tracing::warn!(nar = %commit.name, %error, "the disk does not take a NAR: served, not kept");
-                return false;
             }
-        };
-        self.metrics().ended.inc(Ended::Committed);
-        tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored a NAR");
-        self.news().committed(held);
-        self.announce(commit).await;
-        true
+        }
+        kept.ok().flatten()
     }
 
     /// Tells control of a file in the store, now or when it is back.

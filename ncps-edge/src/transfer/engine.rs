@@ -18,6 +18,7 @@ use tracing::{Instrument, info_span};
 use super::commit::{News, PendingCommits};
 use super::distrust::Distrust;
 use super::download::disk_trouble;
+use super::encoded::Encodings;
 use super::evict::Commits;
 use super::fetch;
 use super::plan::{Plan, Source, Wanted};
@@ -59,6 +60,7 @@ pub struct Engine {
     pending: PendingCommits,
     news: News,
     commits: Commits,
+    encodings: Encodings,
     counters: Counters,
 }
 
@@ -110,6 +112,7 @@ impl Engine {
             pending: PendingCommits::default(),
             news: News::default(),
             commits: Commits::default(),
+            encodings: Encodings::default(),
             counters: Counters::default(),
         })
     }
@@ -299,6 +302,10 @@ impl Engine {
 
     pub(super) fn room(&self) -> &Room {
         &self.parts.room
+    }
+
+    pub(super) fn encodings(&self) -> &Encodings {
+        &self.encodings
     }
 
     pub(super) fn commits(&self) -> &Commits {

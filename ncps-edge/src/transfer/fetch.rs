@@ -92,6 +92,7 @@ async fn fetch(engine: &Arc<Engine>, transfer: &Arc<Transfer>) -> Result<()> {
         match obtain(engine, transfer, &plan, &upstreams).await? {
             Obtained::Whole => return Ok(()),
             Obtained::Overflowed => {
+                engine.metrics().ended.inc(Ended::Overflowed);
                 transfer.overflow(plan, upstreams);
                 return Ok(());
             }

@@ -16,6 +16,7 @@ mod decode;
 mod describe;
 mod distrust;
 mod download;
+mod encoded;
 mod engine;
 mod evict;
 mod fetch;
@@ -27,6 +28,7 @@ mod reader;
 mod slots;
 
 pub use commit::{News, PendingCommits};
+pub use encoded::StoredZstd;
 pub use engine::{Counters, Engine, Parts};
 pub use plan::Wanted;
 pub use progress::{Failure, HOLD_BACK};

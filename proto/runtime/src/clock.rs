@@ -1,13 +1,15 @@
 //! The time of day as a parameter.
 //!
 //! Whoever writes a time down or compares with one written down takes a [`Clock`]; tests hand in a
-//! [`ManualClock`]. Knows seconds since 1970. Absent: time zones, and intervals and timeouts within a
-//! process, which are tokio's business.
+//! [`ManualClock`]. Knows seconds since 1970, and whether it was set. Absent: time zones, and intervals and timeouts
+//! within a process, which are tokio's business.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
 
 /// Seconds since 1970-01-01 00:00:00 UTC, without leap seconds; negative before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -72,6 +74,33 @@ impl Clock for SystemClock {
     }
 }
 
+/// Whether the clock goes on as time passes, from one look to the next.
+#[derive(Debug)]
+pub struct Pace {
+    at: UnixTime,
+    seen: Instant,
+}
+
+impl Pace {
+    /// Clocks are kept right in steps smaller than this.
+    const TOLERANCE: i64 = 5;
+
+    /// From now on.
+    #[must_use]
+    pub fn of(clock: &dyn Clock) -> Self {
+        Self { at: clock.now(), seen: Instant::now() }
+    }
+
+    /// By how many seconds the clock was set since the last look, back where it is negative; `None` where it was not.
+    pub fn leap(&mut self, clock: &dyn Clock) -> Option<i64> {
+        let now = Self::of(clock);
+        let expected = self.at.plus(now.seen.duration_since(self.seen));
+        let leap = now.at.0.saturating_sub(expected.0);
+        *self = now;
+        (leap.saturating_abs() > Self::TOLERANCE).then_some(leap)
+    }
+}
+
 /// A clock that stands still until it is moved. Clones are the same clock.
 #[derive(Debug, Clone, Default)]
 pub struct ManualClock(Arc<AtomicI64>);
@@ -122,6 +151,23 @@ mod tests {
         assert_eq!(late.plus(Duration::MAX), UnixTime(i64::MAX));
         assert_eq!(UnixTime(-10).minus(Duration::MAX), UnixTime(i64::MIN));
         assert_eq!(late.minus(Duration::from_secs(60)), early);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_is_noticed_once() {
+        let clock = ManualClock::at(UnixTime(1_000_000));
+        let mut pace = Pace::of(&clock);
+        let mut after_a_minute = async |moved: i64| {
+            tokio::time::advance(Duration::from_secs(60)).await;
+            clock.set(clock.now().plus_seconds(moved));
+            pace.leap(&clock)
+        };
+        assert_eq!(after_a_minute(60).await, None);
+        assert_eq!(after_a_minute(63).await, None, "kept right");
+        assert_eq!(after_a_minute(3600).await, Some(3540));
+        assert_eq!(after_a_minute(60).await, None);
+        assert_eq!(after_a_minute(-86_400).await, Some(-86_460));
+        assert_eq!(after_a_minute(60).await, None);
     }
 
     #[test]

@@ -23,7 +23,8 @@ mod capture;
 pub use capture::{Captured, CapturedEvent, capture};
 
 /// Libraries whose information nobody needs while nothing is wrong.
-const CHATTY: [&str; 8] = ["h2", "hyper", "hyper_util", "tonic", "tower", "reqwest", "rustls", "sqlx"];
+const CHATTY: [&str; 9] =
+    ["h2", "hyper", "hyper_util", "tonic", "tower", "reqwest", "rustls", "sqlx", "tokio_cron_scheduler"];
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,6 +14,11 @@ use crate::systemd::Notify;
 use crate::tasks::Tasks;
 use crate::telemetry::{self, Exporters, Telemetry};
 
+/// Threads for work that blocks: files, and decoders, which keep theirs as long as their stream lasts. They are made
+/// when they are needed. Whatever may keep threads for long is limited to half of them together, so that a file can
+/// always be opened: else decoders could wait for bytes that wait for a thread.
+pub const BLOCKING_THREADS: usize = 1024;
+
 /// A serving program's command line.
 #[derive(Debug, Clone, Copy)]
 pub struct Program<'a> {
@@ -118,7 +123,8 @@ fn serve<F>(name: &'static str, runtime: RuntimeConfig, notify: Notify, start: F
 where
     F: AsyncFnOnce(Tasks, Telemetry) -> anyhow::Result<()>,
 {
-    let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("threads")?;
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    let threads = threads.enable_all().max_blocking_threads(BLOCKING_THREADS).build().context("threads")?;
     let (telemetry, exporters) = report(name, &runtime, &threads)?;
     let served = threads.block_on(async {
         let life = Lifecycle::new(runtime.timing).with_notify(notify);

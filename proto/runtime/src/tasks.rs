@@ -84,6 +84,18 @@ impl Tasks {
         })
     }
 
+    /// [`Self::spawn_critical`] for what serves the work: it runs on while work finishes.
+    pub fn spawn_critical_background<F>(&self, name: &'static str, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let watch = CriticalWatch { life: self.0.life.clone(), name };
+        self.spawn_background(name, async move {
+            let _watch = watch;
+            future.await
+        })
+    }
+
     /// Runs work that blocks, on a thread for that. It can't be cut: it should be short, or check the hard
     /// token itself.
     pub fn spawn_blocking<T, F>(&self, name: &'static str, work: F) -> JoinHandle<T>
@@ -180,10 +192,13 @@ struct CriticalWatch {
 
 impl Drop for CriticalWatch {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.life.fail();
-        } else if self.life.phase() < Phase::Draining {
-            tracing::error!(task = self.name, "a task that should run until the end has ended: stopping");
+        let panicked = std::thread::panicking();
+        if panicked || self.life.phase() < Phase::Draining {
+            tracing::error!(
+                task = self.name,
+                panicked,
+                "a task that should run until the end has ended: stopping"
+            );
             self.life.fail();
         }
     }

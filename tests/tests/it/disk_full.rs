@@ -1,6 +1,6 @@
 //! A disk that is full before, during and at the end of a cold read: clients get the whole all the same, nothing
 //! wrong is kept, and all is well again as soon as there is room. The data path is a small file system of its own;
-//! to mount one takes root.
+//! to mount one takes root. (Line 69 of the protocol's conformance checklist.)
 
 use std::fs::File;
 use std::io::Write;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ncps_nix::Compression;
 use ncps_proto::MinFree;
 use ncps_tests::cluster::ClusterBuilder;
+use ncps_tests::scrape::Scrape;
 use ncps_tests::{
     Cluster, Fixture, Framing, Gate, Mode, Outcome, Request, Rule, Upstream, UpstreamKey, both_modes,
     eventually,
@@ -104,7 +105,7 @@ async fn assert_kept(cluster: &Cluster, fixture: &Fixture, upstream: &Upstream) 
 }
 
 both_modes! {
-    async fn full_before_a_read_it_is_passed_through(mode) {
+    async fn line_69_full_before_a_read_it_is_passed_through(mode) {
         let Some(disk) = SmallDisk::mount() else { return };
         let key = UpstreamKey::new("upstream-1");
         let all = [Compression::None, Compression::Zstd, Compression::Xz, Compression::Bzip2];
@@ -165,7 +166,7 @@ both_modes! {
         cluster.end().await;
     }
 
-    async fn full_during_a_read_it_goes_on_from_the_byte_reached(mode) {
+    async fn line_69_full_during_a_read_it_goes_on_from_the_byte_reached(mode) {
         let Some(disk) = SmallDisk::mount() else { return };
         let key = UpstreamKey::new("upstream-1");
         let fixture = of_unknown_size(&key, Compression::Zstd);
@@ -194,7 +195,7 @@ both_modes! {
         cluster.end().await;
     }
 
-    async fn full_at_the_end_of_a_read_what_was_reserved_is_kept(mode) {
+    async fn line_69_full_at_the_end_of_a_read_what_was_reserved_is_kept(mode) {
         let Some(disk) = SmallDisk::mount() else { return };
         let key = UpstreamKey::new("upstream-1");
         let fixture = fixture(&key, "reserved", Compression::Xz);
@@ -216,7 +217,7 @@ both_modes! {
         cluster.end().await;
     }
 
-    async fn wrong_bytes_that_are_passed_through_never_look_complete(mode) {
+    async fn line_69_wrong_bytes_that_are_passed_through_never_look_complete(mode) {
         let Some(disk) = SmallDisk::mount() else { return };
         let key = UpstreamKey::new("upstream-1");
         let all = [Compression::None, Compression::Zstd, Compression::Xz];
@@ -241,7 +242,7 @@ both_modes! {
         cluster.end().await;
     }
 
-    async fn ranges_of_what_is_passed_through(mode) {
+    async fn line_69_ranges_of_what_is_passed_through(mode) {
         let Some(disk) = SmallDisk::mount() else { return };
         let key = UpstreamKey::new("upstream-1");
         let fixture = fixture(&key, "ranges", Compression::Xz);
@@ -261,6 +262,47 @@ both_modes! {
         }
         assert_eq!(ranged(&format!("bytes={}-", whole.len())).await.status, 416);
         disk.free();
+        cluster.end().await;
+    }
+
+    async fn every_transfer_ends_once_in_the_metrics(mode) {
+        let Some(disk) = SmallDisk::mount() else { return };
+        let key = UpstreamKey::new("upstream-1");
+        let names = ["kept", "absent", "wrong", "passed", "evicts"];
+        let fixtures = names.map(|name| fixture(&key, name, Compression::None));
+        let large = Fixture::new("large").size(6 * MIB).compression(Compression::None).build(&key);
+        let upstream = Upstream::with(&fixtures.iter().chain([&large]).collect::<Vec<_>>()).await;
+        let cluster = disk.cluster(mode, &upstream, &key).settings(|s| s.max_size = Some(5 * MIB));
+        let cluster = cluster.prometheus().start().await;
+        for fixture in fixtures.iter().chain([&large]) {
+            cluster.narinfo(fixture).await;
+        }
+        let [kept, absent, wrong, passed, evicts] = &fixtures;
+        // First of all: nothing is there yet that could be evicted for it.
+        disk.fill();
+        assert_whole(&cluster, passed).await;
+        cluster.quiet().await;
+        disk.free();
+        assert_kept(&cluster, kept, &upstream).await;
+        upstream.remove(&absent.nar_path());
+        upstream.remove(&absent.narinfo_path());
+        assert_eq!(cluster.fetch(&absent.nar_path()).await.0, 404);
+        upstream.script(Rule::on(&wrong.nar_path()).flip(1000));
+        assert!(matches!(cluster.fetch(&wrong.nar_path()).await.1, Outcome::Truncated(_)));
+        assert_whole(&cluster, &large).await;
+        cluster.quiet().await;
+        assert_kept(&cluster, evicts, &upstream).await;
+
+        let edge = Scrape::parse(&cluster.get("/metrics").await.text().await);
+        let ended = |outcome| edge.number("ncps_transfers_total", &[("outcome", outcome)]);
+        let outcomes = ["committed", "absent", "failed", "not_kept", "overflowed", "found"].map(ended);
+        assert_eq!(outcomes, [2.0, 1.0, 1.0, 1.0, 1.0, 0.0]);
+        assert_eq!(edge.number("ncps_transfers_started_total", &[]), outcomes.iter().sum::<f64>());
+        assert_eq!(edge.number("ncps_nar_passed_through_total", &[]), 1.0);
+        let control = Scrape::parse(&cluster.control_telemetry.scrape().expect("asked for"));
+        assert_eq!(control.number("ncps_lru_nar_files_evicted_total", &[]), 1.0);
+        let freed = kept.file.len().next_multiple_of(4096);
+        assert_eq!(control.number("ncps_lru_bytes_freed_total", &[]), freed as f64);
         cluster.end().await;
     }
 }

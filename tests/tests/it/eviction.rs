@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ncps_nix::{Compression, NarInfo};
 use ncps_tests::cluster::ClusterBuilder;
+use ncps_tests::scrape::Scrape;
 use ncps_tests::{Cluster, Fixture, Mode, Upstream, UpstreamKey, both_modes, eventually};
 
 const KIB: u64 = 1 << 10;
@@ -53,6 +54,11 @@ fn disk_bytes(store: &Path) -> u64 {
         .filter(|m| m.is_file())
         .map(|m| m.blocks() * 512)
         .sum()
+}
+
+/// What control tells of itself.
+fn metric(cluster: &Cluster, name: &str, labels: &[(&str, &str)]) -> f64 {
+    Scrape::parse(&cluster.control_telemetry.scrape().expect("asked for")).number(name, labels)
 }
 
 /// Every narinfo file names a NAR file that is there.
@@ -197,6 +203,55 @@ both_modes! {
         eventually("it is within its new limit", async || disk_bytes(&store) <= 2 * MIB).await;
         assert_eq!(stored(&cluster, &fixtures).len(), 1, "down to 90 %");
         assert_no_orphans(&store);
+        cluster.end().await;
+    }
+
+    async fn on_schedule_it_runs_again_and_again(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let fixtures = fixtures(&key, 3, MIB);
+        let upstream = upstream_of(&fixtures).await;
+        let cluster = limited(mode, &upstream, &key, 2 * MIB + MIB / 2).eviction_schedule("@every 1s").prometheus();
+        let cluster = cluster.start().await;
+        for fixture in &fixtures {
+            fetch(&cluster, fixture).await;
+        }
+        assert_eq!(stored(&cluster, &fixtures), [1, 2], "beside it, what has to go goes at once");
+        let runs = || metric(&cluster, "ncps_lru_cleanup_runs_total", &[("trigger", "schedule")]);
+        let before = runs();
+        eventually("it runs on schedule", async || runs() >= before + 2.0).await;
+        assert_eq!(stored(&cluster, &fixtures), [1, 2], "without need it removes nothing");
+        assert_eq!(metric(&cluster, "ncps_lru_nar_files_evicted_total", &[]), 1.0);
+        cluster.end().await;
+    }
+
+    async fn evictions_are_counted(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let fixtures = fixtures(&key, 5, MIB);
+        let upstream = upstream_of(&fixtures).await;
+        let limit = 3 * MIB + MIB / 2;
+        let cluster = limited(mode, &upstream, &key, limit).prometheus().start().await;
+        let number = |name| metric(&cluster, name, &[]);
+        assert_eq!(number("ncps_lru_nar_files_evicted_total"), 0.0);
+        assert_eq!(number("ncps_cache_max_size_bytes"), limit as f64);
+        let mut fetched = 0;
+        for fixture in &fixtures {
+            fetch(&cluster, fixture).await;
+            fetched += fixture.file.len().next_multiple_of(BLOCK);
+        }
+        let left: u64 = cluster.stored_files().iter().map(|name| {
+            let stored = std::fs::metadata(cluster.store_dir().join("nar").join(name)).expect("stored");
+            stored.blocks() * 512
+        }).sum();
+        assert_eq!(number("ncps_lru_nar_files_evicted_total"), 2.0);
+        assert_eq!(number("ncps_lru_bytes_freed_total"), (fetched - left) as f64, "what was really freed");
+        let runs = metric(&cluster, "ncps_lru_cleanup_runs_total", &[("trigger", "pressure")]);
+        assert!(runs >= 2.0);
+        assert_eq!(number("ncps_lru_cleanup_duration_seconds_count"), runs);
+        let taken = disk_bytes(&cluster.store_dir()) as f64 / limit as f64;
+        cluster.edge.accesses.report_now();
+        eventually("the edge has said how full it is", async || {
+            (number("ncps_cache_utilization_ratio") - taken).abs() < 0.01
+        }).await;
         cluster.end().await;
     }
 

@@ -8,9 +8,10 @@ use futures::future::join_all;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use ncps_nix::Compression;
 use ncps_proto::EdgeSettings;
 use ncps_tests::client::Connection;
-use ncps_tests::{Cluster, Fixture, Gate, Rule, UpstreamKey, always, both_modes, eventually};
+use ncps_tests::{Cluster, Fixture, Gate, Rule, UpstreamKey, always, both_modes, eventually, in_time};
 use tokio::net::TcpStream;
 
 use crate::asking::get;
@@ -143,6 +144,35 @@ both_modes! {
             assert!(told.status == 200 && told.body == fixture.file.to_bytes());
         }
         assert_eq!((upstream.max_concurrent(), upstream.total()), (2, 20));
+        cluster.end().await;
+    }
+
+    /// Each keeps a thread for its proof.
+    async fn as_many_downloads_as_may_be_leave_threads_for_others(mode) {
+        const MOST: usize = 256;
+        let many = |settings: &mut EdgeSettings| {
+            (settings.max_downloads, settings.header_timeout) = (MOST as u32, NO_HURRY);
+            settings.idle_timeout = NO_HURRY;
+        };
+        let (cluster, [upstream], key) = empty_with(mode, many).await;
+        let compressed = |seed| plain(20_000).seed(seed).compression(Compression::Zstd).build(&key);
+        let fixtures: Vec<_> = (0..=MOST as u64).map(compressed).collect();
+        for fixture in &fixtures {
+            learn(&cluster, std::slice::from_ref(&upstream), fixture).await;
+        }
+        let (stored, fetched) = fixtures.split_first().expect("one more");
+        is_served(&cluster, stored).await;
+        let gate = Gate::new();
+        upstream.script(Rule::on("/nar/*").pause_at(10_000, &gate));
+        let others = async {
+            gate.reached_by(MOST).await;
+            let told = in_time("a stored file", get(&cluster, &stored.nar_path())).await;
+            assert!(told.status == 200 && told.body == stored.file.to_bytes());
+            gate.open();
+        };
+        let served = join_all(fetched.iter().map(async |fixture| get(&cluster, &fixture.nar_path()).await));
+        let (served, ()) = tokio::join!(served, others);
+        assert!(served.iter().zip(fetched).all(|(told, fixture)| told.body == fixture.file.to_bytes()));
         cluster.end().await;
     }
 

@@ -83,22 +83,6 @@ both_modes! {
         cluster.end().await;
     }
 
-    async fn names_are_understood_raw_and_encoded(mode) {
-        let upstream = Upstream::start().await;
-        let asked = format!("/log/{HASH}-gtk%2B3%3Fx=1.drv");
-        upstream.put(&asked, "gtk\n");
-        upstream.put(&realisation(), "{}");
-        let cluster = cluster(mode, &[&upstream]).await;
-        for path in [format!("/log/{HASH}-gtk+3?x=1.drv"), format!("/log/{HASH}-gtk%2b3%3Fx%3D1.drv")] {
-            assert_eq!(cluster.get(&path).await.text().await, "gtk\n", "{path}");
-        }
-        let encoded = realisation().replace(':', "%3A").replace('!', "%21");
-        assert_eq!(cluster.get(&encoded).await.text().await, "{}");
-        assert_eq!(cluster.get(&realisation()).await.text().await, "{}");
-        assert_eq!(upstream.total(), 2, "{:?}", upstream.requests());
-        cluster.end().await;
-    }
-
     async fn what_is_no_name_is_404_without_a_request(mode) {
         let upstream = upstream_with_all().await;
         let cluster = cluster(mode, &[&upstream]).await;

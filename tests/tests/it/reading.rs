@@ -1,5 +1,5 @@
 //! The cache as such: what it says of itself, paths that lead nowhere or astray, and that nothing can be
-//! written. (Lines 1 to 3, 32 and 33 of the protocol's conformance checklist.)
+//! written. (Lines 1 to 3, 32, 33 and 60 of the protocol's conformance checklist.)
 
 use std::fs;
 
@@ -114,6 +114,22 @@ both_modes! {
         // An edge starts with the key that it remembers; what control signs now tells control's.
         let narinfo = cluster.narinfo(&fixture).await;
         assert!(narinfo.signatures.iter().any(|signature| before.verify(&narinfo.fingerprint(), signature)));
+        cluster.end().await;
+    }
+
+    /// Nix tries it where it got 404, and an upload begins with it: a refusal must not look like an outage.
+    async fn line_60_cache_info_can_not_be_written(mode) {
+        let cluster = of_priority_33(mode).await;
+        let theirs = || Request::put("/nix-cache-info", "StoreDir: /elsewhere\n");
+        for request in [theirs(), theirs().chunked(), theirs().expect_continue()] {
+            let mut told = cluster.send(request).await;
+            assert_eq!((told.status, told.header("Allow")), (405, Some("GET, HEAD")));
+            assert!(!told.continued, "its body is not asked for");
+            assert_eq!(told.text().await, "method not allowed\n");
+        }
+        assert_eq!(get(&cluster, "/nix-cache-info").await.text(), CACHE_INFO);
+        let stored = fs::read_to_string(cluster.store_dir().join("nix-cache-info")).expect("it is there");
+        assert!(!stored.contains("elsewhere"), "{stored}");
         cluster.end().await;
     }
 

@@ -1,8 +1,9 @@
 //! Places that are not ours are left as they were found: the program says why, and ends with 2.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use ncps_tests::{Fixture, Installation, Process, Upstream, UpstreamKey, both_modes};
 use sqlx::{ConnectOptions, Connection};
@@ -134,5 +135,60 @@ both_modes! {
         let why = format!("{}", ncps.edge_data().display());
         is_refused(ncps.spawn(&ncps.edge_command(&ncps.edge_data())), &why).await;
         assert_eq!(fs::read(ncps.edge_data()).expect("there"), b"a file");
+    }
+
+    async fn a_data_path_that_is_read_only(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let fixture = Fixture::new("hello-1.0").build(&key);
+        let upstream = Upstream::with(&[&fixture]).await;
+        let mut ncps = Installation::of(mode, UNDER_TEST, &upstream, &key).started().await;
+        assert_eq!(ncps.get(&fixture.narinfo_path()).await.status, 200);
+        ncps.get(&fixture.nar_path()).await.whole().await;
+        ncps.stores(&fixture.narinfo_path(), &fixture.nar_path()).await;
+        ncps.terminate().await;
+        for data in BTreeSet::from([ncps.control_data(), ncps.edge_data()]) {
+            let before = contents(&data);
+            let Some(sealed) = Sealed::new(&data) else { return };
+            let command = if data == ncps.edge_data() { ncps.edge_command(&data) } else { ncps.control_command(&data) };
+            let mut process = ncps.spawn(&command);
+            assert_eq!(process.exit().await.code(), Some(2), "{:#?}", process.lines());
+            let line = process.line_with("Read-only file system").await;
+            assert!(line.contains(&*data.to_string_lossy()), "which one: {line}");
+            drop(sealed);
+            assert!(contents(&data) == before, "something was touched");
+        }
+        upstream.down().await;
+        ncps.start().await;
+        assert_eq!(ncps.get(&fixture.narinfo_path()).await.status, 200, "all is as it was");
+        assert!(ncps.get(&fixture.nar_path()).await.whole().await == fixture.file.to_bytes());
+        ncps.terminate().await;
+    }
+}
+
+/// A directory that nobody can write in, not even root: a read-only mount of itself.
+struct Sealed(PathBuf);
+
+impl Sealed {
+    /// `None`, and a note, where file systems can't be mounted.
+    fn new(dir: &Path) -> Option<Sealed> {
+        let mount = |options: &str| Command::new("mount").args(["-o", options]).args([dir, dir]).output();
+        let mounted = mount("bind").is_ok_and(|output| output.status.success());
+        if !mounted {
+            println!("skipped: a file system can't be mounted here");
+            return None;
+        }
+        let sealed = Sealed(dir.to_owned());
+        assert!(
+            mount("remount,ro,bind").is_ok_and(|output| output.status.success()),
+            "it can't be made read-only"
+        );
+        Some(sealed)
+    }
+}
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "it can't be unmounted");
     }
 }

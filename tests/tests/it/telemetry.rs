@@ -175,14 +175,16 @@ both_modes! {
         let key = UpstreamKey::new("upstream-1");
         let fixture = Fixture::new("dictionary").size(100_000).build(&key);
         let upstream = Upstream::with(&[&fixture]).await;
-        let cluster = Cluster::builder(mode).upstream(&upstream).trust(&key).prometheus().start().await;
+        let cluster = Cluster::builder(mode).upstream(&upstream).trust(&key).prometheus();
+        let cluster = cluster.settings(|s| s.max_size = Some(1 << 30)).eviction_schedule("@every 1s").start().await;
         cluster.narinfo(&fixture).await;
         cluster.get(&fixture.nar_path()).await.whole().await;
         cluster.quiet().await;
         becomes(&cluster, "ncps_nar_served_total", &[("result", "miss")], 1.0).await;
-        eventually("a batch is written", async || {
-            let text = cluster.control_telemetry.scrape().expect("asked for");
-            Scrape::parse(&text).get("ncps_index_batch_duration_seconds_count", &[]).is_some()
+        eventually("a batch is written and an eviction has run", async || {
+            let control = Scrape::parse(&cluster.control_telemetry.scrape().expect("asked for"));
+            let histograms = ["ncps_index_batch_duration_seconds_count", "ncps_lru_cleanup_duration_seconds_count"];
+            histograms.iter().all(|name| control.get(name, &[]).is_some())
         })
         .await;
 

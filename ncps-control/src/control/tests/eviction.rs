@@ -1,12 +1,21 @@
 //! Eviction as an edge sees it: what it is told to remove, in which order, and when it is over.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ncps_nix::{Compression, NarFileName};
-use ncps_proto::{Accesses, Directive, DiskReport, EdgeReport, EdgeSettings, Eviction, HeldNar, Victim};
+use ncps_proto::{
+    Accesses, Code, Directive, DiskReport, EdgeReport, EdgeSettings, Eviction, HeldNar, Victim,
+};
+
+use ncps_runtime::clock::UnixTime;
+use ncps_runtime::exit::Exit;
+use ncps_runtime::lifecycle::{Lifecycle, Timing};
+use ncps_runtime::telemetry::Telemetry;
 
 use super::*;
-use crate::Trigger;
+use crate::metrics::ControlMetrics;
+use crate::{Control, Db, Parts, Schedule, Trigger, Zone};
 
 const BLOCK: u64 = 4096;
 
@@ -132,6 +141,81 @@ async fn on_demand_it_reports_even_that_there_was_nothing_to_do() {
     let report = case.house.control.evict().await.expect("it runs");
     assert_eq!((report.trigger, report.edges.len()), (Trigger::Demand, 0));
     assert_eq!(case.house.control.last_eviction(), Some(report));
+    case.house.stop().await;
+}
+
+#[tokio::test]
+async fn on_schedule_what_is_too_much_is_planned_for_anew() {
+    let (upstream, key, folder) = (Upstream::new(), own_key(), folder());
+    let mut settings = settings(upstream.key.public());
+    settings.max_size = Some(40 * BLOCK);
+    let schedule = Schedule::parse("@every 1s", Zone::Local).ok();
+    let house = House::scheduled(folder.path(), key, settings, Duration::from_secs(60), schedule).await;
+    let mut edge = Edge::attach(&*house.control, "a").await;
+    edge.holds(&[nar("held")]);
+    edge.say(disk(1, 50, 0));
+    assert_eq!(edge.told_to_remove().await, [nar("held")], "it is too much");
+    // In use there, and nothing more is said of the disk: no limit is passed anew.
+    edge.say(EdgeReport::Evicted(vec![]));
+    assert_eq!(edge.told_to_remove().await, [nar("held")], "the schedule asks again");
+    edge.say(EdgeReport::Evicted(vec![nar("held")]));
+    let freed = || house.control.last_eviction().is_some_and(|r| r.edges.iter().any(|e| e.files == 1));
+    while !freed() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(house.control.last_eviction().expect("it ran").trigger, Trigger::Schedule);
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_panics_ends_the_process() {
+    let folder = folder();
+    let life = Lifecycle::new(Timing { delay: Duration::ZERO, grace: Duration::from_secs(20) });
+    let tasks = life.tasks();
+    let clock = Arc::new(BreakingClock::default());
+    let parts = Parts {
+        db: Db::open(&folder.path().join("db.sqlite"), UnixTime(1)).await.expect("opens"),
+        key: None,
+        settings: settings(Upstream::new().key.public()),
+        negative_ttl: Duration::from_secs(60),
+        eviction_schedule: None,
+        clock: clock.clone(),
+        metrics: ControlMetrics::new(&Telemetry::off()),
+        keep: (),
+    };
+    let control = Control::start(parts, &tasks);
+    let running = tokio::spawn(life.run_until_stopped(tasks));
+    // The housekeeping has asked; the writer of the index has nothing to do. So the job is next.
+    while clock.asked.load(Ordering::SeqCst) < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    clock.broken.store(true, Ordering::SeqCst);
+    assert_eq!(control.evict().await.expect_err("it broke").code(), Code::Unavailable);
+    let exit = tokio::time::timeout(Duration::from_secs(20), running).await.expect("it stops by itself");
+    assert_eq!(exit.expect("no panic"), Exit::Failure);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_leaves_the_order_right() {
+    let case = limited(|settings| settings.max_size = Some(45 * BLOCK)).await;
+    let mut edge = Edge::attach(case.control(), "a").await;
+    edge.holds(&[nar("never")]);
+    for name in ["first", "second", "third"] {
+        edge.say(EdgeReport::Committed(held(nar(name))));
+    }
+    edge.reads(nar("first"));
+    // A report is heard before what follows it.
+    edge.say(disk(1, 50, 0));
+    assert_eq!(edge.told_to_remove().await, [nar("never")]);
+    edge.say(EdgeReport::Evicted(vec![nar("never")]));
+    case.house.clock.set(UnixTime(1000));
+    edge.say(EdgeReport::Committed(held(nar("newest"))));
+    edge.reads(nar("second"));
+    edge.say(disk(2, 50, 0));
+    assert_eq!(edge.told_to_remove().await, [nar("third")], "it was read before the clock was set");
+    edge.say(EdgeReport::Evicted(vec![nar("third")]));
+    edge.say(disk(3, 50, 0));
+    assert_eq!(edge.told_to_remove().await, [nar("first")]);
     case.house.stop().await;
 }
 

@@ -148,6 +148,23 @@ async fn a_critical_task_that_ends_or_panics_stops_the_process() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_critical_task_in_the_background_stops_the_process_and_work_has_its_grace() {
+    let (life, tasks, end) = running(Lifecycle::new(TIMING));
+    life.reached(Phase::Ready).await;
+    let (soft, hard) = (life.soft(), life.hard());
+    let work = tasks.spawn("transfer", async move {
+        soft.cancelled().await;
+        tokio::time::sleep(seconds(30)).await;
+        hard.is_cancelled()
+    });
+    let other = life.hard();
+    tasks.spawn_critical_background("flush", async move { other.cancelled().await });
+    tasks.spawn_critical_background("writer", async { panic!("writer broke") });
+    assert!(!work.await.expect("no panic"), "the work wasn't cut");
+    assert_eq!(end.await.expect("no panic"), Exit::Failure);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_critical_task_may_end_when_the_process_does() {
     let (life, tasks, end) = running(Lifecycle::new(TIMING));
     life.reached(Phase::Ready).await;

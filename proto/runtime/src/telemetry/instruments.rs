@@ -163,6 +163,22 @@ impl Telemetry {
         move |labels| Histogram { inner: inner.clone(), labels: labels.into() }
     }
 
+    /// A gauge of fractions that is looked at when somebody collects.
+    pub fn observe_ratio(
+        &self,
+        metric: &'static Metric,
+        look: impl Fn(&mut dyn FnMut(f64, &[KeyValue])) + Send + Sync + 'static,
+    ) {
+        let Some(meter) = self.meter() else { return };
+        debug_assert_eq!(metric.kind, Kind::Gauge, "{} is no gauge", metric.name);
+        let see = move |instrument: &dyn AsyncInstrument<f64>| {
+            look(&mut |value, labels| instrument.observe(value, labels));
+        };
+        let Metric { name, unit, help, .. } = *metric;
+        let builder = meter.f64_observable_gauge(name).with_unit(unit).with_description(help);
+        builder.with_callback(see).build();
+    }
+
     /// Numbers that are looked at when somebody collects: a counter or a gauge, as the dictionary says.
     pub fn observe(&self, metric: &'static Metric, look: impl Fn(Seen<'_>) + Send + Sync + 'static) {
         let Some(meter) = self.meter() else { return };
