@@ -23,6 +23,8 @@ pub struct Installation {
     flags: Vec<String>,
     /// For the program that has control.
     control_flags: Vec<String>,
+    /// For every program.
+    variables: Vec<(String, String)>,
     /// In combined mode the one that is both.
     edge: Option<Process>,
     control: Option<Process>,
@@ -42,6 +44,7 @@ impl Installation {
             dir,
             port: ReservedPort::new(),
             flags: Vec::new(),
+            variables: Vec::new(),
             // Any free port for control's HTTP: the usual one can be only one installation's.
             control_flags: vec![
                 "--cache-hostname=cache.test".to_owned(),
@@ -70,6 +73,13 @@ impl Installation {
     #[must_use]
     pub fn control_flag(mut self, flag: impl Into<String>) -> Self {
         self.control_flags.push(flag.into());
+        self
+    }
+
+    /// One environment variable more for every program.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -238,7 +248,7 @@ impl Installation {
         args(&["ncps-control"], [&places[..], &self.control_flags, &self.flags])
     }
 
-    /// A process beside it, with an environment that holds nothing but a home.
+    /// A process beside it, with an environment that holds nothing but a home and its variables.
     pub fn spawn(&self, command: &[String]) -> Process {
         self.spawn_with(command, &[])
     }
@@ -248,7 +258,8 @@ impl Installation {
         let home = self.dir.path().join("home");
         std::fs::create_dir_all(&home).expect("room for a home");
         let home = home.to_string_lossy();
-        let env: Vec<_> = [("HOME", &*home)].into_iter().chain(env.iter().copied()).collect();
+        let own = self.variables.iter().map(|(name, value)| (&**name, &**value));
+        let env: Vec<_> = [("HOME", &*home)].into_iter().chain(own).chain(env.iter().copied()).collect();
         Process::spawn(&self.program, command, &env)
     }
 

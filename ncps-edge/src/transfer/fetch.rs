@@ -18,6 +18,8 @@ use crate::upstream::{UpstreamError, Upstreams};
 /// Tries of one source that bring no byte forward.
 const FRUITLESS_TRIES: u32 = 3;
 const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// What may trickle in before a stall is noticed.
+const DRIP: u64 = 64 << 10;
 /// The longest pause that a source gets for the asking; for a longer one the next source is tried.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
@@ -216,7 +218,7 @@ async fn exhaust(
         match read {
             Ok(()) => return judge(engine, download, source, plan).await,
             Err(Trouble::Source(error)) if may_pass(&error) => {
-                fruitless = if download.written() > before { 0 } else { fruitless + 1 };
+                fruitless = if is_progress(&error, download.written() - before) { 0 } else { fruitless + 1 };
                 if fruitless >= tries_for(&error) {
                     return Err(error.into());
                 }
@@ -233,6 +235,15 @@ async fn exhaust(
                 return Err(trouble);
             }
         }
+    }
+}
+
+/// Whether a source that broke off brought enough to be asked for the rest. One that dripped until it was given up
+/// would drip on.
+fn is_progress(error: &UpstreamError, brought: u64) -> bool {
+    match error {
+        UpstreamError::Stalled => brought > DRIP,
+        _ => brought > 0,
     }
 }
 

@@ -112,7 +112,7 @@ impl Request {
     fn parse(Head { first_line, headers }: Head) -> Option<Self> {
         let mut words = first_line.split(' ');
         let (method, target) = (words.next()?.to_owned(), words.next()?);
-        let (path, query) = split_query(target);
+        let (path, query) = split_query(origin_form(target));
         let (path, query) = (path.to_owned(), query.map(ToOwned::to_owned));
         words.next()?.starts_with("HTTP/1.").then_some(Self { method, path, query, headers })
     }
@@ -151,4 +151,10 @@ async fn gone(wire: &mut Wire) {
         }
     }
     pending().await
+}
+
+/// The target as a server sees it; a proxy is told the scheme and the host before it (RFC 9112, 3.2.2).
+fn origin_form(target: &str) -> &str {
+    let Some(rest) = target.strip_prefix("http://") else { return target };
+    rest.find('/').map_or("/", |slash| &rest[slash..])
 }

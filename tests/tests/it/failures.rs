@@ -172,6 +172,15 @@ both_modes! {
         cluster.end().await;
     }
 
+    async fn an_upstream_that_drips_is_left_for_another_one(mode) {
+        let (cluster, [dripping, other], fixture) = known_with(mode, plain(1_000_000), impatient).await;
+        // A byte every now and then would last for days, and no pause is ever long.
+        dripping.script(Rule::on("/nar/*").throttle(1_000));
+        is_served(&cluster, &fixture).await;
+        assert_eq!(other.count("GET", "/nar/"), 1);
+        cluster.end().await;
+    }
+
     async fn an_upstream_that_stalls_is_left_for_another_one(mode) {
         let (cluster, [stalling, other], fixture) = known_with(mode, plain(1_000_000), impatient).await;
         stalling.script(Rule::on("/nar/*").ranged(false).stall_after(CUT_AT));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ncps_nix::NarInfo;
-use ncps_tests::{Fixture, Installation, Mode, Upstream, UpstreamKey, both_modes};
+use ncps_tests::{Fixture, Installation, Mode, Rule, Upstream, UpstreamKey, both_modes};
 use rcgen::{CertifiedKey, KeyPair};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -114,6 +114,37 @@ both_modes! {
             assert_eq!(ncps.fetch(&absent.narinfo_path()).await.0, status);
             ncps.terminate().await;
         }
+    }
+
+    async fn an_upstream_behind_a_proxy_is_asked_through_it(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let fixture = Fixture::new("hello-1.0").build(&key);
+        let (proxy, direct) = (Upstream::with(&[&fixture]).await, Upstream::start().await);
+        // The proxy knows the name, this machine need not; and it decides where redirects may lead.
+        proxy.script(Rule::on(&fixture.nar_path()).times(1).redirect(302, "http://10.255.255.1/elsewhere"));
+        proxy.put("/elsewhere", fixture.file.clone());
+        let ncps = installation(mode, "http://cache.invalid", &key).variable("http_proxy", &proxy.url());
+        let ncps = ncps.control_flag(format!("--upstream-cache={}", direct.url())).variable("no_proxy", "127.0.0.1");
+        let mut ncps = ncps.started().await;
+        serves(&ncps, &fixture).await;
+        assert_eq!(ncps.fetch(&Fixture::new("absent-1.0").build(&key).narinfo_path()).await.0, 404);
+        ncps.terminate().await;
+        let hosts: Vec<_> = proxy.requests().iter().filter_map(|seen| seen.headers.get("Host").map(str::to_owned)).collect();
+        assert_eq!(hosts, ["cache.invalid", "cache.invalid", "10.255.255.1", "cache.invalid"]);
+        assert_eq!(direct.total(), 1, "an exception is asked directly");
+    }
+
+    async fn an_upstream_that_no_key_fits_is_reported_loudly(mode) {
+        let (trusted, key) = (UpstreamKey::new("upstream-1"), UpstreamKey::new("unknown-1"));
+        let fixture = Fixture::new("hello-1.0").build(&key);
+        let upstream = Upstream::with(&[&fixture]).await;
+        let mut ncps = installation(mode, &upstream.url(), &trusted).started().await;
+        assert_eq!(ncps.fetch(&fixture.narinfo_path()).await.0, 502);
+        let line = ncps.edge().line_with("nothing of this upstream is signed by a trusted key").await;
+        for part in ["ERROR", &upstream.url(), "unknown-1", "--upstream-public-key", "--allow-unsigned-upstream"] {
+            assert!(line.contains(part), "{part} is not in {line}");
+        }
+        ncps.terminate().await;
     }
 
     async fn certificates_open_an_upstream_that_asks_for_them(mode) {
