@@ -38,10 +38,9 @@ struct Alarm {
 
 impl Alarm {
     /// In a runtime of its own: whatever the scheduler spawned goes with it, which its own shutdown leaves behind.
-    fn ring(self, stop: &CancellationToken) -> Result<(), JobSchedulerError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.map_err(|_| JobSchedulerError::CantInit)?;
-        runtime.block_on(stop.run_until_cancelled(self.rounds())).unwrap_or(Ok(()))
+    fn ring(self, stop: &CancellationToken) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        Ok(runtime.block_on(stop.run_until_cancelled(self.rounds())).unwrap_or(Ok(()))?)
     }
 
     async fn rounds(mut self) -> Result<(), JobSchedulerError> {

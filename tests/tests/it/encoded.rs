@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use ncps_nix::{Compression, Sha256Hash};
-use ncps_tests::{Cluster, Fixture, Gate, Mode, Request, Rule, Upstream, UpstreamKey, both_modes, decode};
+use ncps_tests::{
+    Cluster, Fixture, Gate, Mode, Nix, Request, Rule, Upstream, UpstreamKey, both_modes, decode,
+};
 
 use crate::asking::{Answer, ask, bodiless, get};
 
@@ -165,6 +167,18 @@ both_modes! {
         assert!(first.whole().await == second.whole().await);
         twins.cluster.quiet().await;
         twins.assert_encoded(&twins.ask(twins.asking(NIX)).await);
+        twins.cluster.end().await;
+    }
+
+    /// Nix 2.14 and later take it as zstd, earlier ones as it is.
+    async fn a_real_nix_takes_it_either_way(mode) {
+        let Some(nix) = Nix::find() else { return };
+        let twins = Twins::with_zstd_stored(mode).await;
+        nix.trust(&[twins.cluster.public_key().await]);
+        nix.verify(&twins.cluster.url(), twins.plain.store_path()).await.ok();
+        nix.copy_from(&twins.cluster.url(), &[twins.plain.store_path()]).await.ok();
+        nix.verify_own(twins.plain.store_path()).await.ok();
+        assert_eq!(twins.upstream.count("GET", "/nar/"), 1, "from the stored file, decoded there or here");
         twins.cluster.end().await;
     }
 
