@@ -138,7 +138,28 @@ fn quoted(rest: &mut Peekable<Chars<'_>>) -> Result<String, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn quote(text: &str) -> String {
+        let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("\"{}\"", escaped.replace('\n', "\\n").replace('\r', "\\r"))
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_quoted_comes_back(user in ".*", password in "(?s).*") {
+            let text = format!("machine a login {} password {}", quote(&user), quote(&password));
+            let entries = parse(&text).expect("it is well-formed");
+            prop_assert_eq!(&entries[0].login, &Login { user, password: Secret::new(password) });
+        }
+
+        #[test]
+        fn whatever_it_is_it_is_read_or_refused(words in proptest::collection::vec("machine|default|login|password|macdef|account|#|\"|\n|\n\n|[a-z\\\\]{1,3}", 0..20)) {
+            parse(&words.join(" ")).ok();
+        }
+    }
 
     /// Each entry as `host user password`; the default one's host is `*`.
     fn read(text: &str) -> Vec<String> {

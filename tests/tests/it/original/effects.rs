@@ -212,6 +212,22 @@ async fn signing_can_be_off() {
 }
 
 #[tokio::test]
+async fn a_schedule_is_kept() {
+    let world = World::new().await;
+    let mut rows = table(&world.places);
+    rows.retain(|row| ["cache-lru-schedule", "prometheus-enabled", "server-addr"].contains(&row.flag));
+    let schedule = rows.iter_mut().find(|row| row.flag == "cache-lru-schedule").expect("it was kept");
+    schedule.value = "@every 1s".into();
+    let mut process = world.start(By::Flags, &rows).await;
+    let runs = async || {
+        let metrics = Scrape::parse(&world.text("/metrics").await);
+        metrics.number("ncps_lru_cleanup_runs_total", &[("trigger", "schedule")])
+    };
+    eventually("two runs", async || runs().await >= 2.0).await;
+    assert_eq!(process.terminate().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn a_netrc_file_that_is_not_there_is_a_warning() {
     let world = World::new().await;
     let mut rows = table(&world.places);
