@@ -203,6 +203,9 @@ where
         let decoded = NarFileName { hash: FileHash(ours.nar_hash.0), compression: Compression::None };
         let location = plane.locate(decoded).await.expect("answers").expect("its file can be decoded");
         assert_eq!((location.name, location.nar), (decoded, Some(facts(&ours))));
+        assert_eq!(location.representations, vec![], "what a narinfo says of its file may be wrong");
+        plane.commit_nar("a", commit(&ours)).await.expect("answers");
+        let location = plane.locate(decoded).await.expect("answers").expect("it is known");
         assert_eq!(location.representations, vec![file(&ours)]);
         let other = NarFileName { compression: Compression::Zstd, ..decoded };
         assert_eq!(plane.locate(other).await.expect("answers"), None, "nothing is compressed to given bytes");

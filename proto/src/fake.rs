@@ -39,6 +39,7 @@ struct State {
 
 #[derive(Default)]
 struct File {
+    proven: bool,
     size: Option<u64>,
     nar: Option<NarFacts>,
     origins: Vec<Origin>,
@@ -171,7 +172,9 @@ impl ControlPlane for FakeControl {
         let file = state.files.get(&name);
         let nar = file.map(|file| file.nar).or_else(|| state.decodable(name).map(Some));
         let Some(nar) = nar else { return Ok(None) };
-        let same_nar = |(other, f): (&NarFileName, &File)| (*other != name && f.nar == nar).then_some(*other);
+        let same_nar = |(other, f): (&NarFileName, &File)| {
+            (*other != name && f.proven && f.nar == nar).then_some(*other)
+        };
         Ok(Some(Location {
             name,
             file_size: file.and_then(|file| file.size),
@@ -203,6 +206,7 @@ impl ControlPlane for FakeControl {
             state.correct(old, &commit);
         }
         let file = state.files.entry(commit.name).or_default();
+        file.proven = true;
         file.size = Some(commit.file_size);
         file.nar = Some(commit.nar);
         let origin = commit.origin.filter(|origin| !file.origins.contains(origin));

@@ -50,7 +50,7 @@ pub struct Location {
     pub nar: Option<NarFacts>,
     /// Where it can be fetched, best first.
     pub origins: Vec<Origin>,
-    /// Other files of the same NAR.
+    /// Other files of the same NAR, as a commit proved: they can stand for it.
     pub representations: Vec<NarFileName>,
     /// The store paths whose narinfos name this file.
     pub store_paths: Vec<StorePathHash>,
@@ -245,7 +245,7 @@ pub struct EdgeSettings {
     pub object_ttl: Duration,
     /// Disk for objects beside narinfos and NARs.
     pub max_objects_bytes: u64,
-    /// Narinfos asked of the upstreams at once; others wait.
+    /// Narinfos asked of one upstream at once; others wait.
     pub max_narinfo_requests: u32,
     /// Bytes on disk that the store may take; `None` is no limit.
     pub max_size: Option<u64>,

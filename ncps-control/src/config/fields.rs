@@ -299,7 +299,7 @@ pub(super) const MAX_NARINFO_REQUESTS: Field = Field::value(
     "upstream-max-narinfo-requests",
     "UPSTREAM_MAX_NARINFO_REQUESTS",
     "cache.upstream.max-narinfo-requests",
-    "Narinfos that are asked of the upstreams at once, and so the most connections for them; others wait.",
+    "Narinfos that are asked of one upstream at once, and so the most connections for them; others wait.",
 )
 .value_name("N")
 .default("256");

@@ -19,7 +19,7 @@ impl Control {
             file_size: file.file_size,
             nar: file.nar,
             origins: self.origins(name, &file, &others),
-            representations: others.iter().map(|(other, _)| *other).collect(),
+            representations: others.iter().filter(|(_, file)| file.proven).map(|(other, _)| *other).collect(),
             store_paths: naming.iter().map(|narinfo| narinfo.store_path.hash()).collect(),
         }))
     }

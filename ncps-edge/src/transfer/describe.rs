@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ncps_proto::{Code, Error, Result};
 
 use super::engine::Engine;
-use super::plan::{Plan, Source, Wanted};
+use super::plan::{Plan, Wanted};
 use crate::upstream::Heading;
 
 impl Engine {
@@ -29,10 +29,11 @@ impl Engine {
     ) -> Result<Option<u64>> {
         let (mut failure, mut silent, mut absent) = (None, None, false);
         for source in &plan.sources {
-            let Source::Origin(origin) = source else { continue };
+            let Some(origin) = source.origin() else { continue };
             match upstreams.head(origin, &plan.via).await {
                 Heading::Present(length) => return Ok(length),
                 Heading::Absent => absent = true,
+                Heading::Failed(error) if source.is_unknown_name(&error) => absent = true,
                 Heading::Failed(error) if upstreams.has_say(&origin.upstream) => failure = Some(error),
                 Heading::Failed(error) => silent = Some(error),
             }

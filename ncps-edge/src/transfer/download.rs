@@ -239,8 +239,13 @@ pub(super) async fn open(
     from: u64,
 ) -> Result<Body, Trouble> {
     match source {
-        Source::Origin(origin) => open_origin(engine, origin, plan, upstreams, from).await,
         Source::Stored(name) => open_stored(engine, *name).await,
+        Source::Origin(origin) | Source::ByName(origin) => {
+            match open_origin(engine, origin, plan, upstreams, from).await {
+                Err(Trouble::Source(error)) if source.is_unknown_name(&error) => Err(Trouble::Absent),
+                opened => opened,
+            }
+        }
     }
 }
 

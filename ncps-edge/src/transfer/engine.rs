@@ -262,13 +262,13 @@ impl Engine {
     }
 
     pub(super) fn distrust(&self, source: &Source) {
-        if let Source::Origin(origin) = source {
+        if let Some(origin) = source.origin() {
             self.distrust.origin(origin);
         }
     }
 
     pub(super) fn distrusts(&self, source: &Source) -> bool {
-        matches!(source, Source::Origin(origin) if self.distrust.covers_origin(origin))
+        source.origin().is_some_and(|origin| self.distrust.covers_origin(origin))
     }
 
     /// From now on, and for a while, this file is fetched with caution.

@@ -1,18 +1,19 @@
 //! The task behind a transfer: plan, turn, sources one after the other, proof, commit. It belongs to no request.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ncps_nix::{Compression, FileHash, NarFileName, NarHash};
-use ncps_proto::{Code, Commit, Error, NarFacts, Origin, Result, trace};
+use ncps_nix::NarFileName;
+use ncps_proto::{Code, Error, Result, trace};
 use tracing::Span;
 
-use super::download::{Download, Downloaded, Trouble};
+use super::download::{Download, Trouble};
 use super::engine::Engine;
+use super::judge::{blame, judge, proved_wrong, settle};
 use super::plan::{Plan, Source};
 use super::progress::Transfer;
-use crate::lookup::Doubt;
-use crate::metrics::{Ended, Reason, Stage};
+use crate::metrics::{Ended, Stage};
 use crate::upstream::{UpstreamError, Upstreams};
 
 /// Tries of one source that bring no byte forward.
@@ -118,6 +119,31 @@ async fn serve_stored(engine: &Engine, transfer: &Transfer, name: NarFileName) -
     Ok(true)
 }
 
+/// The sources of a plan, and when they are exhausted those that are found then.
+struct Sources {
+    left: VecDeque<Source>,
+    sought: bool,
+}
+
+impl Sources {
+    fn of(plan: &Plan) -> Sources {
+        Sources { left: plan.sources.clone().into(), sought: false }
+    }
+
+    async fn next(
+        &mut self,
+        engine: &Engine,
+        transfer: &Transfer,
+        plan: &Plan,
+        upstreams: &Arc<Upstreams>,
+    ) -> Option<Source> {
+        if self.left.is_empty() && !std::mem::replace(&mut self.sought, true) {
+            self.left = engine.seek(&transfer.wanted, plan, upstreams).await.into();
+        }
+        self.left.pop_front()
+    }
+}
+
 enum Obtained {
     Whole,
     /// The disk takes no more; what is there is right so far.
@@ -134,12 +160,13 @@ async fn obtain(
     let turn = engine.begin_turn(plan.name).await;
     let mut download = Download::new(engine, transfer);
     let (mut failure, mut silent, mut absent) = (None, None, false);
-    for source in &plan.sources {
+    let mut sources = Sources::of(plan);
+    while let Some(source) = sources.next(engine, transfer, plan, upstreams).await {
         transfer.read_from(source.label());
-        match exhaust(engine, &mut download, source, plan, upstreams).await {
+        match exhaust(engine, &mut download, &source, plan, upstreams).await {
             Ok(true_name) => {
                 transfer.prove(download.written());
-                if settle(engine, download.finish()?, true_name, plan, source).await? {
+                if settle(engine, download.finish()?, true_name, plan, &source).await? {
                     turn.committed();
                 }
                 return Ok(Obtained::Whole);
@@ -171,16 +198,6 @@ async fn obtain(
         None => Err(Error::new(Code::UpstreamFailed, "the sources lost it midway")),
         Some(error) => Err(Error::new(error.code(), "no source gave it whole").because(error)),
     }
-}
-
-fn proved_wrong(engine: &Engine, error: &UpstreamError) {
-    let reason = match error {
-        UpstreamError::WrongBytes => Reason::FileHash,
-        UpstreamError::Undecodable(_) => Reason::Undecodable,
-        UpstreamError::WrongLength { .. } | UpstreamError::TooMuch => Reason::Length,
-        _ => return,
-    };
-    engine.metrics().integrity.inc(reason);
 }
 
 /// Whether another source may go on where this one ended. Not after wrong bytes that a reader has already.
@@ -269,105 +286,5 @@ fn tries_for(error: &UpstreamError) -> u32 {
     match error {
         UpstreamError::Timeout | UpstreamError::Stalled => 1,
         _ => FRUITLESS_TRIES,
-    }
-}
-
-/// Compares what came with what was named.
-async fn judge(
-    engine: &Engine,
-    download: &mut Download,
-    source: &Source,
-    plan: &Plan,
-) -> std::result::Result<NarFileName, Trouble> {
-    download.ended();
-    let hash = download.hash();
-    if hash == plan.name.hash {
-        return Ok(plan.name);
-    }
-    if let Some(true_name) = right_nar_of_wrong_name(download, hash, plan).await {
-        tracing::warn!(nar = %plan.name, %true_name, source = source.label(),
-            "the FileHash was wrong, the NAR is right: kept under its true name");
-        engine.metrics().integrity.inc(Reason::Corrected);
-        return Ok(true_name);
-    }
-    blame(engine, download, source, plan);
-    Err(UpstreamError::WrongBytes.into())
-}
-
-/// Remembers for the next time that wrong bytes came, and from whom.
-fn blame(engine: &Engine, download: &Download, source: &Source, plan: &Plan) {
-    // Where several sources brought bytes nobody can tell yet who was wrong.
-    if download.is_of_one_source() {
-        engine.distrust(source);
-    }
-    engine.distrust_file(plan.name);
-    engine.counters().wrong_bytes();
-}
-
-/// The metadata may be wrong and not the bytes: decoded, they tell.
-async fn right_nar_of_wrong_name(
-    download: &mut Download,
-    hash: FileHash,
-    plan: &Plan,
-) -> Option<NarFileName> {
-    let expected = plan.nar?;
-    let proven = download.proof().await?.ok()?;
-    (proven == expected).then_some(NarFileName { hash, compression: plan.name.compression })
-}
-
-/// Proves the NAR where that is still open, and commits. False where it is right and not kept.
-async fn settle(
-    engine: &Arc<Engine>,
-    downloaded: Downloaded,
-    name: NarFileName,
-    plan: &Plan,
-    source: &Source,
-) -> Result<bool> {
-    let Downloaded { spool, prover, size, hash, .. } = downloaded;
-    let facts = match (name.compression, prover) {
-        (Compression::None, _) => Ok(NarFacts { hash: NarHash(hash.0), size }),
-        (_, Some(prover)) => prover.facts().await.map_err(|e| e.to_string()),
-        // Decoded already, to find out the true name.
-        (_, None) => plan.nar.ok_or_else(|| "its proof is missing".to_owned()),
-    };
-    let facts = facts.and_then(|facts| match plan.nar {
-        Some(expected) if expected != facts => Err(format!("it decodes to {facts:?}, not {expected:?}")),
-        _ => Ok(facts),
-    });
-    match facts {
-        Ok(nar) => {
-            let asked_as = (name != plan.name).then_some(plan.name);
-            let commit = Commit { name, asked_as, file_size: size, nar, origin: origin_of(source) };
-            Ok(engine.commit(spool, commit).await)
-        }
-        Err(reason) => {
-            engine.distrust(source);
-            engine.counters().wrong_bytes();
-            engine.metrics().integrity.inc(Reason::NarHash);
-            tracing::error!(nar = %name, source = source.label(), reason, "a NAR is not what was signed: not kept");
-            Err(Error::new(Code::UpstreamFailed, reason))
-        }
-    }
-}
-
-fn origin_of(source: &Source) -> Option<Origin> {
-    match source {
-        Source::Origin(origin) => Some(origin.clone()),
-        Source::Stored(_) => None,
-    }
-}
-
-impl Engine {
-    /// Asks anew for the paths whose NAR is nowhere. Returns whether the same file has new origins.
-    pub(super) async fn doubt(&self, plan: &Plan) -> Result<bool> {
-        // Who was not asked, because he waits for us, may have it.
-        if !plan.via.is_direct() {
-            return Ok(false);
-        }
-        let mut again = false;
-        for hash in &plan.store_paths {
-            again |= self.lookups().doubt(*hash, plan.name).await? == Doubt::SameFile;
-        }
-        Ok(again)
     }
 }

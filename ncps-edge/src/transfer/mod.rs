@@ -20,11 +20,13 @@ mod encoded;
 mod engine;
 mod evict;
 mod fetch;
+mod judge;
 mod pass;
 mod plan;
 mod progress;
 mod prover;
 mod reader;
+mod seek;
 mod slots;
 
 pub use commit::{News, PendingCommits};

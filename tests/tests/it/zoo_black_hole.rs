@@ -86,6 +86,22 @@ both_modes! {
         }
     }
 
+    async fn narinfos_come_within_a_second_in_a_rush_as_well(mode) {
+        let mut took = Vec::new();
+        for _ in 0..TRIES {
+            let few = |settings: &mut EdgeSettings| {
+                settings.max_narinfo_requests = 32;
+                settings.header_timeout = Duration::from_secs(2);
+            };
+            let (cluster, upstreams, key) = three(mode, few).await;
+            upstreams[0].blackhole();
+            let mut paths = Paths { key: &key, next: 0 };
+            took.push(slowest(&cluster, &paths.at(&upstreams[2], 96)).await);
+            cluster.end().await;
+        }
+        assert!(took.iter().any(|took| *took < PROMISE), "never within {PROMISE:?}: {took:?}");
+    }
+
     async fn a_sleeper_that_may_sleep_makes_no_error_of_an_absence(mode) {
         for how in 0..4 {
             let sleeper = Upstream::start().await;

@@ -1,9 +1,12 @@
 //! All kinds of caches at once, as the upstreams of one ncps: each path is found at whoever has it, a real Nix takes
 //! what comes, and what one of them says to a name that it does not understand is no news of the others.
 
-use ncps_nix::StorePath;
+use ncps_nix::{Compression, StorePath};
 use ncps_tests::zoo::{self, Kind, Pen};
-use ncps_tests::{Cluster, Fixture, Mode, Nix, Rule, UpstreamKey, both_modes, kinds};
+use ncps_tests::{Cluster, Fixture, Mode, Nix, Rule, Upstream, UpstreamKey, both_modes, kinds};
+
+use crate::asking::get;
+use crate::scene;
 
 use crate::zoo_scene::{closure, is_absent, is_served, part};
 
@@ -14,6 +17,8 @@ macro_rules! each {
 }
 
 kinds!(each);
+
+const ALL: [Compression; 4] = [Compression::None, Compression::Xz, Compression::Zstd, Compression::Bzip2];
 
 /// A cache of each kind, and a cluster that knows them all.
 async fn everybody(mode: Mode, key: &UpstreamKey) -> (Vec<Pen>, Cluster) {
@@ -38,6 +43,27 @@ both_modes! {
             assert_eq!(pen.nar_requests().len(), 1, "{}", pen.kind.name);
         }
         cluster.end().await;
+    }
+
+    async fn a_nar_that_is_gone_is_absent_whoever_stands_by(mode) {
+        let mut wrong = Vec::new();
+        for kind in KINDS {
+            let (upstream, key) = (Upstream::start().await, UpstreamKey::new("zoo-1"));
+            let stands_by = kind().with(&[]).await;
+            let builder = Cluster::builder(mode).trust(&key).upstream(&upstream).pen(&stands_by);
+            let cluster = builder.start().await;
+            for compression in ALL {
+                let fixture = scene::plain(1000).compression(compression).seed(compression as u64).build(&key);
+                scene::learn(&cluster, std::slice::from_ref(&upstream), &fixture).await;
+                upstream.remove_fixture(&fixture);
+                let status = get(&cluster, &fixture.nar_path()).await.status;
+                if status != 404 {
+                    wrong.push((kind().name, compression, status));
+                }
+            }
+            cluster.end().await;
+        }
+        assert!(wrong.is_empty(), "{wrong:?}");
     }
 
     async fn what_comes_byte_by_byte_is_waited_for(mode) {

@@ -17,6 +17,9 @@ async fn an_uncompressed_nar_can_come_from_its_other_representations() {
     case.upstream.sign(&mut plain);
     let plain_ours = case.publish(plain.clone()).await;
     assert_eq!(file_of(&plain_ours).hash, uncompressed(compressed.nar_hash));
+    for narinfo in [&ours, &plain_ours] {
+        case.control().commit_nar("a", commit(narinfo)).await.expect("answers");
+    }
     let location = case.control().locate(file_of(&plain_ours)).await.expect("answers").expect("known");
     assert_eq!(location.representations, vec![file_of(&ours)]);
     assert_eq!(location.origins, vec![origin(&plain), origin(&compressed)], "its own first");
