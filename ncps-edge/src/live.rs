@@ -26,11 +26,15 @@ impl Current {
         Current { live: ArcSwapOption::empty(), around }
     }
 
-    /// Builds what `settings` need and puts them in force.
+    /// Builds what `settings` need and puts them in force. Those that are in force already, as control says again after
+    /// every break, change nothing: connections and what is known of upstreams stay.
     ///
     /// # Errors
     /// Where they can't be; those before stay in force.
     pub fn apply(&self, settings: EdgeSettings) -> Result<()> {
+        if self.get().is_ok_and(|live| live.settings == settings) {
+            return Ok(());
+        }
         let upstreams = Arc::new(Upstreams::new(&settings, &self.around)?);
         self.live.store(Some(Arc::new(Live { settings, upstreams })));
         Ok(())

@@ -24,7 +24,7 @@ pub enum UpstreamError {
     Forbidden(String),
     #[error("{0}")]
     Transport(String),
-    #[error("status {0}")]
+    #[error("status {0}{hint}", hint = hint(*.0))]
     Status(u16),
     #[error("the body has a Content-Encoding that was not asked for")]
     Encoded,
@@ -54,6 +54,15 @@ pub enum UpstreamError {
     Undecodable(String),
     #[error("its bytes proved wrong before")]
     Distrusted,
+}
+
+/// What to do about a status, where that is clear.
+fn hint(status: u16) -> &'static str {
+    match status {
+        401 => ": it wants a login, from --netrc-file or in its URL",
+        407 => ": the proxy wants a login, in its variable",
+        _ => "",
+    }
 }
 
 impl UpstreamError {
