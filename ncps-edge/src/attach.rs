@@ -122,7 +122,10 @@ impl Attachment {
             let all_is_due = tokio::select! {
                 () = self.engine.news().some() => false,
                 () = self.current.upstream_back() => {
-                    say(EdgeReport::UpstreamBack).await?;
+                    if let Err(broken) = say(EdgeReport::UpstreamBack).await {
+                        self.current.is_back();
+                        return Err(broken);
+                    }
                     false
                 }
                 () = self.room.report_due() => true,

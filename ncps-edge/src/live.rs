@@ -45,6 +45,11 @@ impl Current {
         !via.is_direct() && self.get().is_ok_and(|live| via.loops(&live.settings.index_id))
     }
 
+    /// An upstream that had no say is back: said by upstreams, and by who could not pass it on.
+    pub fn is_back(&self) {
+        self.around.returned.notify_one();
+    }
+
     /// Waits for an upstream that had no say to be back.
     pub async fn upstream_back(&self) {
         self.around.returned.notified().await;

@@ -84,7 +84,8 @@ impl Lookups {
 
     /// Whether all that we have of a NAR is that those who ask for it have it: nothing that they can fetch.
     async fn is_theirs(&self, nar: NarFileName, via: &Via) -> Result<bool> {
-        if via.is_direct() {
+        let upstreams = Arc::clone(&self.current.get()?.upstreams);
+        if via.is_direct() || !upstreams.names().any(|upstream| upstreams.waits(upstream, via)) {
             return Ok(false);
         }
         let store = Arc::clone(&self.store);
@@ -92,8 +93,8 @@ impl Lookups {
         if stored.is_ok_and(|stored| stored.is_some()) {
             return Ok(false);
         }
-        let Some(location) = self.control.locate(nar).await? else { return Ok(false) };
-        let upstreams = Arc::clone(&self.current.get()?.upstreams);
+        // Who can't be asked takes nothing away from what is known.
+        let Some(location) = self.control.locate(nar).await.ok().flatten() else { return Ok(false) };
         let theirs = |origin: &Origin| upstreams.waits(&origin.upstream, via);
         Ok(!location.origins.is_empty() && location.origins.iter().all(theirs))
     }

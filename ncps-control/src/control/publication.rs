@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ncps_nix::{NarFileName, NarInfo};
+use ncps_nix::{Compression, NarFileName, NarInfo};
 use ncps_proto::{Publication, Result};
 
 use super::Control;
@@ -81,9 +81,11 @@ impl Control {
         Ok(NarInfo::clone(&narinfo))
     }
 
-    /// The stored version stays. Where the offer names the same file, its upstream is one more source.
+    /// The stored version stays. Where the offer names the same file, its upstream is one more source; where the NAR is
+    /// offered uncompressed any file of it will do, since it is decoded on the way.
     async fn keep(&self, stored: &NarInfo, offer: Offer) -> Result<NarInfo> {
-        if file_of(stored) == offer.file() && facts_of(stored) == offer.facts() {
+        let serves = file_of(stored) == offer.file() || stored.compression == Compression::None;
+        if serves && facts_of(stored) == offer.facts() {
             self.put_offered_file(&offer, false).await?;
         }
         self.metrics.publications.inc(Published::Kept);

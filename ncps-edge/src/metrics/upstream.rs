@@ -22,6 +22,8 @@ label! {
         Nar = "nar",
         /// Whether a NAR is there.
         Head = "head",
+        /// A listing, log, debug info or realisation.
+        Object = "object",
     }
 }
 
@@ -49,7 +51,7 @@ impl Outcome {
         Some(match answer {
             Ok(Some(_)) => Outcome::Ok,
             Ok(None) => Outcome::Absent,
-            Err(UpstreamError::Paused) => return None,
+            Err(UpstreamError::Paused | UpstreamError::Waiting(_)) => return None,
             Err(UpstreamError::Busy(_)) => Outcome::Status,
             Err(UpstreamError::Timeout | UpstreamError::Stalled) => Outcome::Timeout,
             Err(UpstreamError::Status(_)) => Outcome::Status,

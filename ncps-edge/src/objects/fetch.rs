@@ -33,7 +33,10 @@ impl Objects {
                     return Err(Error::new(Code::Unavailable, message).because(error));
                 }
                 Err(Trouble::Upstream(error)) => {
-                    tracing::debug!(upstream, %name, %error, "an upstream's object is not used");
+                    match error {
+                        UpstreamError::Paused | UpstreamError::Waiting(_) => {}
+                        _ => tracing::warn!(upstream, %name, %error, "an upstream's object is not used"),
+                    }
                     live.upstreams.failed(&mut tally, upstream, error);
                 }
             }

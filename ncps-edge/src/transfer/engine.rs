@@ -164,8 +164,12 @@ impl Engine {
         self.running.lock().len()
     }
 
-    pub(super) fn leave(&self, name: NarFileName) {
-        self.running.lock().remove(&name);
+    /// Takes a transfer off the list; another one of its name stays.
+    pub(super) fn leave(&self, transfer: &Arc<Transfer>) {
+        let mut running = self.running.lock();
+        if running.get(&transfer.name).is_some_and(|listed| Arc::ptr_eq(listed, transfer)) {
+            running.remove(&transfer.name);
+        }
     }
 
     /// The stored file, if it is here.

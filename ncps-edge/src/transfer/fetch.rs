@@ -14,6 +14,7 @@ use super::judge::{blame, judge, proved_wrong, settle};
 use super::plan::{Plan, Source};
 use super::progress::Transfer;
 use crate::metrics::{Ended, Stage};
+use crate::upstream::guarded::{Patience, jittered};
 use crate::upstream::{UpstreamError, Upstreams};
 
 /// Tries of one source that bring no byte forward.
@@ -21,8 +22,9 @@ const FRUITLESS_TRIES: u32 = 3;
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// What may trickle in before a stall is noticed.
 const DRIP: u64 = 64 << 10;
-/// The longest pause that a source gets for the asking; for a longer one the next source is tried.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// The longest pause that a source gets for the asking, and all pauses together; then the next source is tried.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const MOST_WAITING: Duration = Duration::from_secs(30);
 
 /// Runs a transfer to its end. Whatever happens, it ends with a named state and leaves the registry.
 pub(super) async fn run(engine: Arc<Engine>, transfer: Arc<Transfer>) {
@@ -34,6 +36,8 @@ pub(super) async fn run(engine: Arc<Engine>, transfer: Arc<Transfer>) {
     };
     if let Err(error) = result {
         report(&engine, transfer.name, &error);
+        // Before its readers know: who comes again gets another transfer.
+        engine.leave(&transfer);
         transfer.fail(error);
     }
     drop(end);
@@ -63,9 +67,10 @@ impl Drop for Ending {
     fn drop(&mut self) {
         if !self.transfer.has_ended() {
             self.engine.metrics().ended.inc(Ended::Failed);
+            self.engine.leave(&self.transfer);
             self.transfer.fail(Error::internal("the task of a transfer ended early"));
         }
-        self.engine.leave(self.transfer.name);
+        self.engine.leave(&self.transfer);
     }
 }
 
@@ -163,6 +168,9 @@ async fn obtain(
     let mut sources = Sources::of(plan);
     while let Some(source) = sources.next(engine, transfer, plan, upstreams).await {
         transfer.read_from(source.label());
+        if download.written() > 0 {
+            engine.metrics().resumed.inc(());
+        }
         match exhaust(engine, &mut download, &source, plan, upstreams).await {
             Ok(true_name) => {
                 transfer.prove(download.written());
@@ -185,9 +193,6 @@ async fn obtain(
                 *(if upstreams.has_say(source.label()) { &mut failure } else { &mut silent }) = Some(error);
                 if !goes_on {
                     break;
-                }
-                if download.written() > 0 {
-                    engine.metrics().resumed.inc(());
                 }
             }
         }
@@ -226,6 +231,7 @@ async fn exhaust(
         return Err(UpstreamError::Distrusted.into());
     }
     let (mut fruitless, start) = (0, download.written());
+    let mut patience = Patience::new(LONGEST_PAUSE, MOST_WAITING);
     loop {
         let before = download.written();
         let read = download.read(source, plan, upstreams).await;
@@ -234,6 +240,9 @@ async fn exhaust(
         }
         match read {
             Ok(()) => return judge(engine, download, source, plan).await,
+            Err(Trouble::Source(error)) if error.pause().is_some_and(|pause| patience.allows(pause)) => {
+                tokio::time::sleep(delay(&error, 0)).await;
+            }
             Err(Trouble::Source(error)) if may_pass(&error) => {
                 fruitless = if is_progress(&error, download.written() - before) { 0 } else { fruitless + 1 };
                 if fruitless >= tries_for(&error) {
@@ -270,15 +279,12 @@ pub(super) fn may_pass(error: &UpstreamError) -> bool {
         error,
         UpstreamError::Timeout | UpstreamError::Stalled | UpstreamError::Transport(_) | UpstreamError::Cut(_)
     ) || matches!(error, UpstreamError::Status(500..))
-        || matches!(error, UpstreamError::Busy(pause) if *pause <= LONGEST_WAIT)
+        || error.pause().is_some_and(|pause| pause <= LONGEST_PAUSE)
 }
 
 /// Before the next try. A source that asks for a pause gets it.
-fn delay(error: &UpstreamError, fruitless: u32) -> Duration {
-    match error {
-        UpstreamError::Busy(pause) => *pause + RETRY_DELAY,
-        _ => RETRY_DELAY * fruitless,
-    }
+pub(super) fn delay(error: &UpstreamError, fruitless: u32) -> Duration {
+    jittered(error.pause().unwrap_or(RETRY_DELAY * fruitless))
 }
 
 /// A source that lets us wait is left sooner than one that fails at once.

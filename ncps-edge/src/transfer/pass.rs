@@ -21,7 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::decode::zstd_writer;
 use super::download::{BATCH, Trouble, agreed_length, incompressible, open, past, until_broken};
 use super::engine::Engine;
-use super::fetch::may_pass;
+use super::fetch::{delay, may_pass};
 use super::plan::Source;
 use super::progress::{Failure, HOLD_BACK, Rest};
 use crate::store::blocking;
@@ -278,6 +278,7 @@ impl Pass {
         tracing::info!(nar = %self.rest.plan.name, source = label, %error, at = self.hashed, "a source failed");
         if may_pass(&error) && !self.tried_again {
             (self.body, self.tried_again) = (None, true);
+            tokio::time::sleep(delay(&error, 1)).await;
             return Ok(());
         }
         self.failure = Some(error);

@@ -129,7 +129,8 @@ impl Source {
     /// Whether a failure only says that the upstream has no such name: caches of other kinds refuse what does not look
     /// like theirs (nix-serve-ng with 400, Snix with 401).
     pub(super) fn is_unknown_name(&self, error: &UpstreamError) -> bool {
-        matches!((self, error), (Source::ByName(_), UpstreamError::Status(400..=499)))
+        let refused = matches!(error, UpstreamError::Status(400 | 401 | 405 | 406 | 414 | 422));
+        matches!(self, Source::ByName(_)) && refused
     }
 }
 

@@ -7,8 +7,8 @@ use super::plan::{Plan, Source, Wanted};
 use crate::lookup::Doubt;
 use crate::upstream::Upstreams;
 
-/// Paths of one file that are asked for. Mostly there is one.
-const MOST_PATHS: usize = 4;
+/// Paths of one file that are asked for. Mostly there is one; an upstream can name a file in any number.
+const MOST_PATHS: usize = 8;
 
 impl Engine {
     /// Where else the file is: every upstream that is no source of it yet is asked for its narinfo, since most kinds
@@ -44,7 +44,7 @@ impl Engine {
             return Ok(false);
         }
         let mut again = false;
-        for hash in &plan.store_paths {
+        for hash in plan.store_paths.iter().take(MOST_PATHS) {
             again |= self.lookups().doubt(*hash, plan.name).await? == Doubt::SameFile;
         }
         Ok(again)

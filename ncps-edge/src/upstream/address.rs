@@ -12,9 +12,11 @@ pub(super) enum Kind {
     Never,
 }
 
-/// Metadata services that are not link-local: of AWS (IPv6), Alibaba, Azure, Oracle.
-const METADATA: [IpAddr; 4] = [
+/// Metadata services that are not link-local: of AWS, Google and Oracle by IPv6, of Alibaba, Azure, Oracle.
+const METADATA: [IpAddr; 6] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
@@ -39,6 +41,11 @@ fn unwrapped(addr: IpAddr) -> IpAddr {
             let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
             IpAddr::V4(Ipv4Addr::new(a, b, c, d))
         }
+        // The same in a form that nobody uses any more (RFC 4291, 2.5.5.1); `::` and `::1` are themselves.
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => {
+            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+            IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+        }
         _ => addr.to_canonical(),
     }
 }
@@ -55,7 +62,9 @@ fn kind_v4(v4: Ipv4Addr) -> Kind {
 }
 
 fn kind_v6(v6: Ipv6Addr) -> Kind {
-    if v6.is_unicast_link_local() || v6.is_multicast() {
+    // A network's own NAT64 (RFC 8215) may lead anywhere.
+    let translated = v6.segments()[..3] == [0x64, 0xff9b, 1];
+    if v6.is_unicast_link_local() || v6.is_multicast() || translated {
         Kind::Never
     } else if v6.is_loopback()
         || v6.is_unspecified()
@@ -82,7 +91,18 @@ mod tests {
                 Kind::Never,
                 &["169.254.169.254", "169.254.0.1", "100.100.100.200", "168.63.129.16", "192.0.0.192"],
             ),
-            (Kind::Never, &["fe80::1", "fd00:ec2::254", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe"]),
+            (
+                Kind::Never,
+                &[
+                    "fe80::1",
+                    "fd00:ec2::254",
+                    "fd20:ce::254",
+                    "::169.254.169.254",
+                    "64:ff9b:1::1",
+                    "::ffff:169.254.169.254",
+                    "64:ff9b::a9fe:a9fe",
+                ],
+            ),
             (Kind::Never, &["224.0.0.1", "255.255.255.255", "ff02::1"]),
         ] {
             for address in addresses {

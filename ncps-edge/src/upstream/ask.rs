@@ -12,6 +12,9 @@ use ncps_proto::{Code, Error, Heard};
 use super::{Upstream, UpstreamError, Upstreams};
 use crate::via::Via;
 
+/// How often a question that is due looks for a turn within the delay of a hedge.
+const LOOKS: u32 = 8;
+
 /// What all upstreams together say of a path.
 #[derive(Debug)]
 pub enum Verdict {
@@ -35,14 +38,17 @@ impl Upstreams {
     pub async fn ask(&self, hash: StorePathHash, via: &Via) -> Verdict {
         let mut waiting: VecDeque<_> = self.in_order().into();
         let mut running = FuturesUnordered::new();
-        let mut tally = Tally::default();
-        let question = |upstream: &Arc<Upstream>| question(Arc::clone(upstream), hash, via);
+        let (mut tally, mut patience) = (Tally::default(), self.hedge_delay);
+        let question = |upstream: &Arc<Upstream>| question(Arc::clone(upstream), hash, via.clone());
         running.extend(waiting.pop_front().map(question));
         while !running.is_empty() {
-            let hedge = tokio::time::sleep(self.hedge_delay);
+            let hedge = tokio::time::sleep(patience);
             tokio::select! {
                 Some((upstream, answer)) = running.next() => match answer {
-                    Ok(Some(narinfo)) => return Verdict::Found(Box::new(narinfo), upstream.name.clone()),
+                    Ok(Some(narinfo)) => {
+                        self.hear_out(running);
+                        return Verdict::Found(Box::new(narinfo), upstream.name.clone());
+                    }
                     Ok(None) => {
                         tally.absent();
                         running.extend(waiting.drain(..).map(question));
@@ -53,9 +59,10 @@ impl Upstreams {
                         running.extend(waiting.pop_front().map(question));
                     }
                 },
-                // Where questions queue for their turn, one more would only make the queue longer.
-                () = hedge, if !waiting.is_empty() => if waiting.front().is_some_and(|next| next.is_free()) {
-                    running.extend(waiting.pop_front().map(question));
+                () = hedge, if !waiting.is_empty() => match waiting.front().is_some_and(|next| next.is_free()) {
+                    true => running.extend(waiting.pop_front().map(question)),
+                    // Where questions queue for their turn, one more would only make the queue longer.
+                    false => patience = self.hedge_delay / LOOKS,
                 },
             }
         }
@@ -67,6 +74,18 @@ impl Upstreams {
         }
     }
 
+    /// Who was overtaken is still heard, to know how fast it is and whether it is there at all: else one that is silent
+    /// would cost every question the delay of the hedge.
+    fn hear_out(&self, mut running: FuturesUnordered<impl Future + Send + 'static>) {
+        if running.is_empty() {
+            return;
+        }
+        let stop = self.around.tasks.life().hard();
+        self.around.tasks.spawn_background("overtaken-upstreams", async move {
+            stop.run_until_cancelled(async { while running.next().await.is_some() {} }).await;
+        });
+    }
+
     /// The narinfos of all upstreams but some, each with the base URL of who gave it. Who fails gives none.
     pub async fn ask_all(
         &self,
@@ -75,8 +94,9 @@ impl Upstreams {
         but: impl Fn(&str) -> bool,
     ) -> Vec<(NarInfo, String)> {
         let asked = self.in_order().into_iter().filter(|upstream| !but(&upstream.name));
-        let answers =
-            futures::future::join_all(asked.map(|upstream| question(Arc::clone(upstream), hash, via)));
+        let answers = futures::future::join_all(
+            asked.map(|upstream| question(Arc::clone(upstream), hash, via.clone())),
+        );
         let given = |(upstream, answer): (Arc<Upstream>, Result<Option<NarInfo>, UpstreamError>)| {
             Some((answer.ok().flatten()?, upstream.name.clone()))
         };
@@ -118,7 +138,9 @@ impl Tally {
             let message = "no upstream could be asked conclusively";
             return Err(Error::new(code.unwrap_or(Code::UpstreamTimeout), message).because((*first).clone()));
         }
-        self.failures.iter().for_each(|(upstream, _)| upstream.unheard());
+        // What answered, uselessly, has nothing to come back from.
+        let silent = self.failures.iter().filter(|(_, error)| error.is_silence());
+        silent.for_each(|(upstream, _)| upstream.unheard());
         Ok(if self.failures.is_empty() { Heard::All } else { Heard::Some })
     }
 }
@@ -126,16 +148,16 @@ impl Tally {
 async fn question(
     upstream: Arc<Upstream>,
     hash: StorePathHash,
-    via: &Via,
+    via: Via,
 ) -> (Arc<Upstream>, Result<Option<NarInfo>, UpstreamError>) {
-    let answer = upstream.narinfo(hash, via).await;
+    let answer = upstream.narinfo(hash, &via).await;
     (upstream, answer)
 }
 
 fn report(upstream: &Arc<Upstream>, hash: StorePathHash, error: &UpstreamError) {
     match error {
         // Said once when it began.
-        UpstreamError::Paused => {
+        UpstreamError::Paused | UpstreamError::Waiting(_) => {
             tracing::debug!(upstream = upstream.name, %hash, "an upstream is left alone")
         }
         // Its operator knows.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
-use ncps_proto::{EdgeSettings, Error, Secret, UpstreamSettings};
+use ncps_proto::{EdgeSettings, Error, Secret};
 
 use super::outward::{Resolver, Rules};
 
@@ -16,7 +16,8 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(90);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 pub(super) fn build(
-    one: &UpstreamSettings,
+    url: &str,
+    pem: Option<&Secret>,
     all: &EdgeSettings,
     rules: &Arc<Rules>,
 ) -> Result<reqwest::Client, Error> {
@@ -36,10 +37,10 @@ pub(super) fn build(
         .http2_keep_alive_interval(KEEP_ALIVE)
         .http2_keep_alive_timeout(KEEP_ALIVE)
         .tls_certs_merge(roots(&all.outward.roots)?);
-    if let Some(pem) = &one.identity {
-        builder = builder.identity(identity(pem, &one.url)?);
+    if let Some(pem) = pem {
+        builder = builder.identity(identity(pem, url)?);
     }
-    let failed = |e| Error::internal(format!("the client for {} can't be made", one.url)).because(e);
+    let failed = |e| Error::internal(format!("the client for {url} can't be made")).because(e);
     builder.build().map_err(failed)
 }
 

@@ -14,8 +14,10 @@ pub enum UpstreamError {
     Timeout,
     #[error("the body stalled")]
     Stalled,
-    #[error("it failed too often just now, or asked for a pause, and is left alone")]
+    #[error("it failed too often just now and is left alone")]
     Paused,
+    #[error("it asked for a pause, of which {0:?} are left")]
+    Waiting(Duration),
     #[error("it asks to be left alone for {0:?}")]
     Busy(Duration),
     #[error("more than 10 redirects")]
@@ -74,11 +76,25 @@ impl UpstreamError {
         }
     }
 
+    /// The pause after which the upstream may be asked again, where it said so.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        match self {
+            UpstreamError::Busy(pause) | UpstreamError::Waiting(pause) => Some(*pause),
+            _ => None,
+        }
+    }
+
+    /// Whether the upstream could not be heard, and may have what it was asked for.
+    pub(super) fn is_silence(&self) -> bool {
+        self.is_outage() || *self == UpstreamError::Paused || self.pause().is_some()
+    }
+
     /// Whether the upstream itself seems to be down: what its breaker counts.
     pub(super) fn is_outage(&self) -> bool {
         match self {
             UpstreamError::Timeout | UpstreamError::Stalled | UpstreamError::Transport(_) => true,
-            UpstreamError::Status(status) => *status >= 500,
+            // A bare 500 is mostly about one path. From 520 on Cloudflare speaks of the server behind it.
+            UpstreamError::Status(status) => matches!(status, 502..=504 | 520..=527),
             _ => false,
         }
     }

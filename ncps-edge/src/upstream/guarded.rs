@@ -12,6 +12,8 @@ use crate::via::Via;
 
 /// A connection that broke is tried once more: idle connections are closed under a client's feet.
 const TRIES: u32 = 2;
+/// How long one request waits for such pauses.
+const MOST_WAITING: Duration = Duration::from_secs(5);
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// A pause that an upstream asks for is waited for up to this; for a longer one the next upstream is asked.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
@@ -25,8 +27,11 @@ impl Upstream {
         self: &Arc<Self>,
         request: impl Future<Output = Result<T, UpstreamError>>,
     ) -> Result<T, UpstreamError> {
-        if !self.health.admits() {
+        if self.health.is_down() {
             return Err(UpstreamError::Paused);
+        }
+        if let Some(left) = self.health.pause_left() {
+            return Err(UpstreamError::Waiting(left));
         }
         let started = Instant::now();
         let answer = request.await;
@@ -38,19 +43,23 @@ impl Upstream {
         answer
     }
 
-    /// Makes a guarded request up to twice, where that may help.
-    pub(super) async fn retried<T, F>(self: &Arc<Self>, request: impl Fn() -> F) -> Result<T, UpstreamError>
+    /// Makes a guarded request again where that may help: once after a failure, and after short pauses, which may
+    /// follow each other when all who waited come back.
+    pub(super) async fn retried<T, F>(&self, request: impl Fn() -> F) -> Result<T, UpstreamError>
     where
         F: Future<Output = Result<T, UpstreamError>>,
     {
-        let mut tries = 1;
+        let (mut tries, mut patience) = (1, Patience::new(SHORT_PAUSE, MOST_WAITING));
         loop {
             let answer = request().await;
-            let Some(pause) = answer.as_ref().err().and_then(retry_after).filter(|_| tries < TRIES) else {
-                return answer;
+            let Err(error) = &answer else { return answer };
+            let pause = match error.pause() {
+                Some(pause) if patience.allows(pause) => pause,
+                None if may_help(error) && tries < TRIES => RETRY_DELAY,
+                _ => return answer,
             };
-            tokio::time::sleep(jittered(pause)).await;
             tries += 1;
+            tokio::time::sleep(jittered(pause)).await;
         }
     }
 
@@ -84,7 +93,8 @@ impl Upstream {
 
     /// Any answer but a failure will do: many caches have no nix-cache-info.
     async fn answers(&self) -> bool {
-        let Some(url) = self.resolve("nix-cache-info").ok().filter(|_| !self.health.is_paused()) else {
+        let Some(url) = self.resolve("nix-cache-info").ok().filter(|_| self.health.pause_left().is_none())
+        else {
             return false;
         };
         match self.send(Ask::new(Method::GET, url, &Via::direct())).await {
@@ -145,18 +155,33 @@ async fn probe(upstream: Weak<Upstream>, stop: tokio_util::sync::CancellationTok
     }
 }
 
-/// After how long the same upstream may be asked once more.
-fn retry_after(error: &UpstreamError) -> Option<Duration> {
-    match error {
-        UpstreamError::Transport(_) | UpstreamError::Status(500 | 502 | 504) => Some(RETRY_DELAY),
-        UpstreamError::Busy(pause) if *pause <= SHORT_PAUSE => Some(*pause),
-        _ => None,
+/// Whether asking once more at once may help.
+fn may_help(error: &UpstreamError) -> bool {
+    matches!(error, UpstreamError::Transport(_) | UpstreamError::Status(500 | 502 | 504))
+}
+
+/// How long somebody waits for pauses that an upstream asks for, all together.
+pub(crate) struct Patience {
+    longest: Duration,
+    left: Duration,
+}
+
+impl Patience {
+    pub(crate) fn new(longest: Duration, all: Duration) -> Patience {
+        Patience { longest, left: all }
+    }
+
+    /// Whether a pause is waited for, too.
+    pub(crate) fn allows(&mut self, pause: Duration) -> bool {
+        let allowed = pause <= self.longest && !self.left.is_zero();
+        self.left = self.left.saturating_sub(pause.max(RETRY_DELAY));
+        allowed
     }
 }
 
 /// Between once and one and a half times as long: who was turned away together does not come back together, nor
 /// sooner than it was told.
-fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let random = getrandom::u32().unwrap_or(0);
     pause.mul_f64(1.0 + 0.5 * f64::from(random) / f64::from(u32::MAX))
 }

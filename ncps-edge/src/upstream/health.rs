@@ -36,8 +36,9 @@ impl State {
         self.outages >= PATIENCE
     }
 
-    fn is_paused(&self) -> bool {
-        self.paused_until.is_some_and(|until| Instant::now() < until)
+    fn pause_left(&self) -> Option<Duration> {
+        let left = self.paused_until?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
     }
 }
 
@@ -45,12 +46,17 @@ impl Health {
     /// Whether a request may be made now.
     pub(super) fn admits(&self) -> bool {
         let state = self.state.lock();
-        !state.is_open() && !state.is_paused()
+        !state.is_open() && state.pause_left().is_none()
     }
 
-    /// Whether it asked not to be asked now.
-    pub(super) fn is_paused(&self) -> bool {
-        self.state.lock().is_paused()
+    /// Whether it is left alone because it is down.
+    pub(super) fn is_down(&self) -> bool {
+        self.state.lock().is_open()
+    }
+
+    /// What is left of a pause that it asked for.
+    pub(super) fn pause_left(&self) -> Option<Duration> {
+        self.state.lock().pause_left()
     }
 
     /// For how long it has been left alone because it is down.
@@ -66,9 +72,11 @@ impl Health {
         std::mem::replace(&mut *state, kept).unheard
     }
 
-    /// It asked for a pause, which is no outage.
+    /// It asked for a pause, which is no outage. A longer one stands.
     pub(super) fn pause(&self, pause: Duration) {
-        self.state.lock().paused_until = Some(Instant::now() + pause.min(LONGEST_PAUSE));
+        let until = Instant::now() + pause.min(LONGEST_PAUSE);
+        let mut state = self.state.lock();
+        state.paused_until = state.paused_until.max(Some(until));
     }
 
     /// A request that began at `started` failed. Many that run when a connection breaks fail together: they say no

@@ -8,7 +8,7 @@ mod ask;
 mod body;
 mod client;
 mod error;
-mod guarded;
+pub(crate) mod guarded;
 mod health;
 mod login;
 mod nar;
@@ -55,6 +55,8 @@ pub struct Upstream {
     /// Narinfos that nobody vouches for are passed on.
     unsigned: bool,
     client: reqwest::Client,
+    /// The same without our certificate, for hosts that the upstream names.
+    stranger: reqwest::Client,
     rules: Arc<Rules>,
     logins: Logins,
     health: Health,
@@ -93,6 +95,7 @@ pub struct Surroundings {
 pub struct Upstreams {
     list: Vec<Arc<Upstream>>,
     hedge_delay: Duration,
+    around: Surroundings,
 }
 
 impl Upstreams {
@@ -109,7 +112,7 @@ impl Upstreams {
         });
         let make = |one| Upstream::new(one, settings, &common).map(Arc::new);
         let list = settings.upstreams.iter().map(make).collect::<Result<_, _>>()?;
-        Ok(Upstreams { list, hedge_delay: settings.hedge_delay })
+        Ok(Upstreams { list, hedge_delay: settings.hedge_delay, around: around.clone() })
     }
 
     /// The upstreams' base URLs, best first.
@@ -150,7 +153,8 @@ impl Upstream {
         let base = base(&one.url)?;
         let rules = Rules::new(&base, &all.outward.allowed);
         Ok(Upstream {
-            client: client::build(one, all, &rules)?,
+            client: client::build(&one.url, one.identity.as_ref(), all, &rules)?,
+            stranger: client::build(&one.url, None, all, &rules)?,
             rules,
             logins: Logins::new(&base, one.login.as_ref(), &all.outward.netrc),
             base,
@@ -180,11 +184,14 @@ fn base(url: &str) -> Result<Url, Error> {
 }
 
 fn resolve(base: &Url, url: &str) -> Result<Url, UpstreamError> {
-    let whole = base.join(url).map_err(|_| UpstreamError::BadUrl(url.to_owned()))?;
-    match whole.scheme() {
-        "http" | "https" => Ok(whole),
-        _ => Err(UpstreamError::BadUrl(url.to_owned())),
+    let bad = || UpstreamError::BadUrl(url.to_owned());
+    let mut whole = base.join(url).map_err(|_| bad())?;
+    if !matches!(whole.scheme(), "http" | "https") {
+        return Err(bad());
     }
+    // Who we are to a host is not for an upstream to say.
+    whole.set_username("").and_then(|()| whole.set_password(None)).map_err(|()| bad())?;
+    Ok(whole)
 }
 
 #[cfg(test)]
@@ -197,6 +204,7 @@ mod tests {
         let resolve = |url| resolve(&base, url).map(|u| u.to_string());
         assert_eq!(resolve("nar/x.nar?hash=1").as_deref(), Ok("https://cache.test/sub/nar/x.nar?hash=1"));
         assert_eq!(resolve("http://other/x").as_deref(), Ok("http://other/x"));
+        assert_eq!(resolve("http://me:secret@other/x").as_deref(), Ok("http://other/x"));
         assert!(resolve("file:///etc/passwd").is_err());
     }
 }

@@ -1,12 +1,16 @@
 //! An object beside narinfos and NARs from one upstream: its body as sent, and how it is encoded.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use http::{HeaderMap, Method, header};
 use ncps_nix::ObjectName;
 
 use super::send::Ask;
 use super::{Upstream, UpstreamError, Upstreams, body};
+use crate::metrics::Asked;
 use crate::via::Via;
 
 /// How a body is encoded (`Content-Encoding`, RFC 9110, 8.4). Caches store logs and listings encoded and send
@@ -39,7 +43,12 @@ impl Upstreams {
         via: &Via,
     ) -> Result<Option<ObjectBody>, UpstreamError> {
         let Some(upstream) = self.named(base) else { return Ok(None) };
-        upstream.retried(|| upstream.guarded(upstream.object_once(name, via))).await
+        let asked = || async {
+            let answer = upstream.guarded(upstream.object_once(name, via)).await;
+            upstream.metrics.request(Asked::Object, &answer);
+            answer
+        };
+        upstream.retried(asked).await
     }
 }
 
@@ -53,7 +62,10 @@ impl Upstream {
             status => return Err(UpstreamError::Status(status)),
         }
         let coding = Coding::of(response.headers());
-        Ok(Some(ObjectBody { stream: body::bytes(response, self.common.idle_timeout), coding }))
+        let metrics = Arc::clone(&self.metrics);
+        let stream = body::bytes(response, self.common.idle_timeout);
+        let stream = stream.inspect_ok(move |chunk| metrics.fetched(chunk.len() as u64)).boxed();
+        Ok(Some(ObjectBody { stream, coding }))
     }
 }
 

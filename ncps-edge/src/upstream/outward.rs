@@ -19,7 +19,7 @@ use super::address::{Kind, kind};
 pub(super) struct Rules {
     /// The upstream's own host, as URLs spell it.
     home: String,
-    /// An address of its own was private: so may be others.
+    /// Its own addresses are private: so may be others.
     at_home_in_private: AtomicBool,
     allowed: Vec<Target>,
     proxies: Matcher,
@@ -81,15 +81,15 @@ impl Rules {
     /// Known once the upstream was resolved; an absolute URL of a former run may come before.
     async fn home_is_private(&self) -> bool {
         if !self.at_home_in_private.load(Ordering::Relaxed) {
-            lookup(&self.home).await.iter().flatten().for_each(|addr| self.seen_at_home(*addr));
+            lookup(&self.home).await.iter().for_each(|addrs| self.seen_at_home(addrs));
         }
         self.at_home_in_private.load(Ordering::Relaxed)
     }
 
-    fn seen_at_home(&self, addr: SocketAddr) {
-        if kind(addr.ip()) == Kind::Private {
-            self.at_home_in_private.store(true, Ordering::Relaxed);
-        }
+    /// One address in private beside public ones is nobody's home.
+    fn seen_at_home(&self, addrs: &[SocketAddr]) {
+        let private = !addrs.is_empty() && addrs.iter().all(|addr| kind(addr.ip()) == Kind::Private);
+        self.at_home_in_private.store(private, Ordering::Relaxed);
     }
 
     /// The addresses of a name that may be connected to; an error where there is none.
@@ -99,7 +99,7 @@ impl Rules {
             return Ok(addrs);
         }
         if self.is_home(host) {
-            addrs.iter().for_each(|addr| self.seen_at_home(*addr));
+            self.seen_at_home(&addrs);
         }
         let (mut good, mut refused) = (Vec::new(), None);
         for addr in addrs {

@@ -82,7 +82,9 @@ impl Upstream {
 
     async fn hop(&self, ask: &Ask) -> Result<reqwest::Response, UpstreamError> {
         self.rules.permit(&ask.url).await?;
-        let request = self.client.request(ask.method.clone(), ask.url.clone()).headers(ask.headers.clone());
+        let is_own = ask.url.origin() == self.base.origin();
+        let client = if is_own { &self.client } else { &self.stranger };
+        let request = client.request(ask.method.clone(), ask.url.clone()).headers(ask.headers.clone());
         let request = match self.logins.of(&ask.url) {
             Some(login) => request.basic_auth(&login.user, Some(login.password.reveal())),
             None => request,

@@ -291,10 +291,10 @@ pub struct DiskReport {
     #[prost(uint64, tag = "5")]
     pub wanted: u64,
 }
-/// The answer to an eviction: what is gone. What is missing here was in use.
 /// An upstream that had no say can be asked again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpstreamBack {}
+/// The answer to an eviction: what is gone. What is missing here was in use.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Evicted {
     #[prost(message, repeated, tag = "1")]

@@ -187,6 +187,56 @@ both_modes! {
         cluster.end().await;
     }
 
+    async fn line_50_a_pause_is_for_all_who_ask(mode) {
+        let (cluster, [busy], key) = empty(mode).await;
+        let fixtures: Vec<_> = (0..50).map(|seed| plain(1000).seed(seed).build(&key)).collect();
+        fixtures.iter().for_each(|fixture| busy.add(fixture));
+        busy.script(Rule::on("*.narinfo").times(3).status(429).header("Retry-After", "1"));
+        let paths: Vec<_> = fixtures.iter().map(Fixture::narinfo_path).collect();
+        let answers = futures::future::join_all(paths.iter().map(|path| get(&cluster, path))).await;
+        assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200; 50]);
+        busy.script(Rule::on("/nar/*").times(3).status(503).header("Retry-After", "1"));
+        let paths: Vec<_> = fixtures.iter().map(Fixture::nar_path).collect();
+        let answers = futures::future::join_all(paths.iter().map(|path| get(&cluster, path))).await;
+        assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200; 50]);
+        cluster.end().await;
+    }
+
+    async fn who_is_silent_is_noticed_although_another_one_answers(mode) {
+        let hedged = |settings: &mut ncps_proto::EdgeSettings| {
+            settings.hedge_delay = Duration::from_millis(50);
+            settings.connect_timeout = Duration::from_millis(100);
+            settings.header_timeout = Duration::from_millis(300);
+        };
+        let (cluster, [silent, other], key) = empty_with(mode, hedged).await;
+        silent.blackhole();
+        let mut seed = 0;
+        let left_alone = async || {
+            seed += 1;
+            let fixture = plain(100).seed(seed).build(&key);
+            other.add(&fixture);
+            cluster.narinfo(&fixture).await;
+            cluster.edge.current.get().expect("configured").upstreams.breakers()[0].1 > 0
+        };
+        eventually("nobody pays for it any more", left_alone).await;
+        cluster.end().await;
+    }
+
+    async fn a_nar_is_sought_at_whoever_has_it_in_another_shape(mode) {
+        let (cluster, [opaque, other], key) = empty(mode).await;
+        let shape = || Fixture::new("two-shapes-1.0").size(200_000).compressible();
+        let bare = shape().compression(Compression::Zstd).url("nar/0193").without_file_fields().build(&key);
+        let named = shape().compression(Compression::Xz).build(&key);
+        opaque.add(&bare);
+        let url = format!("/{}", cluster.narinfo(&bare).await.url);
+        other.add(&named);
+        opaque.down().await;
+        let told = get(&cluster, &url).await;
+        assert_eq!(told.status, 200);
+        assert!(told.body == bare.nar.to_bytes());
+        cluster.end().await;
+    }
+
     async fn an_upstream_without_a_trusted_key_is_used_only_where_that_is_allowed(mode) {
         let (cluster, [upstream], _) = empty(mode).await;
         let stranger = UpstreamKey::new("stranger-1");

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ncps_proto::EdgeSettings;
-use ncps_tests::{Cluster, Fixture, Mode, Rule, Upstream, UpstreamKey, both_modes, eventually};
+use ncps_tests::{Cluster, Fixture, Mode, Rule, Upstream, UpstreamKey, always, both_modes, eventually};
 
 use crate::asking::get;
 use crate::scene::{impatient, is_served, plain};
@@ -56,6 +56,18 @@ both_modes! {
         eventually("the second is asked for again", seen).await;
         assert_eq!(get(&cluster, &absent(0).narinfo_path()).await.status, 404);
         assert_eq!(other.count("GET", &absent(0).narinfo_path()), 1, "the first is not");
+        cluster.end().await;
+    }
+
+    async fn who_answers_uselessly_does_not_come_back(mode) {
+        let (cluster, [closed, other], _) = with_a_sleeper(mode, |_| {}).await;
+        closed.require_authorization(Some("Basic of-somebody-else"));
+        let path = absent(0).narinfo_path();
+        assert_eq!(get(&cluster, &path).await.status, 404);
+        let asked_once = async || {
+            get(&cluster, &path).await.status == 404 && other.count("GET", &path) == 1
+        };
+        always("the absence is believed", Duration::from_secs(3), asked_once).await;
         cluster.end().await;
     }
 

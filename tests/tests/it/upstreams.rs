@@ -75,7 +75,7 @@ both_modes! {
     async fn line_42_an_upstream_that_fails_often_is_left_alone_and_comes_back(mode) {
         let (cluster, [failing, second], key) = empty(mode).await;
         let fixtures: Vec<_> = (0..60).map(|seed| plain(100).seed(seed).build(&key)).collect();
-        let outage = failing.script(Rule::on("*").status(500));
+        let outage = failing.script(Rule::on("*").status(503));
         for fixture in &fixtures {
             second.add(fixture);
             cluster.narinfo(fixture).await;

@@ -30,6 +30,20 @@ async fn an_uncompressed_nar_can_come_from_its_other_representations() {
 }
 
 #[tokio::test]
+async fn who_has_the_nar_compressed_is_a_source_of_it_uncompressed() {
+    let case = Case::new().await;
+    let compressed = case.upstream.narinfo(1);
+    let mut opaque = compressed.clone();
+    (opaque.file_hash, opaque.file_size, opaque.url) = (None, None, "nar/opaque".to_owned());
+    let ours = case.publish(opaque.clone()).await;
+    assert_eq!(ours.compression, Compression::None);
+    assert_eq!(case.publish(compressed.clone()).await, ours, "the first stays");
+    let location = case.control().locate(file_of(&ours)).await.expect("answers").expect("known");
+    assert_eq!(location.origins, vec![origin(&opaque), origin(&compressed)]);
+    case.house.stop().await;
+}
+
+#[tokio::test]
 async fn a_narinfo_that_names_another_nars_file_is_forgotten_and_offered_uncompressed() {
     let case = Case::new().await;
     let right = case.publish(case.upstream.narinfo(1)).await;
