@@ -124,9 +124,10 @@ const TELEMETRY_HEAD: &str = include_str!("telemetry_head.md");
 
 const REFERENCE_HEAD: &str = "# Configuration
 
-Flags win over environment variables, these over the configuration file, that over defaults. The file is YAML, TOML
-or JSON: `--config`, or `$NCPS_CONFIG_FILE`, or `$XDG_CONFIG_HOME/ncps/config.yaml` if there is one; keys with dots
-are nested. A variable or a key that is empty counts as not given. Unknown flags, unknown keys and bad values are errors:
+Flags win over environment variables, these over the configuration file, that over defaults (in the Go original the
+file wins over the environment). The file is YAML, TOML or JSON: `--config`, or `$NCPS_CONFIG_FILE`, or
+`$XDG_CONFIG_HOME/ncps/config.yaml` if there is one; keys with dots are nested. Upstreams are asked through the proxies
+that `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` name. A variable or a key that is empty counts as not given. Unknown flags, unknown keys and bad values are errors:
 all of them are printed, and the program exits with 2. `ncps config check` says whether there are any, and
 `ncps config show` what would be used and where each value came from.
 

@@ -169,7 +169,7 @@ impl Resolver {
 fn default(field: &Field) -> Option<Given> {
     let text = field.default?;
     let texts = match field.kind {
-        Kind::List => items(text).collect(),
+        Kind::List => items(text),
         Kind::Value | Kind::Switch => vec![text.to_owned()],
     };
     Some(Given { texts, source: Source::Default })

@@ -164,9 +164,38 @@ fn split(field: &Field, texts: Vec<String>) -> Vec<String> {
     }
 }
 
-/// The items of a comma-separated text; empty ones don't count.
-pub(super) fn items(text: &str) -> impl Iterator<Item = String> {
-    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned)
+/// The items of a comma-separated text; empty ones don't count. A comma in a URL's password separates nothing.
+pub(super) fn items(text: &str) -> Vec<String> {
+    let mut items: Vec<String> = Vec::new();
+    for item in text.split(',') {
+        match items.last_mut().filter(|last| goes_on(last, item)) {
+            Some(last) => *last = format!("{last},{item}"),
+            None => items.push(item.to_owned()),
+        }
+    }
+    items.iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+}
+
+/// Whether what ends before a comma has a login that only ends after it.
+fn goes_on(before: &str, after: &str) -> bool {
+    let authority =
+        before.split_once("://").map(|(_, rest)| rest).filter(|rest| !rest.contains(['@', '/', '[']));
+    let after_colon = authority.and_then(|rest| rest.split_once(':')).map(|(_, rest)| rest);
+    let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    after_colon.is_some_and(|text| !is_port(text)) && !after.contains("://")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::items;
+
+    #[test]
+    fn a_comma_in_a_password_separates_nothing() {
+        assert_eq!(items("a, b,,c"), ["a", "b", "c"]);
+        assert_eq!(items("http://a:1,http://b:2"), ["http://a:1", "http://b:2"]);
+        assert_eq!(items("https://me:p,a,s@a,https://b"), ["https://me:p,a,s@a", "https://b"]);
+        assert_eq!(items("https://[::1]:80,https://b,key:x"), ["https://[::1]:80", "https://b", "key:x"]);
+    }
 }
 
 fn file_texts(field: &Field, value: &Value) -> Result<Vec<String>, &'static str> {
