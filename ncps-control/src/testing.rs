@@ -101,6 +101,7 @@ pub(crate) fn settings(trusted: PublicKey) -> EdgeSettings {
         outward: Outward::default(),
         give_up_after: None,
         trusted_keys: vec![trusted],
+        read_tokens: Vec::new(),
         priority: 10,
         connect_timeout: Duration::from_secs(3),
         header_timeout: Duration::from_secs(3),

@@ -17,6 +17,8 @@ pub enum Code {
     Unavailable,
     /// A limit of ours is reached and its queue is full.
     Overloaded,
+    /// Credentials are missing or wrong.
+    Unauthenticated,
     /// The verb is switched off.
     VerbOff,
     /// The disk can't take what must be stored.
@@ -44,13 +46,14 @@ pub struct Meaning {
 
 impl Code {
     /// Every code, for tables and tests.
-    pub const ALL: [Code; 9] = [
+    pub const ALL: [Code; 10] = [
         Code::Absent,
         Code::Invalid,
         Code::UpstreamFailed,
         Code::UpstreamTimeout,
         Code::Unavailable,
         Code::Overloaded,
+        Code::Unauthenticated,
         Code::VerbOff,
         Code::StorageFull,
         Code::Internal,
@@ -94,6 +97,14 @@ impl Code {
                 "too much to do, try again",
                 Level::WARN,
                 true,
+            ),
+            Code::Unauthenticated => row(
+                401,
+                Grpc::Unauthenticated,
+                "unauthenticated",
+                "credentials are missing or wrong",
+                Level::INFO,
+                false,
             ),
             Code::VerbOff => {
                 row(405, Grpc::Unimplemented, "verb_off", "method not allowed", Level::INFO, false)

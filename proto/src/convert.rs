@@ -28,7 +28,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn sha256(bytes: &[u8]) -> Result<Sha256Hash> {
+pub(crate) fn sha256(bytes: &[u8]) -> Result<Sha256Hash> {
     bytes.try_into().map(Sha256Hash::from_bytes).map_err(|_| malformed("hash"))
 }
 

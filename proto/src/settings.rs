@@ -5,7 +5,7 @@ use std::time::Duration;
 use ncps_nix::PublicKey;
 use prost::Message as _;
 
-use crate::convert::{all, malformed, millis, public_key};
+use crate::convert::{all, malformed, millis, public_key, sha256};
 use crate::gen_v1 as wire;
 use crate::{EdgeSettings, Login, MinFree, NetrcEntry, Outward, Result, Secret, Target, UpstreamSettings};
 
@@ -36,6 +36,7 @@ pub(crate) fn read(wire: wire::EdgeSettings) -> Result<EdgeSettings> {
         },
         give_up_after: wire.give_up_after_ms.map(Duration::from_millis),
         trusted_keys: all(wire.trusted_keys, public_key)?,
+        read_tokens: all(wire.read_token_hashes, |hash| sha256(&hash))?,
         priority: wire.priority,
         connect_timeout: Duration::from_millis(wire.connect_timeout_ms),
         header_timeout: Duration::from_millis(wire.header_timeout_ms),
@@ -72,6 +73,7 @@ pub(crate) fn wire(settings: EdgeSettings) -> wire::EdgeSettings {
         roots: settings.outward.roots,
         give_up_after_ms: settings.give_up_after.map(millis),
         trusted_keys: keys(settings.trusted_keys),
+        read_token_hashes: settings.read_tokens.iter().map(|hash| hash.as_bytes().to_vec()).collect(),
         priority: settings.priority,
         connect_timeout_ms: millis(settings.connect_timeout),
         header_timeout_ms: millis(settings.header_timeout),

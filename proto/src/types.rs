@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ncps_nix::{Compression, NarFileName, NarHash, NarInfo, PublicKey, StorePathHash};
+use ncps_nix::{Compression, NarFileName, NarHash, NarInfo, PublicKey, Sha256Hash, StorePathHash};
 
 use crate::outward::{Outward, UpstreamSettings};
 
@@ -215,6 +215,8 @@ pub struct EdgeSettings {
     pub give_up_after: Option<Duration>,
     /// The keys of which one must have signed what an upstream says: one pool for all, as in Nix.
     pub trusted_keys: Vec<PublicKey>,
+    /// Hashes (sha256) of the tokens of which readers must know one. Empty where everybody reads.
+    pub read_tokens: Vec<Sha256Hash>,
     /// What `nix-cache-info` says to clients; lower wins.
     pub priority: u32,
     /// Time for a TCP and TLS connection to an upstream.

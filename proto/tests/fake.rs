@@ -20,6 +20,7 @@ fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
         outward: outward(),
         give_up_after: Some(Duration::from_secs(300)),
         trusted_keys: vec![setup.trusted.clone()],
+        read_tokens: vec![ncps_nix::Sha256Hash::of(b"token")],
         priority: 10,
         connect_timeout: Duration::from_secs(3),
         header_timeout: Duration::from_secs(3),

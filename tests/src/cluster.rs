@@ -298,6 +298,7 @@ fn default_settings() -> EdgeSettings {
         outward: Outward::default(),
         give_up_after: None,
         trusted_keys: Vec::new(),
+        read_tokens: Vec::new(),
         priority: 10,
         connect_timeout: Duration::from_secs(2),
         header_timeout: Duration::from_secs(3),

@@ -181,6 +181,16 @@ pub(super) const NEGATIVE_TTL: Field = Field::value(
 .value_name("DURATION")
 .default("60s");
 
+pub(super) const GET_TOKEN: Field = Field::value(
+    "cache-get-token",
+    "CACHE_GET_TOKEN",
+    "cache.get-token",
+    "A token that readers must know: as the password of HTTP Basic, which Nix sends from its netrc file, with any \
+     user, or as Bearer. By default everybody reads.",
+)
+.value_name("TOKEN")
+.secret();
+
 pub(super) const PRIORITY: Field = Field::value(
     "cache-priority",
     "CACHE_PRIORITY",
@@ -348,6 +358,7 @@ pub const CONTROL: &[Field] = &[
     TRANSFER_TIMEOUT,
     HEDGE_DELAY,
     NEGATIVE_TTL,
+    GET_TOKEN,
     PRIORITY,
     MAX_SIZE,
     MIN_FREE,

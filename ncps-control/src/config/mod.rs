@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ncps_nix::Sha256Hash;
 use ncps_proto::{EdgeSettings, MinFree};
 use ncps_runtime::config::values::{absolute_path, byte_size, duration, listen_addr};
 use ncps_runtime::config::{Env, Field, ListenAddr, Resolver};
@@ -182,6 +183,7 @@ fn settings(r: &mut Resolver, env: Env<'_>, warnings: &mut Vec<String>) -> EdgeS
         upstreams,
         outward: upstreams::outward(r, env, warnings),
         give_up_after: upstreams::give_up_after(r),
+        read_tokens: read_tokens(r),
         priority: r.get_or(&fields::PRIORITY, values::number, 0),
         connect_timeout: timeout(r, &fields::CONNECT_TIMEOUT),
         header_timeout: timeout(r, &fields::HEADER_TIMEOUT),
@@ -201,6 +203,13 @@ fn settings(r: &mut Resolver, env: Env<'_>, warnings: &mut Vec<String>) -> EdgeS
         max_size: r.get(&fields::MAX_SIZE, byte_size),
         min_free: min_free(r),
     }
+}
+
+/// Kept as a hash from here on. One that is empty is none, as in the original.
+fn read_tokens(r: &mut Resolver) -> Vec<Sha256Hash> {
+    let token = r.get(&fields::GET_TOKEN, |text| Ok::<_, String>(text.to_owned()));
+    let token = token.filter(|token| !token.is_empty());
+    token.iter().map(|token| Sha256Hash::of(token.as_bytes())).collect()
 }
 
 /// 5 % of the disk, but on large disks no more than 10 GiB.

@@ -7,6 +7,7 @@ mod admission;
 mod coding;
 mod conditional;
 mod connection;
+mod credentials;
 mod encoded;
 mod log;
 mod measure;
@@ -62,6 +63,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/{file}", any(object::narinfo_or_listing))
         .fallback(object::object)
         .layer(axum::middleware::from_fn(only_reads))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), credentials::of_readers))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), by_name))
         .with_state(service)
 }

@@ -404,6 +404,9 @@ pub struct EdgeSettings {
     /// certificate authorities in PEM, beside the system's
     #[prost(string, tag = "47")]
     pub roots: ::prost::alloc::string::String,
+    /// sha256; none: everybody reads
+    #[prost(bytes = "vec", repeated, tag = "48")]
+    pub read_token_hashes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// Disk space that is left free: the smaller of both.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

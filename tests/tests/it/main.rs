@@ -28,6 +28,7 @@ mod object_names;
 mod objects;
 mod observed;
 mod original;
+mod private;
 mod processes;
 mod reading;
 mod redirects;

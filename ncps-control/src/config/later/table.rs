@@ -14,7 +14,6 @@ const STAGING_OFF: &str = "There is no staging.";
 const REDIS_OFF: &str = "There is no Redis.";
 const LOCK_OFF: &str = "There are no locks between processes.";
 const S3: &str = "Object storage is not there yet: NAR files are kept on the local disk.";
-const GET_TOKEN: &str = "Tokens are not there yet: everybody who reaches the port could read.";
 const UPLOADS: &str = "Uploads are not there yet, and so is nothing that would check them.";
 const CDC: &str = "Chunking is not there: NAR files are kept whole.";
 const STAGING: &str = "Staging is not there: it needs object storage.";
@@ -87,7 +86,6 @@ pub(super) const ROWS: &[Later] = &[
         "cache.database.pool.max-idle-conns",
         POOL,
     )),
-    off(Field::value("cache-get-token", "CACHE_GET_TOKEN", "cache.get-token", GET_TOKEN).secret()),
     off(Field::switch(
         "cache-require-trusted-signature",
         "CACHE_REQUIRE_TRUSTED_SIGNATURE",

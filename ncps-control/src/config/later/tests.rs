@@ -49,16 +49,6 @@ fn all_that_would_change_the_meaning_is_refused_at_once() {
 }
 
 #[test]
-fn variables_are_refused_too_and_secrets_not_shown() {
-    let env = |name: &str| (name == "CACHE_GET_TOKEN").then(|| "hunter2".to_owned());
-    let problems = read_with(&[], &env).expect_err("reads would be open");
-    assert!(
-        matches!(&*problems, [one] if one.contains("everybody") && !one.contains("hunter2")),
-        "{problems:?}"
-    );
-}
-
-#[test]
 fn defaults_of_the_original_change_nothing() {
     for off in [
         "--cache-lock-backend=local",
@@ -67,7 +57,6 @@ fn defaults_of_the_original_change_nothing() {
         "--cache-require-trusted-signature=false",
         "--cache-storage-s3-force-path-style=false",
         "--pprof-addr=",
-        "--cache-get-token=",
         "--cache-redis-addrs=",
     ] {
         assert_eq!(args(&[off]), Ok(vec![]), "{off}");
