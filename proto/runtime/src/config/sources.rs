@@ -185,19 +185,6 @@ fn goes_on(before: &str, after: &str) -> bool {
     after_colon.is_some_and(|text| !is_port(text)) && !after.contains("://")
 }
 
-#[cfg(test)]
-mod tests {
-    use super::items;
-
-    #[test]
-    fn a_comma_in_a_password_separates_nothing() {
-        assert_eq!(items("a, b,,c"), ["a", "b", "c"]);
-        assert_eq!(items("http://a:1,http://b:2"), ["http://a:1", "http://b:2"]);
-        assert_eq!(items("https://me:p,a,s@a,https://b"), ["https://me:p,a,s@a", "https://b"]);
-        assert_eq!(items("https://[::1]:80,https://b,key:x"), ["https://[::1]:80", "https://b", "key:x"]);
-    }
-}
-
 fn file_texts(field: &Field, value: &Value) -> Result<Vec<String>, &'static str> {
     match (value, field.kind) {
         (Value::Array(values), Kind::List) => {
@@ -218,5 +205,18 @@ fn scalar(value: &Value) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(yes) => Some(yes.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::items;
+
+    #[test]
+    fn a_comma_in_a_password_separates_nothing() {
+        assert_eq!(items("a, b,,c"), ["a", "b", "c"]);
+        assert_eq!(items("http://a:1,http://b:2"), ["http://a:1", "http://b:2"]);
+        assert_eq!(items("https://me:p,a,s@a,https://b"), ["https://me:p,a,s@a", "https://b"]);
+        assert_eq!(items("https://[::1]:80,https://b,key:x"), ["https://[::1]:80", "https://b", "key:x"]);
     }
 }
