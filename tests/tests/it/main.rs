@@ -16,6 +16,7 @@ mod first_light;
 mod first_start;
 mod foreign_names;
 mod house;
+mod limits;
 mod loops;
 mod many;
 mod migrate;
