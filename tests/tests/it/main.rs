@@ -30,6 +30,7 @@ mod objects;
 mod observed;
 mod original;
 mod processes;
+mod proxies;
 mod reading;
 mod redirects;
 mod refusals;
