@@ -6,6 +6,7 @@
 //! | [`upstream`], [`script`] | an upstream cache that does what a test says, and remembers |
 //! | [`zoo`] | every kind of cache, in its own style |
 //! | [`front`] | TLS and HTTP/2 before such an upstream |
+//! | [`tunnel`] | a proxy before them, by CONNECT |
 //! | [`client`] | an HTTP client that tells a whole body from a cut one |
 //! | [`link`] | a connection that can be broken and mended |
 //! | [`nix`] | the real `nix`, kept apart from the machine's own |
@@ -35,6 +36,7 @@ pub mod program;
 mod range;
 pub mod scrape;
 pub mod script;
+pub mod tunnel;
 pub mod upstream;
 pub mod wait;
 pub mod zoo;
@@ -54,5 +56,6 @@ pub use port::ReservedPort;
 pub use process::Process;
 pub use program::Installation;
 pub use script::{Cut, Framing, Page, Passes, Rule};
+pub use tunnel::Tunnel;
 pub use upstream::{Seen, Upstream};
 pub use wait::{always, eventually, eventually_some, in_time, patience};

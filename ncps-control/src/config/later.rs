@@ -11,6 +11,8 @@ use ncps_runtime::config::{Field, Kind, Resolver, names_cells, values};
 mod table;
 
 #[cfg(test)]
+mod names_tests;
+#[cfg(test)]
 mod tests;
 
 use table::{GLOBAL_ROWS, ROWS};

@@ -1,6 +1,7 @@
-//! The programs under test in one binary: the first argument names the program, the rest is its command line. Each
-//! runs as from its own `main`. Tests get this one from cargo, which builds no other package's binaries for them.
+//! The programs under test in one binary: the first argument names the program, the rest is its command line; called
+//! by another name than its own, through a symlink, it is `ncps` under that name. Each runs as from its own `main`. Tests get this one from cargo, which builds no other package's binaries for them.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use ncps_runtime::exit::Exit;
@@ -9,9 +10,12 @@ use ncps_runtime::exit::Exit;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    let env = |name: &str| std::env::var(name).ok();
+    if !called_by_its_own_name() {
+        return ncps_cli::run(std::env::args_os(), &env).into();
+    }
     let args = std::env::args_os().skip(1);
     let program = std::env::args().nth(1).unwrap_or_default();
-    let env = |name: &str| std::env::var(name).ok();
     let exit = match program.as_str() {
         "ncps" | "dbmate" | "dbmate-ncps" => ncps_cli::run(args, &env),
         "ncps-edge" => ncps_edge::run(args, &env),
@@ -22,4 +26,9 @@ fn main() -> ExitCode {
         }
     };
     exit.into()
+}
+
+fn called_by_its_own_name() -> bool {
+    let called = std::env::args_os().next().unwrap_or_default();
+    Path::new(&called).file_name().is_none_or(|name| name == "under_test")
 }

@@ -6,7 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsa
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Who vouches for a server on 127.0.0.1, and for the clients that it lets in.
+/// Who vouches for a server, and for the clients that it lets in.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate with its key.
@@ -38,8 +38,8 @@ impl Authority {
         self.sign("client.test", ExtendedKeyUsagePurpose::ClientAuth).pem
     }
 
-    pub(super) fn server(&self) -> Pair {
-        self.sign("127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth)
+    pub(super) fn server(&self, host: &str) -> Pair {
+        self.sign(host, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     pub(super) fn roots(&self) -> Arc<RootCertStore> {

@@ -2,7 +2,7 @@
 //! answer as it goes. Where the upstream breaks off, the stream is reset; all else that happens on a connection
 //! of HTTP/2 is done here: GOAWAY, few streams, and the end of the connection under its streams.
 //!
-//! Knows nothing of what is served. Absent on purpose: plaintext HTTP/2, certificates of names.
+//! Knows nothing of what is served. Absent on purpose: plaintext HTTP/2, certificates of more than one name.
 
 mod authority;
 mod counts;
@@ -40,6 +40,7 @@ pub struct FrontBuilder {
     speaks: Speaks,
     clients: bool,
     max_streams: u32,
+    name: String,
 }
 
 /// How a running front is told to behave.
@@ -82,6 +83,13 @@ impl FrontBuilder {
         self
     }
 
+    /// Has a certificate for this host in place of 127.0.0.1, for who reaches it by that name.
+    #[must_use]
+    pub fn named(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.name);
+        self
+    }
+
     /// Starts it.
     ///
     /// # Panics
@@ -94,7 +102,7 @@ impl FrontBuilder {
             cut: Mutex::new(CancellationToken::new()),
         });
         let server = serve::Server {
-            tls: tls(&authority, self.speaks, self.clients),
+            tls: tls(&authority, &self),
             relay: Relay::to(self.target),
             counts: Arc::clone(&counts),
             switches: Arc::clone(&switches),
@@ -107,18 +115,18 @@ impl FrontBuilder {
     }
 }
 
-fn tls(authority: &Authority, speaks: Speaks, clients: bool) -> Arc<ServerConfig> {
+fn tls(authority: &Authority, front: &FrontBuilder) -> Arc<ServerConfig> {
     rustls::crypto::ring::default_provider().install_default().ok();
     let builder = ServerConfig::builder();
-    let builder = if clients {
+    let builder = if front.clients {
         let verifier = WebPkiClientVerifier::builder(authority.roots()).build();
         builder.with_client_cert_verifier(verifier.expect("there is a root"))
     } else {
         builder.with_no_client_auth()
     };
-    let pair = authority.server();
+    let pair = authority.server(&front.name);
     let mut config = builder.with_single_cert(vec![pair.cert], pair.key).expect("they belong together");
-    config.alpn_protocols = match speaks {
+    config.alpn_protocols = match front.speaks {
         Speaks::Both => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         Speaks::Http1 => vec![b"http/1.1".to_vec()],
     };
@@ -128,7 +136,13 @@ fn tls(authority: &Authority, speaks: Speaks, clients: bool) -> Arc<ServerConfig
 impl Front {
     /// A front of this upstream, which goes on to be reached without it.
     pub fn of(upstream: &Upstream) -> FrontBuilder {
-        FrontBuilder { target: upstream.addr(), speaks: Speaks::Both, clients: false, max_streams: 128 }
+        FrontBuilder {
+            target: upstream.addr(),
+            speaks: Speaks::Both,
+            clients: false,
+            max_streams: 128,
+            name: "127.0.0.1".to_owned(),
+        }
     }
 
     /// Its address.

@@ -11,7 +11,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use ncps_nix::Compression;
 use ncps_proto::EdgeSettings;
 use ncps_tests::client::Connection;
-use ncps_tests::{Cluster, Fixture, Gate, Rule, UpstreamKey, always, both_modes, eventually, in_time};
+use ncps_tests::{
+    Cluster, Fixture, Gate, Request, Rule, UpstreamKey, always, both_modes, eventually, in_time,
+};
 use tokio::net::TcpStream;
 
 use crate::asking::get;
@@ -22,6 +24,8 @@ const A_WHILE: Duration = Duration::from_millis(200);
 const NO_HURRY: Duration = Duration::from_secs(600);
 /// After which clients close idle connections themselves is 90 s.
 const IDLE: Duration = Duration::from_secs(91);
+/// Longer than any time that is given to a client, or to a download, here.
+const STOPPED: Duration = Duration::from_secs(121);
 /// As many streams as Nix opens on one connection.
 const STREAMS: usize = 125;
 
@@ -114,6 +118,26 @@ both_modes! {
             tokio::time::sleep(Duration::from_secs(3)).await;
             assert!([begin, response.whole().await].concat() == file);
             cluster.quiet().await;
+        }
+        assert_eq!(upstream.count("GET", "/nar/"), 1);
+        cluster.end().await;
+    }
+
+    /// Takes 121 s: nothing but time can show it. The cold body and the stored one wait side by side.
+    async fn line_67_a_client_that_stops_reading_for_two_minutes_goes_on(mode) {
+        let (cluster, [upstream], fixture) = known(mode, plain(16 << 20)).await;
+        let file = fixture.file.to_bytes();
+        let mut stopped = Vec::new();
+        for _ in ["cold", "stored"] {
+            let connection = Connection::with_small_buffer(cluster.addr, 4096).await.expect("connected");
+            let mut response = Request::get(&fixture.nar_path()).send_over(connection).await.expect("answered");
+            let begin = response.bytes(10_000).await.expect("its beginning");
+            stopped.push((begin, response));
+            eventually("it is stored", async || cluster.stores(&fixture.nar_path())).await;
+        }
+        tokio::time::sleep(STOPPED).await;
+        for (begin, mut response) in stopped {
+            assert!([begin, response.whole().await].concat() == file);
         }
         assert_eq!(upstream.count("GET", "/nar/"), 1);
         cluster.end().await;

@@ -17,7 +17,11 @@ struct Ended {
 }
 
 fn run(args: &[&str], env: &[(&str, &str)]) -> Ended {
-    let output = Command::new(UNDER_TEST).args(args).env_clear().envs(env.iter().copied()).output();
+    run_as(Path::new(UNDER_TEST), args, env)
+}
+
+fn run_as(program: &Path, args: &[&str], env: &[(&str, &str)]) -> Ended {
+    let output = Command::new(program).args(args).env_clear().envs(env.iter().copied()).output();
     let output = output.expect("it starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints text");
     Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
@@ -84,6 +88,22 @@ fn dbmate_is_understood_as_packages_call_it() {
     says(&run(&["dbmate", "-e", "URL", "up"], &[("URL", &url)]), &path, NOTHING);
     let sqlite3 = url.replace("sqlite:", "sqlite3:");
     says(&run(&["dbmate", "up"], &[("DATABASE_URL", &sqlite3)]), &path, NOTHING);
+}
+
+#[test]
+fn a_symlink_of_its_name_is_dbmate() {
+    let (dir, path, url) = place();
+    let flag = format!("--url={url}");
+    for (name, lines) in [("dbmate", MADE), ("dbmate-ncps", NOTHING)] {
+        let link = dir.path().join(name);
+        std::os::unix::fs::symlink(UNDER_TEST, &link).expect("room");
+        says(&run_as(&link, &[&flag, "up"], &[]), &path, lines);
+        says(&run_as(&link, &["up"], &[("DATABASE_URL", &url)]), &path, NOTHING);
+    }
+    let other = dir.path().join("ncps");
+    std::os::unix::fs::symlink(UNDER_TEST, &other).expect("room");
+    let ended = run_as(&other, &[&flag, "up"], &[]);
+    assert!(ended.code == Some(2) && ended.err.contains("--url"), "{}", ended.err);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! What the flags of upstreams do, from the command line to the wire, in both ways to run ncps: logins, certificates,
-//! who may be unsigned and who may be away. How upstreams are asked is told in `asked_well.rs` and `sleepers.rs`.
+//! who may be unsigned and who may be away. How upstreams are asked is told in `asked_well.rs` and `sleepers.rs`,
+//! and those behind a proxy are in `proxies.rs`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use ncps_nix::NarInfo;
-use ncps_tests::{Fixture, Installation, Mode, Rule, Upstream, UpstreamKey, both_modes};
+use ncps_tests::{Fixture, Installation, Mode, Upstream, UpstreamKey, both_modes};
 use rcgen::{CertifiedKey, KeyPair};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -28,14 +29,15 @@ async fn private() -> (Upstream, Fixture, UpstreamKey) {
     (upstream, fixture, key)
 }
 
-fn installation(mode: Mode, upstream: &str, key: &UpstreamKey) -> Installation {
+/// Of one upstream, with the key of its maker.
+pub(crate) fn installation(mode: Mode, upstream: &str, key: &UpstreamKey) -> Installation {
     let ncps = Installation::new(mode, UNDER_TEST);
     let ncps = ncps.control_flag(format!("--upstream-cache={upstream}"));
     ncps.control_flag(format!("--upstream-public-key={}", key.public()))
 }
 
 /// Both are served, as the upstream has them.
-async fn serves(ncps: &Installation, fixture: &Fixture) {
+pub(crate) async fn serves(ncps: &Installation, fixture: &Fixture) {
     let (status, narinfo) = ncps.fetch(&fixture.narinfo_path()).await;
     assert_eq!(status, 200);
     let narinfo = NarInfo::parse(&narinfo.whole()).expect("what we serve parses");
@@ -114,24 +116,6 @@ both_modes! {
             assert_eq!(ncps.fetch(&absent.narinfo_path()).await.0, status);
             ncps.terminate().await;
         }
-    }
-
-    async fn an_upstream_behind_a_proxy_is_asked_through_it(mode) {
-        let key = UpstreamKey::new("upstream-1");
-        let fixture = Fixture::new("hello-1.0").build(&key);
-        let (proxy, direct) = (Upstream::with(&[&fixture]).await, Upstream::start().await);
-        // The proxy knows the name, this machine need not; and it decides where redirects may lead.
-        proxy.script(Rule::on(&fixture.nar_path()).times(1).redirect(302, "http://10.255.255.1/elsewhere"));
-        proxy.put("/elsewhere", fixture.file.clone());
-        let ncps = installation(mode, "http://cache.invalid", &key).variable("http_proxy", &proxy.url());
-        let ncps = ncps.control_flag(format!("--upstream-cache={}", direct.url())).variable("no_proxy", "127.0.0.1");
-        let mut ncps = ncps.started().await;
-        serves(&ncps, &fixture).await;
-        assert_eq!(ncps.fetch(&Fixture::new("absent-1.0").build(&key).narinfo_path()).await.0, 404);
-        ncps.terminate().await;
-        let hosts: Vec<_> = proxy.requests().iter().filter_map(|seen| seen.headers.get("Host").map(str::to_owned)).collect();
-        assert_eq!(hosts, ["cache.invalid", "cache.invalid", "10.255.255.1", "cache.invalid"]);
-        assert_eq!(direct.total(), 1, "an exception is asked directly");
     }
 
     async fn an_upstream_that_no_key_fits_is_reported_loudly(mode) {

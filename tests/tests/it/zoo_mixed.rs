@@ -1,11 +1,11 @@
-//! Each kind of cache among others that are no help: one that is dead, one that is slow, one that lies. Whoever has
-//! the path is found, in whatever place it stands, and what is served is right.
+//! Each kind of cache among others that are little help: one that is dead, one that lies, one that has a path as
+//! well and is slow. Whoever has the path is found, in whatever place it stands, and what is served is right.
 
 use std::time::Duration;
 
 use ncps_proto::EdgeSettings;
 use ncps_tests::zoo::{self, Kind, Pen};
-use ncps_tests::{Cluster, Fixture, Mode, Rule, Upstream, UpstreamKey, both_modes, kinds};
+use ncps_tests::{Cluster, Cut, Fixture, Mode, Rule, Upstream, UpstreamKey, both_modes, kinds};
 
 use crate::zoo_scene::{is_served, part};
 
@@ -29,27 +29,34 @@ macro_rules! each {
 
 kinds!(each);
 
-/// Who is asked in vain.
+/// Who is of little help.
 struct Others {
     dead: Upstream,
-    slow: Upstream,
     liar: Upstream,
+    slow: Upstream,
 }
 
 impl Others {
     async fn new() -> Others {
         let others = Others {
             dead: Upstream::start_down(),
-            slow: Upstream::start().await,
             liar: Upstream::start().await,
+            slow: Upstream::start().await,
         };
-        others.slow.script(Rule::on("*").delay(Duration::from_secs(2)));
+        others.slow.script(Rule::on("*").delay(Duration::from_millis(500)));
         others.liar.script(Rule::on("/nar/*").body("not a NAR at all".repeat(1000)));
         others
     }
 
     fn all(&self) -> [&Upstream; 3] {
-        [&self.dead, &self.slow, &self.liar]
+        [&self.dead, &self.liar, &self.slow]
+    }
+
+    /// Who can be asked was.
+    fn were_asked(&self) {
+        for (name, other) in [("the liar", &self.liar), ("the slow one", &self.slow)] {
+            assert!(other.total() > 0, "{name} was not asked");
+        }
     }
 
     /// Signed by somebody else of the same name, and not what was built.
@@ -60,13 +67,14 @@ impl Others {
     }
 }
 
-/// Two paths of a kind, and lies about them.
+/// Two paths of a kind. The first is nowhere else, the slow one has the second, too; there are lies about both.
 async fn scene(kind: Kind) -> (Pen, Others, UpstreamKey, [Fixture; 2]) {
     let key = UpstreamKey::new("zoo-1");
     let fixtures = [part(&kind, 200_000, 0, &key), part(&kind, 500, 1, &key)];
     let pen = kind.with(&fixtures.iter().collect::<Vec<_>>()).await;
     let others = Others::new().await;
     fixtures.iter().for_each(|fixture| others.lie_about(fixture));
+    others.slow.add(&fixtures[1]);
     (pen, others, key, fixtures)
 }
 
@@ -83,17 +91,21 @@ async fn is_found_behind_the_others_of(mode: Mode, kind: Kind) {
     for fixture in &fixtures {
         is_served(&cluster, fixture).await;
     }
-    assert!(others.liar.total() > 0, "it was asked");
+    others.were_asked();
     cluster.end().await;
 }
 
+/// Its word on the second path is cut off whenever it is asked, so that the others are needed for that one.
 async fn is_found_before_the_others_of(mode: Mode, kind: Kind) {
     let (pen, others, key, fixtures) = scene(kind).await;
     let builder = Cluster::builder(mode).trust(&key).settings(hedging).pen(&pen);
     let cluster = others.all().into_iter().fold(builder, |builder, other| builder.upstream(other));
     let cluster = cluster.start().await;
-    for fixture in &fixtures {
-        is_served(&cluster, fixture).await;
-    }
+    is_served(&cluster, &fixtures[0]).await;
+    let cut = Rule::on(&pen.path(&fixtures[1].narinfo_path())).cut_after(20, Cut::Fin);
+    let cut = pen.cache.script(cut);
+    is_served(&cluster, &fixtures[1]).await;
+    assert!(cut.hits() > 0, "it was asked first");
+    others.were_asked();
     cluster.end().await;
 }

@@ -1,6 +1,7 @@
 //! The use cases over a real database: the conformance suite, and what only control promises.
 
 mod attach;
+mod clock;
 mod commit;
 mod eviction;
 mod publication;
