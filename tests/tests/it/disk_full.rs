@@ -2,10 +2,7 @@
 //! wrong is kept, and all is well again as soon as there is room. The data path is a small file system of its own;
 //! to mount one takes root. (Line 69 of the protocol's conformance checklist.)
 
-use std::fs::File;
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::Command;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use ncps_nix::Compression;
@@ -13,7 +10,7 @@ use ncps_proto::MinFree;
 use ncps_tests::cluster::ClusterBuilder;
 use ncps_tests::scrape::Scrape;
 use ncps_tests::{
-    Cluster, Fixture, Framing, Gate, Mode, Outcome, Request, Rule, Upstream, UpstreamKey, both_modes,
+    Cluster, Fixture, Framing, Gate, Mode, Mount, Outcome, Request, Rule, Upstream, UpstreamKey, both_modes,
     eventually,
 };
 use tempfile::TempDir;
@@ -22,60 +19,28 @@ const MIB: u64 = 1 << 20;
 
 /// A data path on a file system of 24 MiB.
 struct SmallDisk {
+    /// Unmounted before its directory goes.
+    disk: Mount,
     dir: Arc<TempDir>,
 }
 
 impl SmallDisk {
     /// `None`, and a note, where file systems can't be mounted.
     fn mount() -> Option<SmallDisk> {
-        let disk = SmallDisk { dir: Arc::new(TempDir::new().expect("a temporary directory")) };
-        std::fs::create_dir(disk.path()).expect("made");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(disk.path()).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(disk),
-            other => {
-                println!("skipped: a file system can't be mounted here: {other:?}");
-                std::mem::forget(disk);
-                None
-            }
-        }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("data")
+        let dir = Arc::new(TempDir::new().expect("a temporary directory"));
+        Some(SmallDisk { disk: Mount::small_disk(&dir.path().join("data"))?, dir })
     }
 
     fn cluster(&self, mode: Mode, upstream: &Upstream, key: &UpstreamKey) -> ClusterBuilder {
         Cluster::builder(mode).upstream(upstream).trust(key).on(Arc::clone(&self.dir))
     }
-
-    /// Takes all that is free, to the last block.
-    fn fill(&self) {
-        let mut ballast = File::options().append(true).create(true).open(self.ballast()).expect("created");
-        for block in [1 << 16, 1 << 12] {
-            while ballast.write_all(&vec![0; block]).is_ok() {}
-        }
-    }
-
-    fn free_bytes(&self) -> u64 {
-        let stat = rustix::fs::statvfs(self.path()).expect("mounted");
-        stat.f_bavail * stat.f_frsize
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.ballast()).expect("removed");
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.path().join("ballast")
-    }
 }
 
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(self.path()).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "it can't be unmounted");
+impl Deref for SmallDisk {
+    type Target = Mount;
+
+    fn deref(&self) -> &Mount {
+        &self.disk
     }
 }
 
