@@ -15,6 +15,7 @@ mod failures;
 mod first_light;
 mod first_start;
 mod foreign_names;
+mod full_at_start;
 mod house;
 mod loops;
 mod many;
