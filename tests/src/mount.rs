@@ -71,6 +71,8 @@ impl Mount {
     /// # Panics
     /// If it took nothing.
     pub fn free(&self) {
+        // A child that is just being forked has the file, too: without its blocks that does not matter.
+        File::create(self.ballast()).expect("emptied");
         std::fs::remove_file(self.ballast()).expect("removed");
     }
 
