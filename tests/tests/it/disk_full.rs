@@ -3,9 +3,10 @@
 //! to mount one takes root. (Line 69 of the protocol's conformance checklist.)
 
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 
-use ncps_nix::Compression;
+use ncps_nix::{Compression, NarInfo};
 use ncps_proto::MinFree;
 use ncps_tests::cluster::ClusterBuilder;
 use ncps_tests::scrape::Scrape;
@@ -16,6 +17,7 @@ use ncps_tests::{
 use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
+const BLOCK: u64 = 1 << 12;
 
 /// A data path on a file system of 24 MiB.
 struct SmallDisk {
@@ -67,6 +69,25 @@ async fn assert_kept(cluster: &Cluster, fixture: &Fixture, upstream: &Upstream) 
     let asked = upstream.count("GET", "/nar/");
     assert_whole(cluster, fixture).await;
     assert_eq!(upstream.count("GET", "/nar/"), asked);
+}
+
+/// The length of the largest file in a directory.
+fn largest(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).expect("it is there");
+    let lengths = entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()));
+    lengths.max().unwrap_or(0)
+}
+
+/// The narinfo file beside it is absent, or says what is so and names what is there.
+fn assert_no_lie_in_narinfos(cluster: &Cluster, fixture: &Fixture) {
+    let store = cluster.store_dir();
+    let Ok(text) = std::fs::read(store.join(fixture.narinfo_path().trim_start_matches('/'))) else { return };
+    let kept = NarInfo::parse(&text).expect("it parses");
+    assert_eq!(kept.fingerprint(), fixture.narinfo.fingerprint());
+    let file = std::fs::read(store.join(&kept.url)).expect("what it names is there");
+    assert!(file == fixture.file.to_bytes(), "other bytes");
+    assert!(kept.file_size.is_none_or(|size| size == fixture.file.len()), "another size");
+    assert!(kept.file_hash.is_none_or(|hash| hash == fixture.file_hash()), "another hash");
 }
 
 both_modes! {
@@ -158,6 +179,38 @@ both_modes! {
         disk.free();
         assert_kept(&cluster, &fixture, &upstream).await;
         cluster.end().await;
+    }
+
+    async fn line_69_full_at_the_last_block_of_an_unknown_size(mode) {
+        // Uncompressed its size is that of the NAR.
+        for compression in [Compression::Zstd, Compression::Xz, Compression::Bzip2] {
+            let Some(disk) = SmallDisk::mount() else { return };
+            let key = UpstreamKey::new("upstream-1");
+            let fixture = of_unknown_size(&key, compression);
+            let upstream = Upstream::with(&[&fixture]).await;
+            let (gate, last) = (Gate::new(), (fixture.file.len() - 1) / BLOCK * BLOCK);
+            upstream.script(Rule::on("/nar/*").ranged(false).framing(Framing::Chunked).pause_at(last, &gate));
+            let cluster = disk.cluster(mode, &upstream, &key).start().await;
+            cluster.narinfo(&fixture).await;
+            let mut reading = cluster.get(&fixture.nar_path()).await;
+            let spool = cluster.store_dir().with_file_name("spool");
+            eventually("all but the last block is there", async || largest(&spool) == last).await;
+            disk.fill();
+            gate.open();
+            assert!(reading.whole().await == fixture.file.to_bytes(), "other bytes");
+            cluster.quiet().await;
+            assert_eq!(cluster.stored_files(), [""; 0], "{compression}");
+            let asked = upstream.requests_to("/nar/");
+            let ranges: Vec<_> = asked.iter().filter_map(|seen| seen.range()).collect();
+            assert_eq!(ranges, [format!("bytes={last}-")], "{compression}: what did not fit");
+            assert_no_lie_in_narinfos(&cluster, &fixture);
+
+            upstream.behave();
+            disk.free();
+            assert_kept(&cluster, &fixture, &upstream).await;
+            assert_no_lie_in_narinfos(&cluster, &fixture);
+            cluster.end().await;
+        }
     }
 
     async fn line_69_full_at_the_end_of_a_read_what_was_reserved_is_kept(mode) {
