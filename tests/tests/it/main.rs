@@ -34,6 +34,7 @@ mod reading;
 mod redirects;
 mod refusals;
 mod refused_narinfos;
+mod said;
 mod scene;
 mod sleepers;
 mod socket_activation;
