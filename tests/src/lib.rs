@@ -12,6 +12,7 @@
 //! | [`nix`] | the real `nix`, kept apart from the machine's own |
 //! | [`process`] | our programs as processes: signals, logs, memory |
 //! | [`program`] | an installation of them on one host, in either mode |
+//! | [`mount`] | disks that are full, or that nobody can write on |
 //! | [`collector`], [`scrape`] | who is told of metrics, logs and traces |
 //! | [`wait`], [`gate`] | conditions in place of sleeps |
 //!
@@ -27,6 +28,7 @@ pub mod front;
 pub mod gate;
 mod http1;
 pub mod link;
+pub mod mount;
 mod nar;
 pub mod nix;
 mod noise;
@@ -51,6 +53,7 @@ pub use front::Front;
 pub use gate::Gate;
 pub use http1::Headers;
 pub use link::{Endpoint, Link};
+pub use mount::Mount;
 pub use nix::Nix;
 pub use port::ReservedPort;
 pub use process::Process;

@@ -2,80 +2,47 @@
 //! wrong is kept, and all is well again as soon as there is room. The data path is a small file system of its own;
 //! to mount one takes root. (Line 69 of the protocol's conformance checklist.)
 
-use std::fs::File;
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::Command;
+use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 
-use ncps_nix::Compression;
+use ncps_nix::{Compression, NarInfo};
 use ncps_proto::MinFree;
 use ncps_tests::cluster::ClusterBuilder;
 use ncps_tests::scrape::Scrape;
 use ncps_tests::{
-    Cluster, Fixture, Framing, Gate, Mode, Outcome, Request, Rule, Upstream, UpstreamKey, both_modes,
+    Cluster, Fixture, Framing, Gate, Mode, Mount, Outcome, Request, Rule, Upstream, UpstreamKey, both_modes,
     eventually,
 };
 use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
+const BLOCK: u64 = 1 << 12;
 
 /// A data path on a file system of 24 MiB.
 struct SmallDisk {
+    /// Unmounted before its directory goes.
+    disk: Mount,
     dir: Arc<TempDir>,
 }
 
 impl SmallDisk {
     /// `None`, and a note, where file systems can't be mounted.
     fn mount() -> Option<SmallDisk> {
-        let disk = SmallDisk { dir: Arc::new(TempDir::new().expect("a temporary directory")) };
-        std::fs::create_dir(disk.path()).expect("made");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(disk.path()).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(disk),
-            other => {
-                println!("skipped: a file system can't be mounted here: {other:?}");
-                std::mem::forget(disk);
-                None
-            }
-        }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("data")
+        let dir = Arc::new(TempDir::new().expect("a temporary directory"));
+        Some(SmallDisk { disk: Mount::small_disk(&dir.path().join("data"))?, dir })
     }
 
     fn cluster(&self, mode: Mode, upstream: &Upstream, key: &UpstreamKey) -> ClusterBuilder {
         Cluster::builder(mode).upstream(upstream).trust(key).on(Arc::clone(&self.dir))
     }
-
-    /// Takes all that is free, to the last block.
-    fn fill(&self) {
-        let mut ballast = File::options().append(true).create(true).open(self.ballast()).expect("created");
-        for block in [1 << 16, 1 << 12] {
-            while ballast.write_all(&vec![0; block]).is_ok() {}
-        }
-    }
-
-    fn free_bytes(&self) -> u64 {
-        let stat = rustix::fs::statvfs(self.path()).expect("mounted");
-        stat.f_bavail * stat.f_frsize
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.ballast()).expect("removed");
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.path().join("ballast")
-    }
 }
 
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(self.path()).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "it can't be unmounted");
+impl Deref for SmallDisk {
+    type Target = Mount;
+
+    fn deref(&self) -> &Mount {
+        &self.disk
     }
 }
 
@@ -102,6 +69,25 @@ async fn assert_kept(cluster: &Cluster, fixture: &Fixture, upstream: &Upstream) 
     let asked = upstream.count("GET", "/nar/");
     assert_whole(cluster, fixture).await;
     assert_eq!(upstream.count("GET", "/nar/"), asked);
+}
+
+/// The length of the largest file in a directory.
+fn largest(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).expect("it is there");
+    let lengths = entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()));
+    lengths.max().unwrap_or(0)
+}
+
+/// The narinfo file beside it is absent, or says what is so and names what is there.
+fn assert_no_lie_in_narinfos(cluster: &Cluster, fixture: &Fixture) {
+    let store = cluster.store_dir();
+    let Ok(text) = std::fs::read(store.join(fixture.narinfo_path().trim_start_matches('/'))) else { return };
+    let kept = NarInfo::parse(&text).expect("it parses");
+    assert_eq!(kept.fingerprint(), fixture.narinfo.fingerprint());
+    let file = std::fs::read(store.join(&kept.url)).expect("what it names is there");
+    assert!(file == fixture.file.to_bytes(), "other bytes");
+    assert!(kept.file_size.is_none_or(|size| size == fixture.file.len()), "another size");
+    assert!(kept.file_hash.is_none_or(|hash| hash == fixture.file_hash()), "another hash");
 }
 
 both_modes! {
@@ -193,6 +179,38 @@ both_modes! {
         disk.free();
         assert_kept(&cluster, &fixture, &upstream).await;
         cluster.end().await;
+    }
+
+    async fn line_69_full_at_the_last_block_of_an_unknown_size(mode) {
+        // Uncompressed its size is that of the NAR.
+        for compression in [Compression::Zstd, Compression::Xz, Compression::Bzip2] {
+            let Some(disk) = SmallDisk::mount() else { return };
+            let key = UpstreamKey::new("upstream-1");
+            let fixture = of_unknown_size(&key, compression);
+            let upstream = Upstream::with(&[&fixture]).await;
+            let (gate, last) = (Gate::new(), (fixture.file.len() - 1) / BLOCK * BLOCK);
+            upstream.script(Rule::on("/nar/*").ranged(false).framing(Framing::Chunked).pause_at(last, &gate));
+            let cluster = disk.cluster(mode, &upstream, &key).start().await;
+            cluster.narinfo(&fixture).await;
+            let mut reading = cluster.get(&fixture.nar_path()).await;
+            let spool = cluster.store_dir().with_file_name("spool");
+            eventually("all but the last block is there", async || largest(&spool) == last).await;
+            disk.fill();
+            gate.open();
+            assert!(reading.whole().await == fixture.file.to_bytes(), "other bytes");
+            cluster.quiet().await;
+            assert_eq!(cluster.stored_files(), [""; 0], "{compression}");
+            let asked = upstream.requests_to("/nar/");
+            let ranges: Vec<_> = asked.iter().filter_map(|seen| seen.range()).collect();
+            assert_eq!(ranges, [format!("bytes={last}-")], "{compression}: what did not fit");
+            assert_no_lie_in_narinfos(&cluster, &fixture);
+
+            upstream.behave();
+            disk.free();
+            assert_kept(&cluster, &fixture, &upstream).await;
+            assert_no_lie_in_narinfos(&cluster, &fixture);
+            cluster.end().await;
+        }
     }
 
     async fn line_69_full_at_the_end_of_a_read_what_was_reserved_is_kept(mode) {

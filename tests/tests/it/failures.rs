@@ -1,7 +1,7 @@
 //! Upstreams that cut, stall and fall silent in the middle of a NAR: it is resumed where it was cut, there or
 //! at another upstream; where it can't be, nobody takes what came for the whole. (PROTOCOL.md §11, line 36.)
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ncps_nix::Compression;
 use ncps_tests::{Cluster, Cut, Fixture, Framing, Gate, Rule, Upstream, both_modes};
@@ -178,6 +178,17 @@ both_modes! {
         dripping.script(Rule::on("/nar/*").throttle(1_000));
         is_served(&cluster, &fixture).await;
         assert_eq!(other.count("GET", "/nar/"), 1);
+        cluster.end().await;
+    }
+
+    async fn a_narinfo_that_drips_is_found_at_another_upstream(mode) {
+        let (cluster, [dripping, other], key) = empty_with(mode, impatient).await;
+        let fixture = plain(1000).build(&key);
+        // No pause is long, and the whole would last for minutes.
+        dripping.script(Rule::on("*.narinfo").throttle(4));
+        let started = Instant::now();
+        learn(&cluster, &[dripping, other], &fixture).await;
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
         cluster.end().await;
     }
 

@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use ncps_tests::{Fixture, Installation, Process, Upstream, UpstreamKey, both_modes};
+use ncps_tests::{Fixture, Installation, Mount, Process, Upstream, UpstreamKey, both_modes};
 use sqlx::{ConnectOptions, Connection};
 
 use crate::processes::UNDER_TEST;
 
 /// Every file below a directory with its content, and every directory.
-fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+pub(crate) fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut dirs = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
@@ -148,7 +147,7 @@ both_modes! {
         ncps.terminate().await;
         for data in BTreeSet::from([ncps.control_data(), ncps.edge_data()]) {
             let before = contents(&data);
-            let Some(sealed) = Sealed::new(&data) else { return };
+            let Some(sealed) = Mount::read_only(&data) else { return };
             let command = if data == ncps.edge_data() { ncps.edge_command(&data) } else { ncps.control_command(&data) };
             let mut process = ncps.spawn(&command);
             assert_eq!(process.exit().await.code(), Some(2), "{:#?}", process.lines());
@@ -162,33 +161,5 @@ both_modes! {
         assert_eq!(ncps.get(&fixture.narinfo_path()).await.status, 200, "all is as it was");
         assert!(ncps.get(&fixture.nar_path()).await.whole().await == fixture.file.to_bytes());
         ncps.terminate().await;
-    }
-}
-
-/// A directory that nobody can write in, not even root: a read-only mount of itself.
-struct Sealed(PathBuf);
-
-impl Sealed {
-    /// `None`, and a note, where file systems can't be mounted.
-    fn new(dir: &Path) -> Option<Sealed> {
-        let mount = |options: &str| Command::new("mount").args(["-o", options]).args([dir, dir]).output();
-        let mounted = mount("bind").is_ok_and(|output| output.status.success());
-        if !mounted {
-            println!("skipped: a file system can't be mounted here");
-            return None;
-        }
-        let sealed = Sealed(dir.to_owned());
-        assert!(
-            mount("remount,ro,bind").is_ok_and(|output| output.status.success()),
-            "it can't be made read-only"
-        );
-        Some(sealed)
-    }
-}
-
-impl Drop for Sealed {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "it can't be unmounted");
     }
 }

@@ -1,15 +1,19 @@
 //! HTTPS for Nix clients: both protocol versions, a certificate that is renewed under running connections, and
-//! what is not TLS.
+//! what is not TLS; and what is said of files that can't be used.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ncps_edge::config::TlsFiles;
 use ncps_nix::Compression;
-use ncps_tests::{Cluster, Connection, Fixture, Request, Upstream, UpstreamKey, both_modes, eventually};
+use ncps_tests::{
+    Cluster, Connection, Fixture, Installation, Request, Upstream, UpstreamKey, both_modes, eventually,
+};
 use reqwest::tls::TlsInfo;
 use reqwest::{Certificate, Client, Version};
 use tempfile::TempDir;
+
+use crate::processes::UNDER_TEST;
 
 /// A certificate for this machine, in files.
 struct Identity {
@@ -63,7 +67,56 @@ fn url(cluster: &Cluster, path: &str) -> String {
     format!("https://{}{path}", cluster.addr)
 }
 
+/// The command line of the edge with these files.
+fn command(ncps: &Installation, files: &TlsFiles) -> Vec<String> {
+    let mut command = ncps.edge_command(&ncps.edge_data());
+    command.push(format!("--server-tls-cert={}", files.cert.display()));
+    command.push(format!("--server-tls-key={}", files.key.display()));
+    command
+}
+
 both_modes! {
+    async fn from_the_command_line(mode) {
+        let (key, identity) = (UpstreamKey::new("upstream-1"), Identity::new());
+        let fixture = Fixture::new("hello-1.0").build(&key);
+        let upstream = Upstream::with(&[&fixture]).await;
+        let mut ncps = Installation::of(mode, UNDER_TEST, &upstream, &key);
+        ncps.start_control();
+        let mut edge = ncps.spawn(&command(&ncps, &identity.files()));
+        edge.line_with("\"ready\"").await;
+        let url = |path: &str| format!("https://{}{path}", ncps.addr());
+        let narinfo = identity.client().get(url(&fixture.narinfo_path())).send().await.expect("trusted");
+        assert_eq!(narinfo.status().as_u16(), 200);
+        let nar = identity.client().get(url(&fixture.nar_path())).send().await.expect("trusted");
+        assert_eq!(nar.bytes().await.expect("whole"), fixture.file.to_bytes());
+        assert_eq!(ncps.get(&fixture.narinfo_path()).await.status, 400, "in plaintext nothing is served");
+        assert_eq!(edge.terminate().await.code(), Some(0));
+    }
+
+    async fn a_key_that_can_not_be_used_ends_the_start(mode) {
+        let (broken, absent) = (Identity::new(), Identity::new());
+        std::fs::write(broken.files().key, "-----BEGIN PRIVATE KEY-----\nnonsense\n").expect("written");
+        std::fs::remove_file(absent.files().key).expect("it was there");
+        for files in [broken.files(), absent.files()] {
+            let ncps = Installation::new(mode, UNDER_TEST);
+            let mut edge = ncps.spawn(&command(&ncps, &files));
+            assert_eq!(edge.exit().await.code(), Some(2), "{:#?}", edge.lines());
+            let line = edge.line_with("--server-tls-key").await;
+            assert!(line.contains(&*files.key.to_string_lossy()), "{line}");
+            assert!(!edge.lines().concat().contains("nonsense"), "a part of the key was printed");
+        }
+    }
+
+    async fn a_key_of_another_certificate_ends_the_start(mode) {
+        let (one, other) = (Identity::new(), Identity::new());
+        let files = TlsFiles { cert: one.cert(), key: other.files().key };
+        let ncps = Installation::new(mode, UNDER_TEST);
+        let mut edge = ncps.spawn(&command(&ncps, &files));
+        assert_eq!(edge.exit().await.code(), Some(2), "{:#?}", edge.lines());
+        let line = edge.line_with("can't be used together").await;
+        assert!(line.contains("--server-tls-cert, --server-tls-key"), "{line}");
+    }
+
     async fn both_versions_serve_a_path(mode) {
         let key = UpstreamKey::new("upstream-1");
         let fixture = Fixture::new("hello-1.0").size(3_000_000).compression(Compression::Xz).build(&key);

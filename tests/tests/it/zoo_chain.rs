@@ -1,10 +1,15 @@
-//! An ncps of ours behind an ncps of ours: cold, without the far one, cut in between, and with wrong bytes at the end of
-//! the chain. The near one knows the far one's key alone.
+//! An ncps of ours behind an ncps of ours: cold, without the far one, cut in between, with wrong bytes at the end of
+//! the chain, and beside upstreams that are no help. The near one knows the far one's key alone.
 
 use ncps_nix::Compression;
+use ncps_tests::cluster::ClusterBuilder;
 use ncps_tests::{Cluster, Cut, Fixture, Gate, Link, Mode, Outcome, Rule, Upstream, UpstreamKey, both_modes};
 
+use crate::zoo_mixed::{Others, hedging};
 use crate::zoo_scene::{is_absent, is_headed, is_served, is_told};
+
+/// How the far one's key is named.
+const FAR: &str = "cache.test";
 
 /// An upstream, an ncps, a link, an ncps.
 struct Chain {
@@ -17,11 +22,16 @@ struct Chain {
 
 impl Chain {
     async fn new(mode: Mode) -> Chain {
+        Self::with(mode, |near, far| near.upstream_url(far)).await
+    }
+
+    /// The near one gets its upstreams by what knows the far one's URL.
+    async fn with(mode: Mode, upstreams: impl FnOnce(ClusterBuilder, &str) -> ClusterBuilder) -> Chain {
         let (upstream, key) = (Upstream::start().await, UpstreamKey::new("upstream-1"));
         let far = Cluster::of(mode, &upstream, &key).await;
         let link = Link::tcp(far.addr).await;
         let theirs = far.public_key().await;
-        let near = Cluster::builder(mode).upstream_url(&format!("http://{}", link.addr()));
+        let near = upstreams(Cluster::builder(mode), &format!("http://{}", link.addr()));
         let near = near.settings(|settings| {
             settings.hostname = "near.test".to_owned();
             settings.trusted_keys.push(theirs);
@@ -42,7 +52,39 @@ impl Chain {
     }
 }
 
+/// Each path twice: cold, and with nothing but what was kept.
+async fn is_served_among(others: &Others, chain: Chain) {
+    let all = [Compression::None, Compression::Xz, Compression::Zstd, Compression::Bzip2];
+    let fixtures = all.map(|compression| chain.has(200_000, compression));
+    fixtures.iter().for_each(|fixture| others.lie_about(fixture, FAR));
+    for fixture in &fixtures {
+        is_served(&chain.near, fixture).await;
+        assert_eq!(is_told(&chain.near, fixture).await.signatures.len(), 3);
+    }
+    chain.far.quiet().await;
+    assert_eq!(chain.upstream.count("GET", "/nar/"), fixtures.len(), "each was fetched once");
+    chain.link.refuse().await;
+    chain.near.edge.lookups.near.clear();
+    for fixture in &fixtures {
+        is_served(&chain.near, fixture).await;
+    }
+    chain.end().await;
+}
+
 both_modes! {
+    async fn is_found_behind_others_that_are_no_help(mode) {
+        let others = Others::new().await;
+        let among = |near: ClusterBuilder, far: &str| others.join(near.settings(hedging)).upstream_url(far);
+        is_served_among(&others, Chain::with(mode, among).await).await;
+        assert!(others.lies() > 0, "the liar was asked");
+    }
+
+    async fn is_found_before_others_that_are_no_help(mode) {
+        let others = Others::new().await;
+        let among = |near: ClusterBuilder, far: &str| others.join(near.settings(hedging).upstream_url(far));
+        is_served_among(&others, Chain::with(mode, among).await).await;
+    }
+
     async fn is_served_cold_and_without_it(mode) {
         let chain = Chain::new(mode).await;
         let all = [Compression::None, Compression::Xz, Compression::Zstd, Compression::Bzip2];

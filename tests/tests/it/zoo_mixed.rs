@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use ncps_proto::EdgeSettings;
+use ncps_tests::cluster::ClusterBuilder;
 use ncps_tests::zoo::{self, Kind, Pen};
 use ncps_tests::{Cluster, Cut, Fixture, Mode, Rule, Upstream, UpstreamKey, both_modes, kinds};
 
@@ -30,14 +31,14 @@ macro_rules! each {
 kinds!(each);
 
 /// Who is of little help.
-struct Others {
+pub(crate) struct Others {
     dead: Upstream,
     liar: Upstream,
     slow: Upstream,
 }
 
 impl Others {
-    async fn new() -> Others {
+    pub(crate) async fn new() -> Others {
         let others = Others {
             dead: Upstream::start_down(),
             liar: Upstream::start().await,
@@ -48,10 +49,6 @@ impl Others {
         others
     }
 
-    fn all(&self) -> [&Upstream; 3] {
-        [&self.dead, &self.liar, &self.slow]
-    }
-
     /// Who can be asked was.
     fn were_asked(&self) {
         for (name, other) in [("the liar", &self.liar), ("the slow one", &self.slow)] {
@@ -59,11 +56,21 @@ impl Others {
         }
     }
 
-    /// Signed by somebody else of the same name, and not what was built.
-    fn lie_about(&self, fixture: &Fixture) {
-        let stranger = UpstreamKey::new("zoo-1");
+    /// Adds them all, after those before.
+    pub(crate) fn join(&self, builder: ClusterBuilder) -> ClusterBuilder {
+        [&self.dead, &self.liar, &self.slow].into_iter().fold(builder, ClusterBuilder::upstream)
+    }
+
+    /// Signed by somebody else who has the name of who is trusted, and not what was built.
+    pub(crate) fn lie_about(&self, fixture: &Fixture, name: &str) {
+        let stranger = UpstreamKey::new(name);
         let lie = fixture.changed(|narinfo| narinfo.signatures.clear()).signed(&stranger);
         self.liar.add_narinfo(&lie);
+    }
+
+    /// What the liar was asked in vain.
+    pub(crate) fn lies(&self) -> usize {
+        self.liar.total()
     }
 }
 
@@ -73,21 +80,20 @@ async fn scene(kind: Kind) -> (Pen, Others, UpstreamKey, [Fixture; 2]) {
     let fixtures = [part(&kind, 200_000, 0, &key), part(&kind, 500, 1, &key)];
     let pen = kind.with(&fixtures.iter().collect::<Vec<_>>()).await;
     let others = Others::new().await;
-    fixtures.iter().for_each(|fixture| others.lie_about(fixture));
+    fixtures.iter().for_each(|fixture| others.lie_about(fixture, "zoo-1"));
     others.slow.add(&fixtures[1]);
     (pen, others, key, fixtures)
 }
 
 /// What is slow is meant to be slower than what hedges.
-fn hedging(settings: &mut EdgeSettings) {
+pub(crate) fn hedging(settings: &mut EdgeSettings) {
     settings.hedge_delay = Duration::from_millis(100);
 }
 
 async fn is_found_behind_the_others_of(mode: Mode, kind: Kind) {
     let (pen, others, key, fixtures) = scene(kind).await;
     let builder = Cluster::builder(mode).trust(&key).settings(hedging);
-    let builder = others.all().into_iter().fold(builder, |builder, other| builder.upstream(other));
-    let cluster = builder.pen(&pen).start().await;
+    let cluster = others.join(builder).pen(&pen).start().await;
     for fixture in &fixtures {
         is_served(&cluster, fixture).await;
     }
@@ -99,8 +105,7 @@ async fn is_found_behind_the_others_of(mode: Mode, kind: Kind) {
 async fn is_found_before_the_others_of(mode: Mode, kind: Kind) {
     let (pen, others, key, fixtures) = scene(kind).await;
     let builder = Cluster::builder(mode).trust(&key).settings(hedging).pen(&pen);
-    let cluster = others.all().into_iter().fold(builder, |builder, other| builder.upstream(other));
-    let cluster = cluster.start().await;
+    let cluster = others.join(builder).start().await;
     is_served(&cluster, &fixtures[0]).await;
     let cut = Rule::on(&pen.path(&fixtures[1].narinfo_path())).cut_after(20, Cut::Fin);
     let cut = pen.cache.script(cut);

@@ -43,7 +43,6 @@ const SERVE: &[Names] = &[
     usual("cache-storage-s3-force-path-style", "CACHE_STORAGE_S3_FORCE_PATH_STYLE"),
     usual("cache-database-pool-max-open-conns", "CACHE_DATABASE_POOL_MAX_OPEN_CONNS"),
     usual("cache-database-pool-max-idle-conns", "CACHE_DATABASE_POOL_MAX_IDLE_CONNS"),
-    keyed("cache-get-token", "CACHE_GET_TOKEN", "cache.get-token"),
     usual("cache-require-trusted-signature", "CACHE_REQUIRE_TRUSTED_SIGNATURE"),
     keyed("cache-trusted-upload-key", "CACHE_TRUSTED_UPLOAD_KEYS", "cache.trusted-upload-keys"),
     usual("cache-cdc-enabled", "CACHE_CDC_ENABLED"),
@@ -81,6 +80,7 @@ const SERVE: &[Names] = &[
 
 /// Of `serve`, meant as they are.
 const MEANT: &[Names] = &[
+    keyed("cache-get-token", "CACHE_GET_TOKEN", "cache.get-token"),
     usual("cache-storage-local", "CACHE_STORAGE_LOCAL"),
     keyed("cache-upstream-url", "CACHE_UPSTREAM_URLS", "cache.upstream.urls"),
     usual("cache-upstream-public-key", "CACHE_UPSTREAM_PUBLIC_KEYS"),

@@ -116,9 +116,7 @@ async fn effect(option: &str, world: &World, process: &mut Process) {
         }
         "prometheus-enabled" => {
             let metrics = Scrape::parse(&world.text("/metrics").await);
-            assert!(
-                metrics.kinds.contains_key("ncps_http_server_requests_total") || !metrics.kinds.is_empty()
-            );
+            assert_eq!(metrics.get("ncps_transfers_started_total", &[]), Some(2.0), "one for each NAR");
         }
         "log-level" => drop(process.line_with("\"level\":\"DEBUG\"").await),
         "cache-hostname" => assert!(world.text("/").await.contains("\"hostname\":\"seed.example\"")),
@@ -207,6 +205,21 @@ async fn signing_can_be_off() {
         rows.retain(|row| row.flag != "cache-secret-key-path");
         let mut process = world.start(by, &rows).await;
         effect("cache-sign-narinfo", &world, &mut process).await;
+        assert_eq!(process.terminate().await.code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn the_host_names_the_key_that_is_made() {
+    for by in ALL {
+        let world = World::new().await;
+        let mut rows = table(&world.places);
+        rows.retain(|row| {
+            ["upstream-cache", "upstream-public-key", "server-addr", "cache-hostname"].contains(&row.flag)
+        });
+        let mut process = world.start(by, &rows).await;
+        assert!(world.text("/pubkey").await.starts_with("seed.example:"), "{by:?}");
+        assert_eq!(world.signers().await, ["theirs-1", "seed.example"], "{by:?}");
         assert_eq!(process.terminate().await.code(), Some(0));
     }
 }
