@@ -17,7 +17,7 @@ pub fn encode_settings(settings: EdgeSettings) -> Vec<u8> {
 /// Settings from such bytes.
 ///
 /// # Errors
-/// [`Code::Invalid`] where they are not what [`encode_settings`] made.
+/// [`crate::Code::Invalid`] where they are not what [`encode_settings`] made.
 pub fn decode_settings(bytes: &[u8]) -> Result<EdgeSettings> {
     let wire = wire::EdgeSettings::decode(bytes).map_err(|e| malformed("settings").because(e))?;
     read(wire)

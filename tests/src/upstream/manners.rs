@@ -12,7 +12,7 @@ impl Upstream {
         self.shared.content.lock().require_queries(required);
     }
 
-    /// What it says of paths that match a pattern ([`Rule::on`]) and where it has nothing (default: 404 with
+    /// What it says of paths that match a pattern ([`crate::Rule::on`]) and where it has nothing (default: 404 with
     /// that number as its body). Of several patterns that match, the last one counts.
     pub fn when_missing(&self, pattern: &str, page: Page) {
         self.shared.content.lock().when_missing(pattern, page);

@@ -1,12 +1,14 @@
 //! What bounds the work of an edge: decoders that keep a core busy, and disk that downloads reserve. Past a bound
 //! downloads wait, and all of them are served.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use ncps_nix::Compression;
 use ncps_proto::EdgeSettings;
 use ncps_tests::{Cluster, Fixture, Gate, Rule, always, both_modes, eventually};
+use tokio_util::sync::CancellationToken;
 
 use crate::asking::get;
 use crate::scene::{empty_with, learn, plain};
@@ -14,19 +16,26 @@ use crate::scene::{empty_with, learn, plain};
 const A_WHILE: Duration = Duration::from_millis(200);
 /// Longer than anything here waits.
 const NO_HURRY: Duration = Duration::from_secs(600);
+const BETWEEN_LOOKS: Duration = Duration::from_micros(50);
 const MIB: u64 = 1 << 20;
 
-/// The highest value that is seen while a future runs.
-async fn highest<T>(value: impl Fn() -> u64, future: impl Future<Output = T>) -> (u64, T) {
-    let mut highest = 0;
-    let mut looks = tokio::time::interval(Duration::from_millis(1));
-    tokio::pin!(future);
-    loop {
-        tokio::select! {
-            done = &mut future => return (highest, done),
-            _ = looks.tick() => highest = highest.max(value()),
+/// The highest value that is seen while a future runs, from a thread that looks often.
+async fn highest<T>(value: impl Fn() -> u64 + Send + 'static, future: impl Future<Output = T>) -> (u64, T) {
+    let over = CancellationToken::new();
+    let stop = over.clone();
+    // Stops the looks also where the future panics: the runtime waits for its threads.
+    let over = over.drop_guard();
+    let looks = tokio::task::spawn_blocking(move || {
+        let mut highest = 0;
+        while !stop.is_cancelled() {
+            highest = highest.max(value());
+            std::thread::sleep(BETWEEN_LOOKS);
         }
-    }
+        highest
+    });
+    let done = future.await;
+    drop(over);
+    (looks.await.expect("it only looks"), done)
 }
 
 /// All at once, and each as it should be.
@@ -45,14 +54,14 @@ both_modes! {
             (settings.max_decoders, settings.idle_timeout) = (1, NO_HURRY);
         };
         let (cluster, [upstream], key) = empty_with(mode, one).await;
-        let zstd = |seed| plain(2 * MIB).seed(seed).compression(Compression::Zstd).build(&key);
+        let zstd = |seed| plain(4 * MIB).seed(seed).compression(Compression::Zstd).build(&key);
         let fixtures: Vec<_> = (0..20).map(zstd).collect();
         for fixture in &fixtures {
             learn(&cluster, std::slice::from_ref(&upstream), fixture).await;
         }
-        let busy = || cluster.edge.engine.decoders_busy();
-        let (most, ()) = highest(busy, all_are_served(&cluster, &fixtures)).await;
-        assert_eq!((most, busy()), (1, 0), "the most, and at the end");
+        let engine = Arc::clone(&cluster.edge.engine);
+        let (most, ()) = highest(move || engine.decoders_busy(), all_are_served(&cluster, &fixtures)).await;
+        assert_eq!((most, cluster.edge.engine.decoders_busy()), (1, 0), "the most, and at the end");
         cluster.end().await;
     }
 
@@ -82,7 +91,8 @@ both_modes! {
             gate.open();
         };
         let served = async { tokio::join!(all_are_served(&cluster, &fixtures), upstream_side) };
-        let (most, _) = highest(|| engine.spool_reserved(), served).await;
+        let watched = Arc::clone(engine);
+        let (most, _) = highest(move || watched.spool_reserved(), served).await;
         assert_eq!((most, engine.spool_reserved()), (ROOM, 0), "the most, and at the end");
         cluster.end().await;
     }
