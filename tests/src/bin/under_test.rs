@@ -1,5 +1,6 @@
-//! The programs under test in one binary: the first argument names the program, the rest is its command line; called
-//! by another name than its own, through a symlink, it is `ncps` under that name. Each runs as from its own `main`. Tests get this one from cargo, which builds no other package's binaries for them.
+//! The programs under test in one binary: the first argument names the program, the rest is its command line. Called
+//! by another name than its own it is `ncps` under that name. Each runs as from its own `main`. Tests get this one
+//! from cargo, which builds no other package's binaries for them.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -150,7 +150,7 @@ async fn a_user_keeps_it_at_home() {
     fs::create_dir(&home).expect("room");
     let port = ReservedPort::new();
     let mut command = Command::new(shared_binary(dir.path()));
-    command.args(["ncps", "serve"]).env_clear().current_dir(&home);
+    command.arg("serve").env_clear().current_dir(&home);
     command.env("HOME", &home).env("SERVER_ADDR", port.addr().to_string());
     if rustix::process::geteuid().is_root() {
         chown(&home, Some(NOBODY), Some(NOBODY)).expect("root can give files away");
