@@ -89,10 +89,8 @@ impl Objects {
     /// Where neither can be said: an upstream failed and none had it, or our disk did.
     pub async fn get(self: &Arc<Self>, name: &ObjectName, via: &Via) -> Result<Option<Object>> {
         let stored = self.stored(name).await?;
-        if let Some(stored) = &stored
-            && (rules(name).lasting || stored.age < self.ttl())
-        {
-            return Ok(Some(stored.into()));
+        if let Some(fresh) = stored.as_ref().filter(|stored| self.is_fresh(name, stored)) {
+            return Ok(Some(fresh.into()));
         }
         if self.current.loops(via) {
             return Ok(stored.as_ref().map(Object::from));
@@ -103,7 +101,7 @@ impl Objects {
         let key = (name.clone(), via.clone());
         let fetch = || {
             let (this, (name, via)) = (Arc::clone(self), key.clone());
-            async move { this.fetch(&name, &via).await.map_err(Failure::from) }
+            async move { this.fetch_unless_stored(&name, &via).await.map_err(Failure::from) }
         };
         match (self.flights.join(&key, &self.tasks, "object", fetch).await, stored) {
             (Err(failure), Some(stored)) => {
@@ -117,6 +115,19 @@ impl Objects {
     /// Fetches that run right now.
     pub fn running(&self) -> usize {
         self.flights.running()
+    }
+
+    /// Who looked at the disk just before another fetch ended comes too late to share that, and finds what it brought.
+    async fn fetch_unless_stored(&self, name: &ObjectName, via: &Via) -> Result<Option<Object>> {
+        match self.stored(name).await?.filter(|stored| self.is_fresh(name, stored)) {
+            Some(fresh) => Ok(Some((&fresh).into())),
+            None => self.fetch(name, via).await,
+        }
+    }
+
+    /// Whether it need not be asked for again.
+    fn is_fresh(&self, name: &ObjectName, stored: &StoredObject) -> bool {
+        rules(name).lasting || stored.age < self.ttl()
     }
 
     async fn stored(&self, name: &ObjectName) -> Result<Option<StoredObject>> {
