@@ -61,11 +61,16 @@ async fn is_served_among(others: &Others, chain: Chain) {
         is_served(&chain.near, fixture).await;
         assert_eq!(is_told(&chain.near, fixture).await.signatures.len(), 3);
     }
+    is_served_without_it(chain, &fixtures).await;
+}
+
+/// The far one fetched each once, and is needed no more.
+async fn is_served_without_it(chain: Chain, fixtures: &[Fixture]) {
     chain.far.quiet().await;
     assert_eq!(chain.upstream.count("GET", "/nar/"), fixtures.len(), "each was fetched once");
     chain.link.refuse().await;
     chain.near.edge.lookups.near.clear();
-    for fixture in &fixtures {
+    for fixture in fixtures {
         is_served(&chain.near, fixture).await;
     }
     chain.end().await;
@@ -96,14 +101,7 @@ both_modes! {
             let narinfo = is_told(&chain.near, fixture).await;
             assert_eq!(narinfo.signatures.len(), 3, "the upstream's, the far one's, the near one's");
         }
-        chain.far.quiet().await;
-        assert_eq!(chain.upstream.count("GET", "/nar/"), fixtures.len(), "each was fetched once");
-        chain.link.refuse().await;
-        chain.near.edge.lookups.near.clear();
-        for fixture in &fixtures {
-            is_served(&chain.near, fixture).await;
-        }
-        chain.end().await;
+        is_served_without_it(chain, &fixtures).await;
     }
 
     async fn a_cut_between_them_is_mended(mode) {
