@@ -1,6 +1,6 @@
 //! `Via` (RFC 9110, 7.6.3): the caches of our kind that a request has come through. Two that list each other as
-//! upstreams must not wait for each other, so a request never comes to the same cache twice and never joins work
-//! that was begun for another way.
+//! upstreams must not wait for each other, so a request never comes to the same cache twice, joins no lookup that was
+//! begun for another way, and no transfer that reads from whom it came through.
 
 use std::sync::Arc;
 

@@ -77,11 +77,7 @@ impl Tasks {
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        let watch = CriticalWatch { life: self.0.life.clone(), name };
-        self.spawn(name, async move {
-            let _watch = watch;
-            future.await
-        })
+        self.spawn(name, self.watched(name, future))
     }
 
     /// [`Self::spawn_critical`] for what serves the work: it runs on while work finishes.
@@ -89,11 +85,16 @@ impl Tasks {
     where
         F: Future<Output: Send> + Send + 'static,
     {
+        self.spawn_background(name, self.watched(name, future))
+    }
+
+    /// The same work, whose end is seen from the moment on that it is spawned.
+    fn watched<F: Future>(&self, name: &'static str, future: F) -> impl Future<Output = F::Output> + use<F> {
         let watch = CriticalWatch { life: self.0.life.clone(), name };
-        self.spawn_background(name, async move {
+        async move {
             let _watch = watch;
             future.await
-        })
+        }
     }
 
     /// Runs work that blocks, on a thread for that. It can't be cut: it should be short, or check the hard
