@@ -5,10 +5,10 @@
 
 use chrono::{DateTime, SecondsFormat};
 use ncps_nix::SecretKey;
-use ncps_proto::EdgeSettings;
+use ncps_proto::{EdgeSettings, Writing};
 use ncps_runtime::clock::UnixTime;
 
-use crate::config::{ControlConfig, Verbs};
+use crate::config::ControlConfig;
 
 /// Logs it all.
 pub(crate) fn configuration(config: &ControlConfig, key: Option<&SecretKey>, now: UnixTime) {
@@ -26,7 +26,7 @@ pub(crate) fn configuration(config: &ControlConfig, key: Option<&SecretKey>, now
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    verbs(config.verbs);
+    verbs(config.settings.writing);
     trust(&config.settings);
 }
 
@@ -45,7 +45,7 @@ fn without_effect(config: &ControlConfig) {
     }
 }
 
-fn verbs(Verbs { put, delete }: Verbs) {
+fn verbs(Writing { put, delete, .. }: Writing) {
     for (allowed, flag, verb) in [(put, "put", "PUT"), (delete, "delete", "DELETE")] {
         if allowed {
             tracing::warn!("--cache-allow-{flag}-verb: {verb} is not served yet, and is answered with 405");

@@ -10,7 +10,7 @@ use ncps_runtime::lifecycle::{Lifecycle, Timing};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::{ControlAddr, Verbs};
+use crate::config::ControlAddr;
 use crate::testing::{Upstream, settings};
 
 fn folder() -> TempDir {
@@ -26,7 +26,6 @@ fn config(data: &Path) -> ControlConfig {
         addr: ControlAddr::FirstOf(vec![]),
         temp_path: None,
         without_effect: Vec::new(),
-        verbs: Verbs::default(),
         warnings: Vec::new(),
         http_addr: None,
         eviction_schedule: None,

@@ -9,7 +9,9 @@ use std::time::Duration;
 use ncps_nix::{
     Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, SecretKey, Sha256Hash, StorePath, nix32,
 };
-use ncps_proto::{Commit, EdgeSettings, MinFree, NarFacts, Origin, Outward, Publication, UpstreamSettings};
+use ncps_proto::{
+    Commit, EdgeSettings, MinFree, NarFacts, Origin, Outward, Publication, UpstreamSettings, Writing,
+};
 use ncps_runtime::clock::{Clock, ManualClock, UnixTime};
 use ncps_runtime::exit::Exit;
 use ncps_runtime::lifecycle::{Lifecycle, Timing};
@@ -101,7 +103,8 @@ pub(crate) fn settings(trusted: PublicKey) -> EdgeSettings {
         outward: Outward::default(),
         give_up_after: None,
         trusted_keys: vec![trusted],
-        read_tokens: Vec::new(),
+        tokens: Vec::new(),
+        writing: Writing::default(),
         priority: 10,
         connect_timeout: Duration::from_secs(3),
         header_timeout: Duration::from_secs(3),

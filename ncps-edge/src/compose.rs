@@ -90,7 +90,7 @@ pub async fn compose(
     let accesses = Arc::new(AccessLog::default());
     let attachment = Attachment {
         control,
-        hello: Hello { name: config.name, instance, url: config.url },
+        hello: Hello { name: config.name.clone(), instance, url: config.url },
         store: store.clone(),
         engine: engine.clone(),
         lookups: lookups.clone(),
@@ -110,6 +110,7 @@ pub async fn compose(
         accesses: accesses.clone(),
         life: tasks.life().clone(),
         metrics: metrics.clone(),
+        edge: config.name.clone(),
     });
     if let Some(tls) = tls.clone() {
         tasks.spawn_background("certificate", tls.watch(tasks.life().hard()));

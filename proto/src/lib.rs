@@ -15,6 +15,7 @@ pub mod grpc;
 mod outward;
 mod plane;
 mod settings;
+pub mod tokens;
 pub mod trace;
 mod types;
 
@@ -28,4 +29,5 @@ pub use error::{Error, Result};
 pub use outward::{Login, NetrcEntry, Outward, Secret, Target, UpstreamSettings};
 pub use plane::{ControlPlane, Directives, Reports};
 pub use settings::{decode_settings, encode_settings};
+pub use tokens::{Scope, Token, Writing};
 pub use types::*;

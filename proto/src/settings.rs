@@ -7,7 +7,10 @@ use prost::Message as _;
 
 use crate::convert::{all, malformed, millis, public_key, sha256};
 use crate::gen_v1 as wire;
-use crate::{EdgeSettings, Login, MinFree, NetrcEntry, Outward, Result, Secret, Target, UpstreamSettings};
+use crate::{
+    EdgeSettings, Login, MinFree, NetrcEntry, Outward, Result, Secret, Target, Token, UpstreamSettings,
+    Writing,
+};
 
 /// The settings as bytes, for the file in which an edge keeps the last ones.
 pub fn encode_settings(settings: EdgeSettings) -> Vec<u8> {
@@ -36,7 +39,9 @@ pub(crate) fn read(wire: wire::EdgeSettings) -> Result<EdgeSettings> {
         },
         give_up_after: wire.give_up_after_ms.map(Duration::from_millis),
         trusted_keys: all(wire.trusted_keys, public_key)?,
-        read_tokens: all(wire.read_token_hashes, |hash| sha256(&hash))?,
+        tokens: all(wire.tokens, token)?,
+        // What is not said is not allowed.
+        writing: wire.writing.map_or_else(Writing::default, writing),
         priority: wire.priority,
         connect_timeout: Duration::from_millis(wire.connect_timeout_ms),
         header_timeout: Duration::from_millis(wire.header_timeout_ms),
@@ -73,7 +78,8 @@ pub(crate) fn wire(settings: EdgeSettings) -> wire::EdgeSettings {
         roots: settings.outward.roots,
         give_up_after_ms: settings.give_up_after.map(millis),
         trusted_keys: keys(settings.trusted_keys),
-        read_token_hashes: settings.read_tokens.iter().map(|hash| hash.as_bytes().to_vec()).collect(),
+        tokens: settings.tokens.into_iter().map(token_wire).collect(),
+        writing: Some(writing_wire(settings.writing)),
         priority: settings.priority,
         connect_timeout_ms: millis(settings.connect_timeout),
         header_timeout_ms: millis(settings.header_timeout),
@@ -135,4 +141,34 @@ fn netrc(wire: wire::NetrcEntry) -> Result<NetrcEntry> {
 
 fn netrc_wire(entry: NetrcEntry) -> wire::NetrcEntry {
     wire::NetrcEntry { host: entry.host.unwrap_or_default(), login: Some(login_wire(entry.login)) }
+}
+
+fn token(wire: wire::Token) -> Result<Token> {
+    Ok(Token {
+        id: wire.id,
+        hash: sha256(&wire.hash)?,
+        scopes: all(wire.scopes, |scope| scope.parse().map_err(|e| malformed("scope").because(e)))?,
+        expires_at: wire.expires_at,
+        edges: wire.edges,
+    })
+}
+
+fn token_wire(token: Token) -> wire::Token {
+    wire::Token {
+        id: token.id,
+        hash: token.hash.as_bytes().to_vec(),
+        scopes: token.scopes.iter().map(ToString::to_string).collect(),
+        expires_at: token.expires_at,
+        edges: token.edges,
+    }
+}
+
+fn writing(wire: wire::Writing) -> Writing {
+    let wire::Writing { put, delete, require_token, max_upload_bytes } = wire;
+    Writing { put, delete, require_token, max_upload_bytes }
+}
+
+fn writing_wire(writing: Writing) -> wire::Writing {
+    let Writing { put, delete, require_token, max_upload_bytes } = writing;
+    wire::Writing { put, delete, require_token, max_upload_bytes }
 }

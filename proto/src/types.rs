@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use ncps_nix::{Compression, NarFileName, NarHash, NarInfo, PublicKey, Sha256Hash, StorePathHash};
+use ncps_nix::{Compression, NarFileName, NarHash, NarInfo, PublicKey, StorePathHash};
 
 use crate::outward::{Outward, UpstreamSettings};
+use crate::tokens::{Token, Writing};
 
 /// What control knows of a store path.
 #[derive(Clone, Debug, PartialEq)]
@@ -215,8 +216,10 @@ pub struct EdgeSettings {
     pub give_up_after: Option<Duration>,
     /// The keys of which one must have signed what an upstream says: one pool for all, as in Nix.
     pub trusted_keys: Vec<PublicKey>,
-    /// Hashes (sha256) of the tokens of which readers must know one. Empty where everybody reads.
-    pub read_tokens: Vec<Sha256Hash>,
+    /// Who may do what over HTTP. Where none of them has [`crate::Scope::Read`], everybody reads.
+    pub tokens: Vec<Token>,
+    /// What clients may change.
+    pub writing: Writing,
     /// What `nix-cache-info` says to clients; lower wins.
     pub priority: u32,
     /// Time for a TCP and TLS connection to an upstream.

@@ -7,8 +7,8 @@ use ncps_nix::SecretKey;
 use ncps_proto::conformance::{Setup, check};
 use ncps_proto::fake::FakeControl;
 use ncps_proto::{
-    ControlPlane, EdgeSettings, Login, MinFree, NetrcEntry, Outward, Secret, UpstreamSettings,
-    decode_settings, encode_settings, grpc,
+    ControlPlane, EdgeSettings, Login, MinFree, NetrcEntry, Outward, Scope, Secret, Token, UpstreamSettings,
+    Writing, decode_settings, encode_settings, grpc,
 };
 
 fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
@@ -20,7 +20,8 @@ fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
         outward: outward(),
         give_up_after: Some(Duration::from_secs(300)),
         trusted_keys: vec![setup.trusted.clone()],
-        read_tokens: vec![ncps_nix::Sha256Hash::of(b"token")],
+        tokens: vec![token()],
+        writing: Writing { put: true, delete: true, require_token: true, max_upload_bytes: 1 << 30 },
         priority: 10,
         connect_timeout: Duration::from_secs(3),
         header_timeout: Duration::from_secs(3),
@@ -39,6 +40,16 @@ fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
         max_narinfo_requests: 256,
         max_size: None,
         min_free: MinFree::NOTHING,
+    }
+}
+
+fn token() -> Token {
+    Token {
+        id: "ci".into(),
+        hash: ncps_nix::Sha256Hash::of(b"token"),
+        scopes: Scope::ALL.to_vec(),
+        expires_at: Some(1 << 40),
+        edges: vec!["edge".into()],
     }
 }
 

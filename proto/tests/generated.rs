@@ -7,12 +7,21 @@ const CHECKED_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/gen/ncps.v1.r
 
 fn generate(out: &Path) {
     let root = env!("CARGO_MANIFEST_DIR");
-    let files = protox::compile(["ncps/v1/control.proto"], [root]).expect("the proto files are valid");
+    let files = protox::compile(proto_files(), [root]).expect("the proto files are valid");
     tonic_prost_build::configure()
         .out_dir(out)
         .build_transport(false)
         .compile_fds(files)
         .expect("code can be generated");
+}
+
+/// In the order of their names, so that the result is always the same.
+fn proto_files() -> Vec<String> {
+    let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/ncps/v1")).expect("a folder");
+    let names = folder.map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"));
+    let mut files: Vec<_> = names.map(|name| format!("ncps/v1/{name}")).collect();
+    files.sort();
+    files
 }
 
 #[test]

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ncps_control::compose::Composed;
-use ncps_control::config::{ControlAddr, ControlConfig, KeySource, Verbs};
+use ncps_control::config::{ControlAddr, ControlConfig, KeySource};
 use ncps_control::serve::ControlListener;
 use ncps_control::{Schedule, Zone};
 use ncps_edge::compose::Edge;
 use ncps_edge::config::{ControlUrl, EdgeConfig, Limits};
-use ncps_nix::{CacheInfo, NarInfo, PublicKey};
-use ncps_proto::{EdgeSettings, MinFree, Outward, UpstreamSettings};
+use ncps_nix::{CacheInfo, NarInfo, PublicKey, Sha256Hash};
+use ncps_proto::{EdgeSettings, MinFree, Outward, Scope, Token, UpstreamSettings, Writing};
 use ncps_runtime::clock::SystemClock;
 use ncps_runtime::config::ListenAddr;
 use ncps_runtime::exit::Exit;
@@ -135,6 +135,19 @@ impl ClusterBuilder {
         self
     }
 
+    /// Somebody who knows `secret` may do this, everywhere and always.
+    #[must_use]
+    pub fn token(mut self, secret: &str, scopes: &[Scope]) -> Self {
+        self.settings.tokens.push(Token {
+            id: secret.to_owned(),
+            hash: Sha256Hash::of(secret.as_bytes()),
+            scopes: scopes.to_vec(),
+            expires_at: None,
+            edges: Vec::new(),
+        });
+        self
+    }
+
     /// How long an absence is believed (default 60 s).
     #[must_use]
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
@@ -241,7 +254,6 @@ impl ClusterBuilder {
             http_addr: None,
             temp_path: None,
             without_effect: Vec::new(),
-            verbs: Verbs::default(),
             warnings: Vec::new(),
             eviction_schedule: self.eviction_schedule.clone(),
             settings: self.settings.clone(),
@@ -298,7 +310,8 @@ fn default_settings() -> EdgeSettings {
         outward: Outward::default(),
         give_up_after: None,
         trusted_keys: Vec::new(),
-        read_tokens: Vec::new(),
+        tokens: Vec::new(),
+        writing: Writing::default(),
         priority: 10,
         connect_timeout: Duration::from_secs(2),
         header_timeout: Duration::from_secs(3),

@@ -59,6 +59,22 @@ pub(super) const ALLOW_DELETE: Field = Field::switch(
     "Let clients delete. Accepted, but not served yet: DELETE is answered with 405.",
 );
 
+pub(super) const REQUIRE_TOKEN: Field = Field::switch(
+    "cache-require-token",
+    "CACHE_REQUIRE_TOKEN",
+    "cache.require-token",
+    "Let nobody upload or delete without a token of scope write or delete, also while there is no such token.",
+);
+
+pub(super) const MAX_UPLOAD: Field = Field::value(
+    "max-upload-size",
+    "MAX_UPLOAD_SIZE",
+    "max-upload-size",
+    "The largest NAR file that may be uploaded; larger ones get 413.",
+)
+.value_name("SIZE")
+.default("16G");
+
 pub(super) const UPSTREAMS: Field = Field::list(
     "upstream-cache",
     "UPSTREAM_CACHES",
@@ -345,6 +361,8 @@ pub const CONTROL: &[Field] = &[
     TEMP_PATH,
     ALLOW_PUT,
     ALLOW_DELETE,
+    REQUIRE_TOKEN,
+    MAX_UPLOAD,
     UPSTREAMS,
     PUBLIC_KEYS,
     ALLOW_UNSIGNED,

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ncps_nix::Sha256Hash;
-use ncps_proto::{EdgeSettings, MinFree};
+use ncps_proto::{EdgeSettings, MinFree, Scope, Token, Writing};
 use ncps_runtime::config::values::{absolute_path, byte_size, duration, listen_addr};
 use ncps_runtime::config::{Env, Field, ListenAddr, Resolver};
 use ncps_runtime::fields::read_data_path;
@@ -55,15 +55,6 @@ pub enum KeySource {
     Default(PathBuf),
 }
 
-/// What clients may change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Verbs {
-    /// Store something of their own.
-    pub put: bool,
-    /// Remove something.
-    pub delete: bool,
-}
-
 /// All that control is configured with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControlConfig {
@@ -83,8 +74,6 @@ pub struct ControlConfig {
     pub temp_path: Option<PathBuf>,
     /// Flags of the original's that were given and change nothing.
     pub without_effect: Vec<&'static str>,
-    /// What clients may change. Not served yet.
-    pub verbs: Verbs,
     /// What to warn of at the start.
     pub warnings: Vec<String>,
     /// When eviction runs, also without need.
@@ -101,7 +90,6 @@ impl ControlConfig {
         let settings = settings(r, env, &mut warnings);
         let temp_path = r.get(&fields::TEMP_PATH, absolute_path);
         let without_effect = later::read(r);
-        let verbs = Verbs { put: r.flag(&fields::ALLOW_PUT), delete: r.flag(&fields::ALLOW_DELETE) };
         let eviction_schedule = eviction_schedule(r);
         let negative_ttl = settings.negative_ttl;
         let database = r.get(&fields::DATABASE_URL, database_path);
@@ -118,7 +106,6 @@ impl ControlConfig {
             http_addr,
             temp_path,
             without_effect,
-            verbs,
             warnings,
             eviction_schedule,
             settings,
@@ -183,7 +170,8 @@ fn settings(r: &mut Resolver, env: Env<'_>, warnings: &mut Vec<String>) -> EdgeS
         upstreams,
         outward: upstreams::outward(r, env, warnings),
         give_up_after: upstreams::give_up_after(r),
-        read_tokens: read_tokens(r),
+        tokens: get_token(r),
+        writing: writing(r),
         priority: r.get_or(&fields::PRIORITY, values::number, 0),
         connect_timeout: timeout(r, &fields::CONNECT_TIMEOUT),
         header_timeout: timeout(r, &fields::HEADER_TIMEOUT),
@@ -206,10 +194,26 @@ fn settings(r: &mut Resolver, env: Env<'_>, warnings: &mut Vec<String>) -> EdgeS
 }
 
 /// Kept as a hash from here on. One that is empty is none, as in the original.
-fn read_tokens(r: &mut Resolver) -> Vec<Sha256Hash> {
+fn get_token(r: &mut Resolver) -> Vec<Token> {
     let token = r.get(&fields::GET_TOKEN, |text| Ok::<_, String>(text.to_owned()));
     let token = token.filter(|token| !token.is_empty());
-    token.iter().map(|token| Sha256Hash::of(token.as_bytes())).collect()
+    let reads = |token: String| Token {
+        id: fields::GET_TOKEN.flag.to_owned(),
+        hash: Sha256Hash::of(token.as_bytes()),
+        scopes: vec![Scope::Read],
+        expires_at: None,
+        edges: Vec::new(),
+    };
+    token.map(reads).into_iter().collect()
+}
+
+fn writing(r: &mut Resolver) -> Writing {
+    Writing {
+        put: r.flag(&fields::ALLOW_PUT),
+        delete: r.flag(&fields::ALLOW_DELETE),
+        require_token: r.flag(&fields::REQUIRE_TOKEN),
+        max_upload_bytes: r.get_or(&fields::MAX_UPLOAD, byte_size, 0),
+    }
 }
 
 /// 5 % of the disk, but on large disks no more than 10 GiB.

@@ -1,5 +1,5 @@
-//! Who may read: everybody, or who knows a token. It comes as the password of HTTP Basic, which is what Nix sends
-//! from its netrc file, with any user, or as Bearer (RFC 7617, RFC 6750).
+//! Who may do what: everybody, or who knows a token of the scope. It comes as the password of HTTP Basic, which is
+//! what Nix sends from its netrc file, with any user, or as Bearer (RFC 7617, RFC 6750).
 //!
 //! Knows tokens by their hash alone. Probes and metrics are for everybody. Absent: who makes tokens.
 
@@ -10,8 +10,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue, header};
-use ncps_nix::Sha256Hash;
-use ncps_proto::{Code, Error};
+use ncps_proto::{Code, Error, Scope, Token, tokens};
+use ncps_runtime::clock::{Clock, SystemClock};
 
 use super::Service;
 use super::reply::Refusal;
@@ -28,7 +28,7 @@ pub(super) async fn of_readers(
         return next.run(request).await;
     }
     match service.current.get() {
-        Ok(live) if admits(&live.settings.read_tokens, request.headers()) => next.run(request).await,
+        Ok(live) if service.may_read(&live.settings.tokens, request.headers()) => next.run(request).await,
         Ok(_) => refusal(),
         // Who may read is not known yet.
         Err(error) => Refusal::from(error).into_response(),
@@ -46,22 +46,25 @@ fn refusal() -> Response {
     response
 }
 
-fn admits(tokens: &[Sha256Hash], headers: &HeaderMap) -> bool {
-    if tokens.is_empty() {
-        return true;
+impl Service {
+    /// One that has expired still closes the cache: it was not meant to be open.
+    fn may_read(&self, tokens: &[Token], headers: &HeaderMap) -> bool {
+        let open = tokens.iter().all(|token| !token.scopes.contains(&Scope::Read));
+        open || token(tokens, headers).is_some_and(|token| token.allows(Scope::Read, &self.edge, now()))
     }
-    let Some(given) = token(headers) else { return false };
-    let given = Sha256Hash::of(&given);
-    // Every one is compared to its end, so that the time says nothing.
-    tokens.iter().fold(false, |known, token| known | same(token, &given))
 }
 
-fn same(one: &Sha256Hash, other: &Sha256Hash) -> bool {
-    let differences = one.as_bytes().iter().zip(other.as_bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
-    std::hint::black_box(differences) == 0
+/// The token that a request shows.
+fn token<'t>(tokens: &'t [Token], headers: &HeaderMap) -> Option<&'t Token> {
+    tokens::find(tokens, &secret(headers)?)
 }
 
-fn token(headers: &HeaderMap) -> Option<Vec<u8>> {
+fn now() -> i64 {
+    SystemClock.now().0
+}
+
+/// What may be the secret of a token.
+fn secret(headers: &HeaderMap) -> Option<Vec<u8>> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ')?;
     let rest = rest.trim();
@@ -79,14 +82,21 @@ fn token(headers: &HeaderMap) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ncps_nix::Sha256Hash;
 
-    fn admitted(tokens: &[&str], authorization: Option<&str>) -> bool {
+    fn admitted(secrets: &[&str], authorization: Option<&str>) -> bool {
         let mut headers = HeaderMap::new();
         if let Some(value) = authorization {
             headers.insert(header::AUTHORIZATION, value.parse().expect("a value"));
         }
-        let tokens: Vec<_> = tokens.iter().map(|token| Sha256Hash::of(token.as_bytes())).collect();
-        admits(&tokens, &headers)
+        let tokens = secrets.iter().map(|secret| Token {
+            id: secret.to_string(),
+            hash: Sha256Hash::of(secret.as_bytes()),
+            scopes: Vec::new(),
+            expires_at: None,
+            edges: Vec::new(),
+        });
+        token(&tokens.collect::<Vec<_>>(), &headers).is_some()
     }
 
     #[test]
@@ -104,6 +114,5 @@ mod tests {
             assert!(!admitted(tokens, Some(&bad)), "{bad}");
         }
         assert!(!admitted(tokens, None));
-        assert!(admitted(&[], None), "without tokens everybody reads");
     }
 }

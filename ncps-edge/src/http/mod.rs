@@ -48,6 +48,8 @@ pub struct Service {
     pub accesses: Arc<AccessLog>,
     pub life: LifeHandle,
     pub metrics: Arc<EdgeMetrics>,
+    /// The edge's name, to which tokens may be bound.
+    pub edge: String,
 }
 
 /// The routes. Methods other than GET and HEAD are off everywhere.

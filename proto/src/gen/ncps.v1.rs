@@ -404,9 +404,40 @@ pub struct EdgeSettings {
     /// certificate authorities in PEM, beside the system's
     #[prost(string, tag = "47")]
     pub roots: ::prost::alloc::string::String,
-    /// sha256; none: everybody reads
-    #[prost(bytes = "vec", repeated, tag = "48")]
-    pub read_token_hashes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(message, repeated, tag = "49")]
+    pub tokens: ::prost::alloc::vec::Vec<Token>,
+    #[prost(message, optional, tag = "50")]
+    pub writing: ::core::option::Option<Writing>,
+}
+/// What somebody who knows a secret may do.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Token {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// sha256 of the secret
+    #[prost(bytes = "vec", tag = "2")]
+    pub hash: ::prost::alloc::vec::Vec<u8>,
+    /// read, write, delete, sign, edge, admin
+    #[prost(string, repeated, tag = "3")]
+    pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// seconds since 1970
+    #[prost(int64, optional, tag = "4")]
+    pub expires_at: ::core::option::Option<i64>,
+    /// names; none: everywhere
+    #[prost(string, repeated, tag = "5")]
+    pub edges: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What clients may change, and who may.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Writing {
+    #[prost(bool, tag = "1")]
+    pub put: bool,
+    #[prost(bool, tag = "2")]
+    pub delete: bool,
+    #[prost(bool, tag = "3")]
+    pub require_token: bool,
+    #[prost(uint64, tag = "4")]
+    pub max_upload_bytes: u64,
 }
 /// Disk space that is left free: the smaller of both.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

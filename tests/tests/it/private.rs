@@ -1,6 +1,7 @@
 //! A cache that not everybody may read: `--cache-get-token`. (PROTOCOL.md §11, line 65.)
 
-use ncps_nix::{PublicKey, Sha256Hash};
+use ncps_nix::PublicKey;
+use ncps_proto::Scope;
 use ncps_tests::{Cluster, Fixture, Installation, Mode, Nix, Request, Upstream, UpstreamKey, both_modes};
 
 use crate::asking::ask;
@@ -14,7 +15,7 @@ const AS_USER: &str = "Basic czNjcmV0Og==";
 
 async fn private(mode: Mode, upstream: &Upstream, key: &UpstreamKey) -> Cluster {
     let builder = Cluster::builder(mode).upstream(upstream).trust(key);
-    builder.settings(|settings| settings.read_tokens = vec![Sha256Hash::of(b"s3cret")]).start().await
+    builder.token("s3cret", &[Scope::Read]).start().await
 }
 
 both_modes! {

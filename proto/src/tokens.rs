@@ -1,0 +1,149 @@
+//! Tokens: what somebody who knows a secret may do. Only the hash of the secret is kept and travels; who makes
+//! tokens, and what a plane does with one, is elsewhere.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ncps_nix::Sha256Hash;
+
+/// One thing that a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Read over HTTP. As soon as one token has it, who has none reads nothing.
+    Read,
+    /// PUT over HTTP.
+    Write,
+    /// DELETE over HTTP.
+    Delete,
+    /// What its owner uploads is signed by us although nobody else vouches for it.
+    Sign,
+    /// Be an edge: the control plane's gRPC service.
+    Edge,
+    /// Administrate: the other gRPC service.
+    Admin,
+}
+
+impl Scope {
+    /// Every scope, for tables and help.
+    pub const ALL: [Scope; 6] =
+        [Scope::Read, Scope::Write, Scope::Delete, Scope::Sign, Scope::Edge, Scope::Admin];
+
+    /// As it is written everywhere.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scope::Read => "read",
+            Scope::Write => "write",
+            Scope::Delete => "delete",
+            Scope::Sign => "sign",
+            Scope::Edge => "edge",
+            Scope::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A text that names no scope.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no scope: one of read, write, delete, sign, edge, admin")]
+pub struct NoScope(pub String);
+
+impl FromStr for Scope {
+    type Err = NoScope;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Scope::ALL.into_iter().find(|scope| scope.name() == text).ok_or_else(|| NoScope(text.to_owned()))
+    }
+}
+
+/// A token as both planes know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Its name in lists, logs and the audit log.
+    pub id: String,
+    /// sha256 of the secret.
+    pub hash: Sha256Hash,
+    pub scopes: Vec<Scope>,
+    /// In seconds since 1970; from then on it is none.
+    pub expires_at: Option<i64>,
+    /// Names of the edges where it counts; none: everywhere.
+    pub edges: Vec<String>,
+}
+
+impl Token {
+    /// Whether it allows something at the edge of this name, at this time.
+    pub fn allows(&self, scope: Scope, edge: &str, now: i64) -> bool {
+        let here = self.edges.is_empty() || self.edges.iter().any(|name| name == edge);
+        here && self.scopes.contains(&scope) && self.expires_at.is_none_or(|expires_at| now < expires_at)
+    }
+}
+
+/// The token of a secret. Every one is compared to its end, so that the time says nothing.
+pub fn find<'t>(tokens: impl IntoIterator<Item = &'t Token>, secret: &[u8]) -> Option<&'t Token> {
+    let given = Sha256Hash::of(secret);
+    tokens.into_iter().fold(None, |found, token| if same(&token.hash, &given) { Some(token) } else { found })
+}
+
+fn same(one: &Sha256Hash, other: &Sha256Hash) -> bool {
+    let differences = one.as_bytes().iter().zip(other.as_bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
+    std::hint::black_box(differences) == 0
+}
+
+/// What clients may change, and who may. Reads are governed by tokens alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Writing {
+    /// PUT is served: to anybody while no token has [`Scope::Write`].
+    pub put: bool,
+    /// DELETE is served: to anybody while no token has [`Scope::Delete`].
+    pub delete: bool,
+    /// Nobody changes anything without a token, also while there is none.
+    pub require_token: bool,
+    /// Of one uploaded NAR file.
+    pub max_upload_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(secret: &str) -> Token {
+        Token {
+            id: secret.to_owned(),
+            hash: Sha256Hash::of(secret.as_bytes()),
+            scopes: vec![Scope::Read, Scope::Sign],
+            expires_at: Some(100),
+            edges: vec!["here".to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_token_is_bound_to_scopes_edges_and_time() {
+        let token = token("s3cret");
+        assert!(token.allows(Scope::Read, "here", 99));
+        assert!(!token.allows(Scope::Write, "here", 99));
+        assert!(!token.allows(Scope::Read, "there", 99));
+        assert!(!token.allows(Scope::Read, "here", 100));
+        let everywhere = Token { edges: Vec::new(), expires_at: None, ..token };
+        assert!(everywhere.allows(Scope::Sign, "there", i64::MAX));
+    }
+
+    #[test]
+    fn tokens_are_found_by_their_secret_alone() {
+        let tokens = [token("a"), token("b")];
+        assert_eq!(find(&tokens, b"b"), Some(&tokens[1]));
+        assert_eq!(find(&tokens, b"c"), None);
+        assert_eq!(find(&[], b"a"), None);
+    }
+
+    #[test]
+    fn scopes_are_read_as_they_are_written() {
+        for scope in Scope::ALL {
+            assert_eq!(scope.name().parse(), Ok(scope));
+        }
+        assert!("Read".parse::<Scope>().is_err());
+    }
+}
