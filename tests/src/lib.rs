@@ -57,7 +57,7 @@ pub use mount::Mount;
 pub use nix::Nix;
 pub use port::ReservedPort;
 pub use process::Process;
-pub use program::Installation;
+pub use program::{FAULT, Installation};
 pub use script::{Cut, Framing, Page, Passes, Rule};
 pub use tunnel::Tunnel;
 pub use upstream::{Seen, Upstream};

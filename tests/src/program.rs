@@ -4,13 +4,18 @@
 //! Knows the flags that place and join the programs. Absent: what they mean; a test adds the flags it tests.
 
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
 use ncps_nix::PublicKey;
+use ncps_runtime::fault::Point;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::{Mode, Outcome, Process, Request, ReservedPort, Response, Upstream, UpstreamKey, eventually};
+
+/// Variable that names the point at which a program under test kills itself: one of [`ncps_runtime::fault::Point`].
+pub const FAULT: &str = "NCPS_TEST_FAULT";
 
 /// Programs, their data and their address. Processes that still run are killed when it is dropped.
 #[derive(Debug)]
@@ -81,6 +86,25 @@ impl Installation {
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// From its next start on it kills itself at `point`; `None`: no more.
+    pub fn dies_at(&mut self, point: Option<Point>) {
+        self.variables.retain(|(name, _)| name != FAULT);
+        self.variables.extend(point.map(|point| (FAULT.to_owned(), point.name())));
+    }
+
+    /// Waits until one of its processes has killed itself, and kills the others.
+    ///
+    /// # Panics
+    /// If all live on, or one ended in another way.
+    pub async fn dead(&mut self) {
+        eventually("the end at the point", async || self.running().any(|p| p.try_exit().is_some())).await;
+        for process in self.running() {
+            let ended = process.try_exit().map(|status| status.signal());
+            assert!(matches!(ended, None | Some(Some(9))), "ended by itself: {ended:?}");
+        }
+        self.kill().await;
     }
 
     /// Where Nix clients are served.

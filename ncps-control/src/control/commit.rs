@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ncps_nix::{Compression, NarFileName, NarInfo, StorePathHash};
 use ncps_proto::{Code, Commit, Error, Result};
+use ncps_runtime::fault::{self, Point};
 
 use super::Control;
 use crate::record::{NarFile, facts_of, file_of, point_at, uncompressed};
@@ -18,6 +19,7 @@ impl Control {
         let _file_turns = self.index.lock_files(wrong.into_iter().chain([commit.name])).await;
         self.put_committed_file(&commit, wrong).await?;
         let narinfos = self.settle_narinfos(&commit, wrong).await?;
+        fault::point(Point::NarCommitted);
         if let Some(wrong) = wrong {
             self.sessions.end(instance, wrong);
         }

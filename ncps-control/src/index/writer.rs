@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ncps_runtime::clock::Clock;
+use ncps_runtime::fault::{self, Point};
 use tokio_util::sync::CancellationToken;
 
 use super::overlay::Overlay;
@@ -82,6 +83,7 @@ impl Writer {
             }
             self.metrics.batches.inc(Written::Written);
             tracing::trace!(rows = taken.batch.len(), "batch written");
+            fault::point(Point::RowsWritten);
             self.overlay.settle(&taken);
         }
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ncps_nix::{CacheInfo, NarFileName, NarInfo, STORE_DIR, StorePathHash};
 use ncps_proto::HeldNar;
+use ncps_runtime::fault::{self, Point};
 
 use super::Spool;
 use super::ledger::{Ledger, NARINFO_BYTES, disk_bytes};
@@ -120,6 +121,7 @@ impl LocalStore {
         fits: impl FnOnce(),
     ) -> io::Result<Committed> {
         spool.seal()?;
+        fault::point(Point::NarSealed);
         let metadata = spool.file().metadata()?;
         let (file_size, disk_bytes) = (metadata.len(), disk_bytes(&metadata));
         let needs = disk_bytes + NARINFO_BYTES;
@@ -132,6 +134,7 @@ impl LocalStore {
         }
         fits();
         spool.commit_to(&target)?;
+        fault::point(Point::NarRenamed);
         *used = used.saturating_sub(replaced).saturating_add(disk_bytes);
         let (new, gone) = (u64::from(former.is_none()), former.map_or(0, |former| former.len()));
         self.held.change(|n| n + new, |n| (n + file_size).saturating_sub(gone));
@@ -210,6 +213,7 @@ impl LocalStore {
         fs::rename(partial, target)?;
         *used += if is_new { NARINFO_BYTES } else { 0 };
         drop(used);
+        fault::point(Point::NarinfoStored);
         // It may have been evicted meanwhile.
         if self.nar_path(names).try_exists()? { Ok(()) } else { self.remove_narinfo(hash) }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ncps_nix::{NarFileName, NarInfo};
 use ncps_proto::{Commit, EdgeReport, HeldNar};
+use ncps_runtime::fault::{self, Point};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -88,6 +89,7 @@ impl Engine {
             self.metrics().ended.inc(Ended::NotKept);
             return false;
         };
+        fault::point(Point::NarStored);
         tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored a NAR");
         self.news().committed(held);
         self.encodings().committed(&commit);

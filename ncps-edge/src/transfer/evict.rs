@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 use ncps_proto::Victim;
+use ncps_runtime::fault::{self, Point};
 use parking_lot::Mutex;
 
 use super::engine::Engine;
@@ -78,7 +79,9 @@ impl Engine {
 /// been written meanwhile.
 fn remove(store: &LocalStore, Victim { name, narinfos }: &Victim) -> io::Result<()> {
     remove_narinfos(store, *name, narinfos)?;
+    fault::point(Point::VictimBare);
     store.remove(*name)?;
+    fault::point(Point::VictimGone);
     remove_narinfos(store, *name, narinfos)
 }
 

@@ -13,6 +13,7 @@
 pub mod clock;
 pub mod config;
 pub mod exit;
+pub mod fault;
 pub mod fields;
 pub mod foreign;
 pub mod keys;

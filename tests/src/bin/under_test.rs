@@ -12,6 +12,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let env = |name: &str| std::env::var(name).ok();
+    if let Some(point) = env(ncps_tests::FAULT) {
+        ncps_runtime::fault::arm(&point);
+    }
     if !called_by_its_own_name() {
         return ncps_cli::run(std::env::args_os(), &env).into();
     }

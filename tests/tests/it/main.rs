@@ -17,6 +17,7 @@ mod first_start;
 mod foreign_names;
 mod full_at_start;
 mod house;
+mod killed;
 mod limits;
 mod loops;
 mod many;
