@@ -1,9 +1,13 @@
-//! The command lines of people: `ncps`, which runs both planes in one process. It is the only crate that knows
-//! both planes, and holds no logic of either.
+//! The command lines of people: `ncps`, which runs both planes in one process, and `ncps-cli`, which asks a running
+//! control. It is the only crate that knows both planes, and holds no logic of either.
 
+mod admin;
 mod configuration;
 mod dbmate;
+pub mod failure;
 mod migrate;
+pub mod output;
+pub mod progress;
 mod serve;
 
 use std::ffi::OsString;
@@ -16,6 +20,7 @@ use ncps_runtime::exit::Exit;
 use ncps_runtime::fields::RUNTIME;
 use ncps_runtime::program;
 
+pub use admin::administer;
 pub use configuration::{later_reference, reference};
 pub use serve::start;
 

@@ -1,12 +1,14 @@
 //! `ncps serve`: control and one edge in one process. The edge talks to control through the generated client
-//! over the generated server, without a socket: the same codec and mappings as between two processes.
+//! over the generated server, without a socket: the same codec and mappings as between two processes. The socket is
+//! there for administrators.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ncps_control::compose::Composed;
-use ncps_control::config::{CONTROL, ControlConfig, LATER, LATER_GLOBAL};
-use ncps_control::http;
+use ncps_control::config::{CONTROL, ControlAddr, ControlConfig, LATER, LATER_GLOBAL};
+use ncps_control::serve::{ControlListener, serve_beside};
+use ncps_control::{Control, http};
 use ncps_edge::compose::Edge;
 use ncps_edge::config::{EDGE, EdgeConfig};
 use ncps_proto::grpc;
@@ -70,11 +72,13 @@ pub async fn start(
     tasks: &Tasks,
     telemetry: &Telemetry,
 ) -> anyhow::Result<Edge> {
-    let http_addr = control.http_addr;
+    let (addr, http_addr) = (control.addr.clone(), control.http_addr);
     // Control takes the lock of the data path that both share.
     let Composed { control } =
         ncps_control::compose::compose(control, tasks, Arc::new(SystemClock), telemetry).await?;
-    let edge = ncps_edge::compose::compose(edge, grpc::in_process(control), tasks, telemetry).await?;
+    let plane = grpc::in_process(Arc::clone(&control) as _);
+    let edge = ncps_edge::compose::compose(edge, plane, tasks, telemetry).await?;
+    open_socket(&addr, control, tasks).await;
     if let Some(addr) = http_addr
         && let Err(error) = http::serve(addr, tasks, telemetry).await
     {
@@ -83,4 +87,15 @@ pub async fn start(
         tracing::warn!(%error, cause, "going on without control's HTTP port");
     }
     Ok(edge)
+}
+
+/// Clients are served without it, too.
+async fn open_socket(addr: &ControlAddr, control: Arc<Control>, tasks: &Tasks) {
+    match ControlListener::bind(addr).await {
+        Ok(listener) => serve_beside(listener, control, tasks),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "going on without control's socket, so without ncps-cli");
+        }
+    }
 }

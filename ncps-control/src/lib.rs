@@ -8,6 +8,7 @@
 //!
 //! Absent on purpose: HTTP towards clients or upstreams, and any NAR body.
 
+mod admin;
 mod announce;
 pub mod compose;
 pub mod config;

@@ -1,6 +1,6 @@
-//! The gRPC server of control: a socket that edges connect to. Knows how a socket is made so that nobody
-//! else can use it, and how the server ends. Absent: TLS, so only loopback addresses and Unix sockets; and
-//! what is served (see [`ncps_proto::grpc`]).
+//! The gRPC server of control: a socket that edges and administrators connect to. Knows how a socket is made so
+//! that nobody else can use it, and how the server ends. Absent: TLS, so only loopback addresses and Unix sockets;
+//! and what is served (see [`ncps_proto::grpc`] and [`ncps_proto::admin`]).
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ncps_proto::ControlPlane;
-use ncps_proto::grpc;
+use ncps_proto::admin::{self, AdminPlane};
+use ncps_proto::{ControlPlane, grpc};
 use ncps_runtime::tasks::Tasks;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
@@ -181,12 +181,30 @@ pub fn serve(listener: ControlListener, control: Arc<Control>, tasks: &Tasks) {
     });
 }
 
+/// The same in a process that can do without it, since its own edge needs no socket: sessions go on while work
+/// finishes.
+pub fn serve_beside(listener: ControlListener, control: Arc<Control>, tasks: &Tasks) {
+    tracing::info!(addr = %listener, "control listens");
+    let life = tasks.life().clone();
+    tasks.spawn_background("control-grpc", async move {
+        tokio::select! {
+            served = run(listener, control, life.soft().cancelled_owned()) => {
+                if let Err(error) = served {
+                    tracing::error!(%error, "the control server failed");
+                }
+            }
+            () = life.hard().cancelled_owned() => {}
+        }
+    });
+}
+
 async fn run(
     listener: ControlListener,
     control: Arc<Control>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let plane: Arc<dyn ControlPlane> = control;
+    let plane: Arc<dyn ControlPlane> = Arc::clone(&control) as _;
+    let admin: Arc<dyn AdminPlane> = control;
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -194,8 +212,10 @@ async fn run(
         .add_service(grpc::server(plane));
     match listener {
         ControlListener::Unix(listener, _file) => {
+            let router = router.add_service(admin::server(admin));
             router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await
         }
+        // Without administration: every user of this machine can connect here.
         ControlListener::Tcp(listener, _) => {
             router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await
         }

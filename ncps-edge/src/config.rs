@@ -2,6 +2,7 @@
 //! else comes from control.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use ncps_runtime::config::values::{absolute_path, listen_addr};
@@ -169,6 +170,14 @@ impl ControlUrl {
         let listed: Vec<_> = places.iter().map(|p| format!("unix:{}", p.display())).collect();
         r.computed(&CONTROL_URL, listed.join(" or "));
         Some(ControlUrl::FirstOf(places))
+    }
+}
+
+impl FromStr for ControlUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        control_url(text)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Control behind a socket: the channel, and the deadline that the read path has for it.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use ncps_proto::{
     Turn,
 };
 use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::Service;
 
 use crate::config::ControlUrl;
 
@@ -39,6 +41,19 @@ fn channel(url: &ControlUrl) -> Result<Channel> {
     }
 }
 
+/// A link to whatever control serves at `url`, which is there when this returns.
+///
+/// # Errors
+/// [`Code::Unavailable`] with every place that was tried.
+pub async fn dial(url: &ControlUrl) -> Result<Channel> {
+    let dialled = match url {
+        ControlUrl::Http(url) => endpoint(url.to_string())?.connect().await,
+        ControlUrl::Unix(path) => local()?.connect_with_connector(sockets(vec![path.clone()])).await,
+        ControlUrl::FirstOf(paths) => local()?.connect_with_connector(sockets(paths.clone())).await,
+    };
+    dialled.map_err(|e| Error::new(Code::Unavailable, "control can't be reached").because(e))
+}
+
 fn endpoint(url: String) -> Result<Endpoint> {
     let endpoint = Endpoint::from_shared(url).map_err(|e| Error::internal("control's URL").because(e))?;
     Ok(endpoint
@@ -48,17 +63,26 @@ fn endpoint(url: String) -> Result<Endpoint> {
         .keep_alive_while_idle(true))
 }
 
-/// A channel over the first of these sockets that can be connected; looked for anew at each connection.
 fn unix(paths: Vec<PathBuf>) -> Result<Channel> {
-    let connector = tower::service_fn(move |_| {
-        let paths = paths.clone();
-        async move { first_of(&paths).await.map(TokioIo::new) }
-    });
-    // The authority is never looked at.
-    Ok(endpoint("http://control".to_owned())?.connect_with_connector_lazy(connector))
+    Ok(local()?.connect_with_connector_lazy(sockets(paths)))
 }
 
-async fn first_of(paths: &[PathBuf]) -> std::io::Result<UnixStream> {
+/// The authority is never looked at.
+fn local() -> Result<Endpoint> {
+    endpoint("http://control".to_owned())
+}
+
+/// Connects to the first of these sockets that can be; looked for anew at each connection.
+fn sockets(
+    paths: Vec<PathBuf>,
+) -> impl Service<Uri, Response = TokioIo<UnixStream>, Error = io::Error, Future: Send> + Send + 'static {
+    tower::service_fn(move |_| {
+        let paths = paths.clone();
+        async move { first_of(&paths).await.map(TokioIo::new) }
+    })
+}
+
+async fn first_of(paths: &[PathBuf]) -> io::Result<UnixStream> {
     let mut tried = Vec::new();
     for path in paths {
         match UnixStream::connect(path).await {
@@ -66,7 +90,7 @@ async fn first_of(paths: &[PathBuf]) -> std::io::Result<UnixStream> {
             Err(error) => tried.push(format!("{}: {error}", path.display())),
         }
     }
-    Err(std::io::Error::other(tried.join("; ")))
+    Err(io::Error::other(tried.join("; ")))
 }
 
 /// Every unary call answers in time or fails as unavailable.

@@ -1,9 +1,10 @@
 //! `ncps-proto`: what the two planes share. [`ControlPlane`] is the seam in domain words; [`grpc`] are the
-//! adapters that carry it over gRPC, and nothing else; [`Code`] is the one table of what may go wrong; [`trace`] is
-//! how a trace crosses from hop to hop.
+//! adapters that carry it over gRPC, and nothing else; [`admin`] is the same for administration, apart from it;
+//! [`Code`] is the one table of what may go wrong; [`trace`] is how a trace crosses from hop to hop.
 //!
-//! Absent on purpose: policy, storage, sockets, and anything of administration.
+//! Absent on purpose: policy, storage, sockets.
 
+pub mod admin;
 pub mod code;
 mod convert;
 mod error;

@@ -400,6 +400,11 @@ impl Cluster {
         format!("http://{}", self.addr)
     }
 
+    /// Control's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.data.path().join("control.sock")
+    }
+
     /// The edge's store directory.
     pub fn store_dir(&self) -> PathBuf {
         self.data.path().join("data/store")

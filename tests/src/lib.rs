@@ -13,11 +13,13 @@
 //! | [`process`] | our programs as processes: signals, logs, memory |
 //! | [`program`] | an installation of them on one host, in either mode |
 //! | [`mount`] | disks that are full, or that nobody can write on |
+//! | [`administration`] | `ncps-cli`, asked as by a shell |
 //! | [`collector`], [`scrape`] | who is told of metrics, logs and traces |
 //! | [`wait`], [`gate`] | conditions in place of sleeps |
 //!
 //! Absent on purpose: TLS and HTTP/2 in the raw client.
 
+pub mod administration;
 mod body;
 pub mod client;
 pub mod cluster;
@@ -43,6 +45,7 @@ pub mod upstream;
 pub mod wait;
 pub mod zoo;
 
+pub use administration::{Cli, Ran};
 pub use body::Body;
 pub use client::{Connection, Outcome, Request, Response, get, head};
 pub use cluster::{Cluster, ClusterBuilder, Mode};

@@ -255,7 +255,10 @@ impl Installation {
     pub fn edge_command(&self, data: &Path) -> Vec<String> {
         let places = [data_flag(data), format!("--server-addr={}", self.addr())];
         match self.mode {
-            Mode::Combined => args(&["ncps", "serve"], [&places[..], &self.control_flags, &self.flags]),
+            Mode::Combined => {
+                let control = [self.control_flag_of_socket()];
+                args(&["ncps", "serve"], [&places[..], &control, &self.control_flags, &self.flags])
+            }
             Mode::Split => {
                 let control = [format!("--control-url=unix:{}", self.socket().display())];
                 args(&["ncps-edge"], [&places[..], &control, &self.flags])
@@ -268,7 +271,7 @@ impl Installation {
         if self.mode == Mode::Combined {
             return self.edge_command(data);
         }
-        let places = [data_flag(data), format!("--control-addr=unix:{}", self.socket().display())];
+        let places = [data_flag(data), self.control_flag_of_socket()];
         args(&["ncps-control"], [&places[..], &self.control_flags, &self.flags])
     }
 
@@ -287,8 +290,13 @@ impl Installation {
         Process::spawn(&self.program, command, &env)
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Control's.
+    pub fn socket(&self) -> PathBuf {
         self.dir.path().join("control.sock")
+    }
+
+    fn control_flag_of_socket(&self) -> String {
+        format!("--control-addr=unix:{}", self.socket().display())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The three ways in which a program of ours ends.
+//! The ways in which a program of ours ends.
 //!
 //! Knows the codes that service managers and scripts see. Absent: exit codes per cause; the log says why.
 
@@ -14,6 +14,8 @@ pub enum Exit {
     /// The command line, the configuration or the place it points at can't be used. Code 2: trying again
     /// won't help.
     Usage,
+    /// Control, which was to be asked, can't be reached. Code 3: it may be reached later, or elsewhere.
+    Unreachable,
 }
 
 impl Exit {
@@ -24,6 +26,7 @@ impl Exit {
             Self::Ok => 0,
             Self::Failure => 1,
             Self::Usage => 2,
+            Self::Unreachable => 3,
         }
     }
 }
@@ -40,6 +43,7 @@ mod tests {
 
     #[test]
     fn codes_are_those_of_the_documentation() {
-        assert_eq!([Exit::Ok, Exit::Failure, Exit::Usage].map(Exit::code), [0, 1, 2]);
+        let all = [Exit::Ok, Exit::Failure, Exit::Usage, Exit::Unreachable];
+        assert_eq!(all.map(Exit::code), [0, 1, 2, 3]);
     }
 }

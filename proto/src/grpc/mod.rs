@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::ControlPlane;
 pub use client::RemoteControl;
 pub use server::{ControlPlaneService, server};
+pub(crate) use status::{plain, to_status};
 
 /// Messages of either direction are at most this long: an inventory page, a narinfo of 1 MiB.
 pub const MAX_MESSAGE_BYTES: usize = 8 * 1024 * 1024;

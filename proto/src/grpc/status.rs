@@ -8,18 +8,24 @@ use crate::{Code, Error};
 
 const CODE: &str = "ncps-code";
 
-pub(super) fn to_status(error: Error) -> Status {
+pub(crate) fn to_status(error: Error) -> Status {
     let meaning = error.code().meaning();
     let mut status = Status::new(meaning.grpc, error.story());
     status.metadata_mut().insert(CODE, MetadataValue::from_static(meaning.name));
     status
 }
 
-pub(super) fn from_status(status: Status) -> Error {
+/// What control said, as its own words: for who talks to nobody else.
+pub(crate) fn plain(status: Status) -> Error {
     let named = status.metadata().get(CODE).and_then(|v| v.to_str().ok()).and_then(Code::from_name);
     let code = named.unwrap_or_else(|| Code::from_grpc(status.code()));
     // A status's message is its whole story already; the transport's own causes are not repeated.
-    Error::new(code, format!("control: {}", status.message()))
+    Error::new(code, status.message())
+}
+
+pub(super) fn from_status(status: Status) -> Error {
+    let said = plain(status);
+    Error::new(said.code(), format!("control: {said}"))
 }
 
 #[cfg(test)]

@@ -22,10 +22,11 @@ fn main() -> ExitCode {
     let program = std::env::args().nth(1).unwrap_or_default();
     let exit = match program.as_str() {
         "ncps" | "dbmate" | "dbmate-ncps" => ncps_cli::run(args, &env),
+        "ncps-cli" => ncps_cli::administer(args, &env),
         "ncps-edge" => ncps_edge::run(args, &env),
         "ncps-control" => ncps_control::run::run(args, &env),
         other => {
-            eprintln!("expected ncps, ncps-edge or ncps-control, not {other:?}");
+            eprintln!("expected ncps, ncps-cli, ncps-edge or ncps-control, not {other:?}");
             Exit::Usage
         }
     };

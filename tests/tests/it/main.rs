@@ -5,6 +5,7 @@ mod admission;
 mod asked_well;
 mod asking;
 mod away;
+mod cli;
 mod cold;
 mod command_line;
 mod disk_full;

@@ -1,0 +1,80 @@
+//! `ncps-cli`: what people ask of control, as commands. Each subject has its own file, with its commands, what they
+//! ask and how the answer is shown.
+//!
+//! Absent on purpose: any decision. Control decides; here is only what was typed, and what is printed.
+
+mod key;
+mod session;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use ncps_edge::config::ControlUrl;
+use ncps_runtime::config::Env;
+use ncps_runtime::exit::Exit;
+use ncps_runtime::program;
+
+use crate::failure::{Done, Failure};
+use crate::output::Output;
+use session::Session;
+
+/// Looks into a running ncps, and changes what it keeps.
+///
+/// Exit codes: 0 done; 1 failed, or something bad was found; 2 bad input, nothing was changed; 3 control can't be
+/// reached.
+#[derive(Parser)]
+#[command(name = "ncps-cli", version, max_term_width = 100)]
+struct Line {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Global {
+    /// Where control is: unix:PATH, or http://HOST:PORT on this machine.
+    ///
+    /// By default $NCPS_CONTROL, else the first socket that answers of control.sock in $RUNTIME_DIRECTORY, /run/ncps
+    /// (root), $XDG_RUNTIME_DIR/ncps and the data path.
+    #[arg(long, global = true, value_name = "ADDR")]
+    control: Option<ControlUrl>,
+    /// A file with the token that control asks for; not needed at a socket.
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// How answers are printed: as tables for people, or as JSON for programs.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    output: Output,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The keys that narinfos are signed with.
+    #[command(subcommand)]
+    Key(key::Command),
+}
+
+/// Runs `ncps-cli`. Never panics on what it is given.
+pub fn administer(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
+    let line = match Line::try_parse_from(args) {
+        Ok(line) => line,
+        Err(answer) => {
+            // Where the output is closed there is nobody to tell.
+            answer.print().ok();
+            return if answer.use_stderr() { Exit::Usage } else { Exit::Ok };
+        }
+    };
+    let done = Session::of(line.global, env)
+        .and_then(|session| program::block_on(run(line.command, session)).map_err(Failure::of_any));
+    match done {
+        Ok(()) => Exit::Ok,
+        Err(failure) => failure.say(),
+    }
+}
+
+async fn run(command: Command, session: Session) -> Done {
+    match command {
+        Command::Key(command) => key::run(command, &session).await,
+    }
+}

@@ -1,0 +1,96 @@
+//! `ncps-cli` as a shell runs it: a process, its two outputs and its exit code.
+//!
+//! Knows where control is asked. Absent: what any command means.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The program, with where it asks.
+#[derive(Clone, Debug)]
+pub struct Cli {
+    under_test: PathBuf,
+    flags: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+/// How a command ended, and what it said.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// Its exit code.
+    pub code: i32,
+    /// Its standard output.
+    pub printed: String,
+    /// Its standard error.
+    pub said: String,
+}
+
+impl Cli {
+    /// Of the test binary `under_test`, asking at no place in particular, with an empty environment.
+    pub fn new(under_test: &str) -> Cli {
+        Cli { under_test: under_test.into(), flags: Vec::new(), env: Vec::new() }
+    }
+
+    /// Asking at this socket.
+    pub fn at(under_test: &str, socket: &Path) -> Cli {
+        Cli::new(under_test).flag(format!("--control=unix:{}", socket.display()))
+    }
+
+    /// One flag more before every command.
+    #[must_use]
+    pub fn flag(mut self, flag: impl Into<String>) -> Cli {
+        self.flags.push(flag.into());
+        self
+    }
+
+    /// One variable more in its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Cli {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Runs a command to its end.
+    ///
+    /// # Panics
+    /// If it can't be started, is killed, or prints what is no UTF-8.
+    pub async fn run(&self, args: &[&str]) -> Ran {
+        let mut command = self.command(args);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
+        Ran::of(output.expect("the program starts"))
+    }
+
+    /// The same of a command that has to end with 0; gives what it printed.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub async fn ok(&self, args: &[&str]) -> String {
+        let ran = self.run(args).await;
+        assert_eq!(ran.code, 0, "ncps-cli {args:?}: {ran:?}");
+        ran.printed
+    }
+
+    /// The same with `--output=json`, parsed.
+    ///
+    /// # Panics
+    /// If it does not end with 0, or prints no JSON.
+    pub async fn json(&self, args: &[&str]) -> serde_json::Value {
+        let printed = self.clone().flag("--output=json").ok(args).await;
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+    }
+
+    /// The command, for who wants to run it otherwise.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.under_test);
+        command.arg("ncps-cli").args(&self.flags).args(args).env_clear();
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+impl Ran {
+    fn of(output: Output) -> Ran {
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        let code = output.status.code().expect("it ended by itself");
+        Ran { code, printed: text(output.stdout), said: text(output.stderr) }
+    }
+}
