@@ -50,7 +50,7 @@ pub(crate) fn command(name: &'static str, about: &'static str) -> Command {
 
 pub(crate) fn run(line: &CommandLine, env: Env<'_>) -> Exit {
     PROGRAM.run_parsed(line, env, read, async |both: Both, tasks, telemetry| {
-        start(both.control, both.edge, &tasks, &telemetry).await.map(|_| ())
+        start(both.control, both.edge, &tasks, &telemetry).await.map(drop)
     })
 }
 
@@ -71,14 +71,14 @@ pub async fn start(
     edge: EdgeConfig,
     tasks: &Tasks,
     telemetry: &Telemetry,
-) -> anyhow::Result<Edge> {
+) -> anyhow::Result<(Arc<Control>, Edge)> {
     let (addr, http_addr) = (control.addr.clone(), control.http_addr);
     // Control takes the lock of the data path that both share.
     let Composed { control } =
         ncps_control::compose::compose(control, tasks, Arc::new(SystemClock), telemetry).await?;
     let plane = grpc::in_process(Arc::clone(&control) as _);
     let edge = ncps_edge::compose::compose(edge, plane, tasks, telemetry).await?;
-    open_socket(&addr, control, tasks).await;
+    open_socket(&addr, Arc::clone(&control), tasks).await;
     if let Some(addr) = http_addr
         && let Err(error) = http::serve(addr, tasks, telemetry).await
     {
@@ -86,7 +86,7 @@ pub async fn start(
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         tracing::warn!(%error, cause, "going on without control's HTTP port");
     }
-    Ok(edge)
+    Ok((control, edge))
 }
 
 /// Clients are served without it, too.

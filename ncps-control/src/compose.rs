@@ -20,7 +20,7 @@ use crate::announce;
 use crate::config::{ControlConfig, KeySource};
 use crate::keys::{self, KeyFileError};
 use crate::metrics::ControlMetrics;
-use crate::{Control, Db, OpenError, Parts};
+use crate::{Control, Db, OpenError, Parts, Tokens};
 
 /// Why the control plane can't start. All of it is about the place that the configuration points at.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,9 @@ pub enum ComposeError {
     /// The database can't be used.
     #[error(transparent)]
     Database(#[from] OpenError),
+    /// The tokens in it can't be read.
+    #[error(transparent)]
+    Tokens(#[from] ncps_proto::Error),
     /// There is no key to sign with.
     #[error(transparent)]
     Key(#[from] KeyFileError),
@@ -68,10 +71,12 @@ pub async fn compose(
     let locks = lock(&config)?;
     let key = key(&config.key, &config.settings.hostname)?;
     let db = Db::open(&config.database, clock.now()).await?;
+    let tokens = Tokens::open(&db).await?;
     announce::configuration(&config, key.as_ref(), clock.now());
     let ControlConfig { settings, negative_ttl, eviction_schedule, .. } = config;
     let metrics = ControlMetrics::new(telemetry);
-    let parts = Parts { db, key, settings, negative_ttl, eviction_schedule, clock, metrics, keep: locks };
+    let parts =
+        Parts { db, key, settings, tokens, negative_ttl, eviction_schedule, clock, metrics, keep: locks };
     Ok(Composed { control: Control::start(parts, tasks) })
 }
 

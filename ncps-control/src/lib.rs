@@ -3,7 +3,8 @@
 //!
 //! Pure parts: `publish` (what is served of an upstream's narinfo), `leases`, `placements`, the plan of
 //! `eviction`. Around them:
-//! `index` (memory) over [`Db`] (SQLite), `sessions` (who is attached), [`Control`] (the use cases), and the
+//! `index` (memory) over [`Db`] (SQLite), `sessions` (who is attached), `settings` (what edges are configured with),
+//! [`Control`] (the use cases), and the
 //! process: [`config`], [`compose`], [`serve`], [`http`], [`metrics`], [`run`]; and [`migrate`], which serves nobody.
 //!
 //! Absent on purpose: HTTP towards clients or upstreams, and any NAR body.
@@ -15,6 +16,7 @@ pub mod config;
 mod control;
 mod db;
 mod eviction;
+mod gate;
 pub mod http;
 mod index;
 mod keys;
@@ -27,9 +29,12 @@ mod record;
 pub mod run;
 pub mod serve;
 mod sessions;
+mod settings;
 #[cfg(test)]
 mod testing;
+mod tokens;
 
 pub use control::{Control, Parts};
 pub use db::{Db, OpenError};
 pub use eviction::{EdgeEviction, EvictionReport, Schedule, Trigger, Zone};
+pub use tokens::Tokens;

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ncps_proto::admin::{self, AdminPlane};
-use ncps_proto::{ControlPlane, grpc};
+use ncps_proto::{ControlPlane, Scope, grpc};
 use ncps_runtime::tasks::Tasks;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use crate::Control;
@@ -204,19 +205,21 @@ async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let plane: Arc<dyn ControlPlane> = Arc::clone(&control) as _;
-    let admin: Arc<dyn AdminPlane> = control;
-    let router = Server::builder()
+    let admin: Arc<dyn AdminPlane> = Arc::clone(&control) as _;
+    let mut server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .tcp_nodelay(true)
-        .add_service(grpc::server(plane));
+        .tcp_nodelay(true);
     match listener {
         ControlListener::Unix(listener, _file) => {
-            let router = router.add_service(admin::server(admin));
+            let router = server.add_service(grpc::server(plane)).add_service(admin::server(admin));
             router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await
         }
-        // Without administration: every user of this machine can connect here.
+        // Every user of this machine can connect here.
         ControlListener::Tcp(listener, _) => {
+            let edges = InterceptedService::new(grpc::server(plane), control.gate(Scope::Edge, true));
+            let admins = InterceptedService::new(admin::server(admin), control.gate(Scope::Admin, false));
+            let router = server.add_service(edges).add_service(admins);
             router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use ncps_nix::{NarFileName, StorePathHash};
-use ncps_proto::{Directive, DiskReport, EdgeSettings, Eviction, HeldNar, Hello, Result, Turn};
+use ncps_proto::{Directive, DiskReport, Eviction, HeldNar, Hello, Result, Turn};
 use ncps_runtime::clock::UnixTime;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
@@ -84,12 +84,9 @@ pub(crate) struct Opened {
 }
 
 impl Sessions {
-    /// Opens a session; `settings` are the first thing that the edge hears. A former session of the same
-    /// instance ends, and its turns go over to this one.
-    pub(crate) fn open(&self, hello: &Hello, settings: EdgeSettings) -> Opened {
+    /// Opens a session. A former session of the same instance ends, and its turns go over to this one.
+    pub(crate) fn open(&self, hello: &Hello) -> Opened {
         let (sender, directives) = mpsc::channel(QUEUE);
-        // The queue is new and has room.
-        sender.try_send(Ok(Directive::Configure(Box::new(settings)))).ok();
         let cut = CancellationToken::new();
         let mut state = self.state.lock();
         state.last_id += 1;

@@ -1,18 +1,14 @@
 //! Sessions and what hangs on them.
 
-use ncps_nix::{Compression, PublicKey};
+use ncps_nix::Compression;
 
 use super::*;
-use crate::testing::{Upstream, file, path, settings};
-
-fn trusted() -> PublicKey {
-    Upstream::new().key.public()
-}
+use crate::testing::{file, path};
 
 fn open(sessions: &Sessions, instance: &str) -> Opened {
     let url = Some(format!("http://{instance}"));
     let hello = Hello { name: "edge".to_owned(), instance: instance.to_owned(), url };
-    sessions.open(&hello, settings(trusted()))
+    sessions.open(&hello)
 }
 
 #[tokio::test]
@@ -36,7 +32,7 @@ async fn an_end_frees_turns_and_a_takeover_keeps_them() {
 async fn every_edge_is_told_and_only_the_slow_one_cut() {
     let sessions = Sessions::default();
     let (mut quick, slow) = (open(&sessions, "quick"), open(&sessions, "slow"));
-    for _ in 0..QUEUE {
+    for _ in 0..=QUEUE {
         sessions.invalidate(&[path(1).hash()]);
         while quick.directives.try_recv().is_ok() {}
     }

@@ -20,7 +20,7 @@ use ncps_runtime::telemetry::Telemetry;
 
 use crate::metrics::ControlMetrics;
 use crate::record::{facts_of, file_of};
-use crate::{Control, Db, Parts, Schedule};
+use crate::{Control, Db, Parts, Schedule, Tokens};
 
 pub(crate) const UPSTREAM: &str = "http://upstream.test";
 
@@ -172,8 +172,10 @@ impl House {
         let tasks = life.tasks();
         let clock = ManualClock::at(UnixTime(1_000_000));
         let db = Db::open(&folder.join("db.sqlite"), UnixTime(1_000_000)).await.expect("opens");
+        let tokens = Tokens::open(&db).await.expect("read");
         let parts = Parts {
             db,
+            tokens,
             key: Some(key),
             settings,
             negative_ttl,

@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessLog;
-use crate::live::Current;
+use crate::live::{Current, Live};
 use crate::lookup::Lookups;
 use crate::metrics::EdgeMetrics;
 use crate::room::Room;
@@ -74,11 +74,16 @@ async fn session(attachment: &Attachment, ready: &mut Option<ReadyLatch>, pause:
     let (reports, rx) = mpsc::channel(WAITING);
     let listen = async {
         let mut directives = attachment.control.attach(ReceiverStream::new(rx).boxed()).await?;
-        while let Some(directive) = directives.next().await {
-            attachment.obey(directive?, ready)?;
-            *pause = FIRST_PAUSE;
+        let ended = || Error::new(Code::Unavailable, "control ended the session");
+        match directives.next().await.ok_or_else(ended)?? {
+            Directive::Configure(settings) => attachment.begin(*settings, ready)?,
+            _ => return Err(Error::new(Code::Invalid, "control has to say the configuration first")),
         }
-        Err(Error::new(Code::Unavailable, "control ended the session"))
+        *pause = FIRST_PAUSE;
+        while let Some(directive) = directives.next().await {
+            attachment.obey(directive?)?;
+        }
+        Err(ended())
     };
     let mut listen = std::pin::pin!(listen);
     let ended: Result<()> = tokio::select! {
@@ -161,20 +166,27 @@ impl Attachment {
         held.map_err(|e| Error::internal("list the store").because(e))
     }
 
-    fn obey(&self, directive: Directive, ready: &mut Option<ReadyLatch>) -> Result<()> {
+    /// A session begins with its first configuration.
+    fn begin(&self, settings: EdgeSettings, ready: &mut Option<ReadyLatch>) -> Result<()> {
+        // Something may have been invalidated while nobody could tell us; from here on control does. Not
+        // sooner: while it is away, what is near is all that there is.
+        self.lookups.near.clear();
+        let (index, upstreams) = (settings.index_id.clone(), settings.upstreams.len());
+        self.configure(settings)?;
+        self.metrics.attached.set((), 1);
+        tracing::info!(index, upstreams, "attached to control");
+        let engine = Arc::clone(&self.engine);
+        self.tasks.spawn("announce", async move { engine.announce_pending().await });
+        self.room.set_attached(true);
+        if let Some(latch) = ready.take() {
+            latch.release();
+        }
+        Ok(())
+    }
+
+    fn obey(&self, directive: Directive) -> Result<()> {
         match directive {
-            Directive::Configure(settings) => {
-                // Something may have been invalidated while nobody could tell us; from here on control does. Not
-                // sooner: while it is away, what is near is all that there is.
-                self.lookups.near.clear();
-                self.configure(*settings)?;
-                let engine = Arc::clone(&self.engine);
-                self.tasks.spawn("announce", async move { engine.announce_pending().await });
-                self.room.set_attached(true);
-                if let Some(latch) = ready.take() {
-                    latch.release();
-                }
-            }
+            Directive::Configure(settings) => self.reconfigure(*settings)?,
             Directive::Evict(eviction) => self.evict(eviction),
             Directive::Invalidate(hashes) => {
                 self.lookups.near.invalidate(&hashes);
@@ -201,21 +213,30 @@ impl Attachment {
         }
     }
 
-    fn configure(&self, settings: EdgeSettings) -> Result<()> {
-        self.current.apply(settings.clone())?;
-        self.metrics.attached.set((), 1);
-        tracing::info!(
-            index = settings.index_id,
-            upstreams = settings.upstreams.len(),
-            "attached to control"
-        );
-        let state = self.state.clone();
+    /// Another configuration within a session, in which every invalidation is heard: what is near stays, since what
+    /// is known of a path does not depend on the configuration. Except for our keys: what is near is signed by those
+    /// before, and clients that know the new one alone would refuse it.
+    fn reconfigure(&self, settings: EdgeSettings) -> Result<()> {
+        let keys = settings.public_keys.clone();
+        let before = self.configure(settings)?;
+        if before.is_none_or(|before| before.settings.public_keys != keys) {
+            self.lookups.near.clear();
+        }
+        tracing::info!("configured anew");
+        Ok(())
+    }
+
+    /// Puts a configuration in force and keeps it. Returns the one before.
+    fn configure(&self, settings: EdgeSettings) -> Result<Option<Arc<Live>>> {
+        let before = self.current.apply(settings)?;
+        let (state, current) = (self.state.clone(), Arc::clone(&self.current));
         self.tasks.spawn_blocking("save state", move || {
-            if let Err(error) = state.save_settings(settings) {
+            let newest = || Some(current.get().ok()?.settings.clone());
+            if let Err(error) = state.save_settings(newest) {
                 tracing::warn!(%error, "the configuration can't be kept: a start without control won't be ready");
             }
         });
-        Ok(())
+        Ok(before)
     }
 }
 

@@ -12,7 +12,7 @@ use ncps_runtime::telemetry::Telemetry;
 use crate::access::AccessLog;
 use crate::attach::{self, Attachment};
 use crate::config::EdgeConfig;
-use crate::http::{self, Service, Tls};
+use crate::http::{self, Service};
 use crate::listener;
 use crate::live::Current;
 use crate::lookup::Lookups;
@@ -57,7 +57,7 @@ pub async fn compose(
     let listener = listener.with_context(|| format!("listen at {} (--server-addr)", config.server_addr))?;
     let addr = listener.local_addr()?;
     let tls =
-        config.tls.as_ref().map(Tls::load).transpose().context("--server-tls-cert, --server-tls-key")?;
+        config.tls.as_ref().map(http::load_tls).transpose().context("--server-tls-cert, --server-tls-key")?;
     let (state, store, saved) = open_disk(&config).context("open the data path (--cache-data-path)")?;
     let object_store = ObjectStore::open(store.clone()).context("open the data path (--cache-data-path)")?;
     let around = Surroundings { metrics: metrics.clone(), tasks: tasks.clone(), returned: Arc::default() };

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use ncps_runtime::config::values::{absolute_path, listen_addr};
+use ncps_runtime::config::values::listen_addr;
 use ncps_runtime::config::{Env, Field, ListenAddr, Resolver};
+use ncps_runtime::tls::TlsFiles;
 use ncps_runtime::{fields, paths};
 use url::Url;
 
@@ -100,14 +101,6 @@ pub struct EdgeConfig {
     pub limits: Limits,
 }
 
-/// What TLS is made of, in PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The certificate, and those between it and its root.
-    pub cert: PathBuf,
-    pub key: PathBuf,
-}
-
 /// What clients may take of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -154,7 +147,8 @@ impl EdgeConfig {
             r.computed(&EDGE_NAME, &name);
             name
         });
-        let (tls, limits) = (tls_files(r), Limits::read(r));
+        let tls = TlsFiles::read(r, &SERVER_TLS_CERT, &SERVER_TLS_KEY);
+        let limits = Limits::read(r);
         let data_path = fields::read_data_path(r, env)?;
         Some(EdgeConfig { data_path, server_addr: server_addr?, name, url, tls, limits })
     }
@@ -190,17 +184,6 @@ impl Limits {
             ..standard
         }
     }
-}
-
-/// Both files or none.
-fn tls_files(r: &mut Resolver) -> Option<TlsFiles> {
-    let (cert, key) = (r.get(&SERVER_TLS_CERT, absolute_path), r.get(&SERVER_TLS_KEY, absolute_path));
-    match (r.given(&SERVER_TLS_CERT), r.given(&SERVER_TLS_KEY)) {
-        (true, false) => r.problem(&SERVER_TLS_KEY, "has to be given with --server-tls-cert"),
-        (false, true) => r.problem(&SERVER_TLS_CERT, "has to be given with --server-tls-key"),
-        _ => {}
-    }
-    Some(TlsFiles { cert: cert?, key: key? })
 }
 
 /// A whole number from 1 on, as far as semaphores count.

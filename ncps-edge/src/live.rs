@@ -26,18 +26,19 @@ impl Current {
         Current { live: ArcSwapOption::empty(), around }
     }
 
-    /// Builds what `settings` need and puts them in force. Those that are in force already, as control says again after
-    /// every break, change nothing: connections and what is known of upstreams stay.
+    /// Builds what `settings` need and puts them in force. Upstreams whose settings stay are not built anew: their
+    /// connections and what is known of them stay, too. Returns the configuration before.
     ///
     /// # Errors
     /// Where they can't be; those before stay in force.
-    pub fn apply(&self, settings: EdgeSettings) -> Result<()> {
-        if self.get().is_ok_and(|live| live.settings == settings) {
-            return Ok(());
-        }
-        let upstreams = Arc::new(Upstreams::new(&settings, &self.around)?);
+    pub fn apply(&self, settings: EdgeSettings) -> Result<Option<Arc<Live>>> {
+        let before = self.live.load_full();
+        let upstreams = match &before {
+            Some(live) if same_upstreams(&live.settings, &settings) => Arc::clone(&live.upstreams),
+            _ => Arc::new(Upstreams::new(&settings, &self.around)?),
+        };
         self.live.store(Some(Arc::new(Live { settings, upstreams })));
-        Ok(())
+        Ok(before)
     }
 
     /// Whether a request came through here before.
@@ -63,5 +64,61 @@ impl Current {
         self.live
             .load_full()
             .ok_or_else(|| Error::new(Code::Unavailable, "control said no configuration yet"))
+    }
+}
+
+/// Whether both differ at most in what upstreams have no part in: who our clients are and what they may do, and the
+/// keys that we sign with. Any other difference may matter to them.
+fn same_upstreams(one: &EdgeSettings, other: &EdgeSettings) -> bool {
+    let EdgeSettings { public_keys, tokens, writing, .. } = one.clone();
+    *one == EdgeSettings { public_keys, tokens, writing, ..other.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ncps_nix::SecretKey;
+    use ncps_proto::{Scope, Token, UpstreamSettings};
+    use ncps_runtime::lifecycle::{Lifecycle, Timing};
+    use ncps_runtime::telemetry::Telemetry;
+
+    use super::*;
+    use crate::metrics::EdgeMetrics;
+
+    fn current() -> Current {
+        let life = Lifecycle::new(Timing { delay: Duration::ZERO, grace: Duration::ZERO });
+        let metrics = EdgeMetrics::new(&Telemetry::off());
+        Current::new(Surroundings { metrics, tasks: life.tasks(), returned: Arc::default() })
+    }
+
+    fn settings() -> EdgeSettings {
+        let mut settings = ncps_proto::decode_settings(&[]).expect("what is not said has defaults");
+        settings.upstreams = vec![UpstreamSettings::plain("http://upstream.test", 1)];
+        settings
+    }
+
+    #[test]
+    fn what_is_known_of_upstreams_outlives_other_changes() {
+        let current = current();
+        assert!(current.apply(settings()).expect("usable").is_none());
+        let first = Arc::clone(&current.get().expect("configured").upstreams);
+        let mut next = settings();
+        next.tokens = vec![Token {
+            id: "one".to_owned(),
+            hash: ncps_nix::Sha256Hash::of(b"secret"),
+            scopes: vec![Scope::Read],
+            expires_at: None,
+            edges: Vec::new(),
+        }];
+        next.public_keys = vec![SecretKey::generate("ours").expect("made").public()];
+        next.writing.put = true;
+        let before = current.apply(next.clone()).expect("usable").expect("there was one");
+        let live = current.get().expect("configured");
+        assert_eq!((&before.settings, &live.settings), (&settings(), &next));
+        assert!(Arc::ptr_eq(&live.upstreams, &first));
+        next.idle_timeout += Duration::from_secs(1);
+        current.apply(next).expect("usable");
+        assert!(!Arc::ptr_eq(&current.get().expect("configured").upstreams, &first));
     }
 }

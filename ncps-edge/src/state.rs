@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ncps_proto::{EdgeSettings, decode_settings, encode_settings};
+use parking_lot::Mutex;
 
 /// The first line of the file.
 const FORMAT: &str = "ncps edge.state 1";
@@ -17,6 +18,8 @@ const FORMAT: &str = "ncps edge.state 1";
 pub struct StateFile {
     path: PathBuf,
     instance: Arc<str>,
+    /// Who writes it.
+    turn: Arc<Mutex<()>>,
 }
 
 impl StateFile {
@@ -30,10 +33,10 @@ impl StateFile {
             Ok(bytes) => {
                 let damaged = || io::Error::other(format!("{} is not an edge's state file", path.display()));
                 let (instance, settings) = parse(&bytes).ok_or_else(damaged)?;
-                Ok((StateFile { path, instance }, settings))
+                Ok((StateFile { path, instance, turn: Arc::default() }, settings))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let state = StateFile { path, instance: new_instance()? };
+                let state = StateFile { path, instance: new_instance()?, turn: Arc::default() };
                 state.write(&[])?;
                 Ok((state, None))
             }
@@ -46,9 +49,11 @@ impl StateFile {
         &self.instance
     }
 
-    /// Keeps a configuration for a start without control.
-    pub fn save_settings(&self, settings: EdgeSettings) -> io::Result<()> {
-        self.write(&encode_settings(settings))
+    /// Keeps a configuration for a start without control. `newest` says which when it is our turn to write, so that
+    /// of several who write at once nobody leaves an older one behind.
+    pub fn save_settings(&self, newest: impl FnOnce() -> Option<EdgeSettings>) -> io::Result<()> {
+        let _turn = self.turn.lock();
+        newest().map_or(Ok(()), |settings| self.write(&encode_settings(settings)))
     }
 
     fn write(&self, settings: &[u8]) -> io::Result<()> {

@@ -30,5 +30,5 @@ pub use error::{Error, Result};
 pub use outward::{Login, NetrcEntry, Outward, Secret, Target, UpstreamSettings};
 pub use plane::{ControlPlane, Directives, Reports};
 pub use settings::{decode_settings, encode_settings};
-pub use tokens::{Scope, Token, Writing};
+pub use tokens::{Expiry, MadeToken, NewToken, Scope, Token, TokenInfo, Writing};
 pub use types::*;

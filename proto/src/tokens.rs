@@ -4,7 +4,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use std::time::Duration;
+
 use ncps_nix::Sha256Hash;
+
+use crate::Secret;
 
 /// One thing that a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +31,11 @@ impl Scope {
     /// Every scope, for tables and help.
     pub const ALL: [Scope; 6] =
         [Scope::Read, Scope::Write, Scope::Delete, Scope::Sign, Scope::Edge, Scope::Admin];
+
+    /// Whether it is about HTTP, so that edges have to know who has it.
+    pub const fn is_for_http(self) -> bool {
+        matches!(self, Scope::Read | Scope::Write | Scope::Delete | Scope::Sign)
+    }
 
     /// As it is written everywhere.
     pub const fn name(self) -> &'static str {
@@ -75,22 +84,81 @@ pub struct Token {
 }
 
 impl Token {
+    /// Whether it is bound to no edge, or to this one among others.
+    pub fn counts_at(&self, edge: &str) -> bool {
+        self.edges.is_empty() || self.edges.iter().any(|name| name == edge)
+    }
+
     /// Whether it allows something at the edge of this name, at this time.
     pub fn allows(&self, scope: Scope, edge: &str, now: i64) -> bool {
-        let here = self.edges.is_empty() || self.edges.iter().any(|name| name == edge);
-        here && self.scopes.contains(&scope) && self.expires_at.is_none_or(|expires_at| now < expires_at)
+        self.counts_at(edge)
+            && self.scopes.contains(&scope)
+            && self.expires_at.is_none_or(|expires_at| now < expires_at)
     }
 }
 
 /// The token of a secret. Every one is compared to its end, so that the time says nothing.
 pub fn find<'t>(tokens: impl IntoIterator<Item = &'t Token>, secret: &[u8]) -> Option<&'t Token> {
+    find_by(tokens, |token| &token.hash, secret)
+}
+
+/// The same among what has the hash of a secret.
+pub fn find_by<'t, T>(
+    all: impl IntoIterator<Item = &'t T>,
+    hash: impl Fn(&T) -> &Sha256Hash,
+    secret: &[u8],
+) -> Option<&'t T> {
     let given = Sha256Hash::of(secret);
-    tokens.into_iter().fold(None, |found, token| if same(&token.hash, &given) { Some(token) } else { found })
+    all.into_iter().fold(None, |found, one| if same(hash(one), &given) { Some(one) } else { found })
 }
 
 fn same(one: &Sha256Hash, other: &Sha256Hash) -> bool {
     let differences = one.as_bytes().iter().zip(other.as_bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
     std::hint::black_box(differences) == 0
+}
+
+/// What its owner shows, once: the only copy there ever is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeToken {
+    pub token: TokenInfo,
+    pub secret: Secret,
+}
+
+/// A token to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewToken {
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    /// Names of the edges where it is to count; none: everywhere.
+    pub edges: Vec<String>,
+    pub expiry: Expiry,
+}
+
+/// Until when something counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expiry {
+    #[default]
+    Never,
+    /// For so long from now on, by control's clock.
+    After(Duration),
+    /// In seconds since 1970.
+    At(i64),
+}
+
+/// A token as its administrators see it: nothing of its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenInfo {
+    /// Random; no other token ever has it.
+    pub id: String,
+    /// No other token has it until this one is revoked.
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    /// Names of the edges where it counts; none: everywhere.
+    pub edges: Vec<String>,
+    /// In seconds since 1970, as the other times.
+    pub created_at: i64,
+    pub expires_at: Option<i64>,
+    pub revoked_at: Option<i64>,
 }
 
 /// What clients may change, and who may. Reads are governed by tokens alone.

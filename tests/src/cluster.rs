@@ -11,7 +11,7 @@ use std::time::Duration;
 use ncps_control::compose::Composed;
 use ncps_control::config::{ControlAddr, ControlConfig, KeySource};
 use ncps_control::serve::ControlListener;
-use ncps_control::{Schedule, Zone};
+use ncps_control::{Control, Schedule, Zone};
 use ncps_edge::compose::Edge;
 use ncps_edge::config::{ControlUrl, EdgeConfig, Limits};
 use ncps_nix::{CacheInfo, NarInfo, PublicKey, Sha256Hash};
@@ -58,6 +58,8 @@ pub struct ClusterBuilder {
 pub struct Cluster {
     /// Where Nix clients are served.
     pub addr: SocketAddr,
+    /// Control, as its own process sees it. `None` when it was stopped.
+    control: Option<Arc<Control>>,
     /// The edge's parts, for counters.
     pub edge: Edge,
     /// Breaks and mends the way from the edge to control, in split mode.
@@ -217,31 +219,32 @@ impl ClusterBuilder {
         let (control, edge) = (self.control(&self.data.path().join("data")), self.edge());
         let (life, tasks) = a_process();
         let telemetry = self.telemetry();
-        let edge = ncps_cli::start(control, edge, &tasks, &telemetry).await.expect("both planes start");
-        self.cluster(edge, vec![running(life, tasks)], None, telemetry)
+        let started = ncps_cli::start(control, edge, &tasks, &telemetry).await;
+        let (control, edge) = started.expect("both planes start");
+        self.cluster(control, edge, vec![running(life, tasks)], None, telemetry)
     }
 
     async fn split(self) -> Cluster {
         let control = self.control(&self.data.path().join("control"));
         let ControlAddr::Unix(socket) = control.addr.clone() else { unreachable!("set below") };
         let telemetry = self.telemetry();
-        let control_plane = self.start_control(control, &telemetry).await;
+        let (control_plane, control) = self.start_control(control, &telemetry).await;
         let link = Link::unix(&self.data.path().join("link.sock"), socket.as_path()).await;
         let url = ControlUrl::Unix(self.data.path().join("link.sock"));
         let remote = ncps_edge::remote::connect(&url, self.deadline).expect("a channel");
         let (life, tasks) = a_process();
         let edge = ncps_edge::compose::compose(self.edge(), remote, &tasks, &self.telemetry()).await;
         let edge = edge.expect("the edge starts");
-        self.cluster(edge, vec![running(life, tasks), control_plane], Some(link), telemetry)
+        self.cluster(control, edge, vec![running(life, tasks), control_plane], Some(link), telemetry)
     }
 
-    async fn start_control(&self, config: ControlConfig, telemetry: &Telemetry) -> Plane {
+    async fn start_control(&self, config: ControlConfig, telemetry: &Telemetry) -> (Plane, Arc<Control>) {
         let (life, tasks) = a_process();
         let listener = ControlListener::bind(&config.addr).await.expect("control's socket");
         let composed = ncps_control::compose::compose(config, &tasks, Arc::new(SystemClock), telemetry).await;
         let Composed { control } = composed.expect("control starts");
-        ncps_control::serve::serve(listener, control, &tasks);
-        running(life, tasks)
+        ncps_control::serve::serve(listener, control.clone(), &tasks);
+        (running(life, tasks), control)
     }
 
     fn control(&self, data: &Path) -> ControlConfig {
@@ -270,6 +273,7 @@ impl ClusterBuilder {
 
     fn cluster(
         self,
+        control: Arc<Control>,
         edge: Edge,
         planes: Vec<Plane>,
         link: Option<Link>,
@@ -277,6 +281,7 @@ impl ClusterBuilder {
     ) -> Cluster {
         Cluster {
             addr: edge.addr,
+            control: Some(control),
             edge,
             link,
             control_telemetry,
@@ -395,6 +400,14 @@ impl Cluster {
         CacheInfo::parse(self.get("/nix-cache-info").await.text().await).expect("it parses")
     }
 
+    /// Control, for what is changed while it runs.
+    ///
+    /// # Panics
+    /// If it was stopped.
+    pub fn control(&self) -> &Control {
+        self.control.as_ref().expect("control runs")
+    }
+
     /// The URL for Nix.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
@@ -439,6 +452,7 @@ impl Cluster {
     pub async fn end(mut self) -> Arc<TempDir> {
         self.ended = true;
         self.quiet().await;
+        self.control = None;
         for plane in std::mem::take(&mut self.planes) {
             plane.life.stop();
             let exit = plane.stopped.await.expect("the life of a process ends");

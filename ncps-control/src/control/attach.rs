@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use ncps_nix::NarFileName;
-use ncps_proto::{Accesses, Code, Directive, Directives, EdgeReport, Error, HeldNar, Hello, Reports, Result};
+use ncps_proto::{
+    Accesses, Code, Directive, Directives, EdgeReport, EdgeSettings, Error, HeldNar, Hello, Reports, Result,
+};
 use ncps_runtime::clock::{Clock, UnixTime};
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Control;
+use super::tokens::as_told_to;
 use crate::eviction::job::Pressure;
 use crate::index::Index;
 use crate::sessions::{Opened, Sessions};
@@ -25,8 +29,9 @@ const MAX_NAME_BYTES: usize = 255;
 impl Control {
     pub(super) async fn attach_edge(&self, mut reports: Reports) -> Result<Directives> {
         let hello = hello(&mut reports).await?;
-        let Opened { id, directives, cut } = self.sessions.open(&hello, self.settings.clone());
-        tracing::info!(edge = hello.name, instance = hello.instance, url = hello.url, "edge attached");
+        let Opened { id, directives, cut } = self.sessions.open(&hello);
+        let edge = hello.name.clone();
+        tracing::info!(edge, instance = hello.instance, url = hello.url, "edge attached");
         let listener = Listener {
             index: Arc::clone(&self.index),
             sessions: Arc::clone(&self.sessions),
@@ -37,7 +42,8 @@ impl Control {
             cut: cut.clone(),
         };
         self.tasks.spawn_background("edge-session", listener.run(reports));
-        Ok(DirectiveStream { directives, _dropped: cut.drop_guard() }.boxed())
+        let settings = self.settings.watch();
+        Ok(DirectiveStream { edge, settings, directives, _dropped: cut.drop_guard() }.boxed())
     }
 }
 
@@ -153,6 +159,8 @@ impl Drop for Over {
 
 /// What an edge is told. Dropped by an edge that leaves, which ends the session.
 struct DirectiveStream {
+    edge: String,
+    settings: WatchStream<Arc<EdgeSettings>>,
     directives: mpsc::Receiver<Result<Directive>>,
     _dropped: DropGuard,
 }
@@ -161,6 +169,11 @@ impl Stream for DirectiveStream {
     type Item = Result<Directive>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // First, and past all that waits: see `crate::settings`.
+        if let Poll::Ready(Some(settings)) = self.settings.poll_next_unpin(cx) {
+            let settings = as_told_to(&self.edge, &settings);
+            return Poll::Ready(Some(Ok(Directive::Configure(Box::new(settings)))));
+        }
         self.directives.poll_recv(cx)
     }
 }

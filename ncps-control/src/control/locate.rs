@@ -69,9 +69,9 @@ impl Control {
     /// In the order of the upstreams' priorities, and as they became known. Upstreams that are configured
     /// no longer come last: the edge decides whether it may ask them.
     fn ranked(&self, origins: &[Origin]) -> Vec<Origin> {
-        let mut ranked = origins.to_vec();
+        let (settings, mut ranked) = (self.settings.get(), origins.to_vec());
         ranked.sort_by_key(|origin| {
-            let upstream = self.settings.upstreams.iter().find(|upstream| upstream.url == origin.upstream);
+            let upstream = settings.upstreams.iter().find(|upstream| upstream.url == origin.upstream);
             upstream.map_or(i64::MAX, |upstream| upstream.priority.into())
         });
         ranked

@@ -7,6 +7,7 @@ mod attach;
 mod commit;
 mod locate;
 mod publication;
+mod tokens;
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ use async_trait::async_trait;
 use ncps_nix::{NarFileName, NarInfo, PublicKey, SecretKey, StorePathHash};
 use ncps_proto::{
     Code, Commit, ControlPlane, Directives, EdgeSettings, Heard, Location, Lookup, Publication, Reports,
-    Result, Turn,
+    Result, Token, Turn,
 };
 use ncps_runtime::clock::{Clock, Pace};
 use ncps_runtime::tasks::Tasks;
@@ -32,6 +33,8 @@ use crate::metrics::{ControlMetrics, Published};
 use crate::publish::Policy;
 use crate::record::file_of;
 use crate::sessions::Sessions;
+use crate::settings::Settings;
+use crate::tokens::Tokens;
 
 /// How often the memory of turns and edges that are over is returned.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -45,6 +48,8 @@ pub struct Parts<K> {
     /// What edges are configured with. Its index id and public keys are filled in from the database and the
     /// key; its trusted keys are control's own, too.
     pub settings: EdgeSettings,
+    /// The register of the same database.
+    pub tokens: Tokens,
     /// For how long an absence is believed, give or take 10 %.
     pub negative_ttl: Duration,
     /// When eviction runs, also without need.
@@ -61,7 +66,10 @@ pub struct Parts<K> {
 pub struct Control {
     index: Arc<Index>,
     policy: Policy,
-    settings: EdgeSettings,
+    settings: Settings,
+    /// Those of the configuration, beside the register's.
+    configured: Vec<Token>,
+    tokens: Arc<Tokens>,
     sessions: Arc<Sessions>,
     evictor: Evictor,
     clock: Arc<dyn Clock>,
@@ -73,11 +81,14 @@ impl Control {
     /// Starts the control plane. Its tasks run in the background of `tasks`: when the hard token fires,
     /// sessions end, what waits is written and the database is closed.
     pub fn start<K: Send + 'static>(parts: Parts<K>, tasks: &Tasks) -> Arc<Control> {
-        let Parts { db, key, mut settings, negative_ttl, eviction_schedule, clock, metrics, keep } = parts;
+        let Parts { db, key, mut settings, tokens, negative_ttl, eviction_schedule, clock, metrics, keep } =
+            parts;
         let index = Index::start(db, negative_ttl, Arc::clone(&clock), tasks, Arc::clone(&metrics), keep);
         let index = Arc::new(index);
         settings.index_id = index.id().to_owned();
         settings.public_keys = key.iter().map(SecretKey::public).collect();
+        let (configured, register) = (settings.tokens, Arc::new(tokens));
+        settings.tokens = tokens::in_force(&configured, &register);
         let policy = Policy::of(&settings, key);
         let sessions = Arc::new(Sessions::default());
         metrics.watch(&index, &sessions);
@@ -86,6 +97,8 @@ impl Control {
         }
         let upkeep = housekeeping(Arc::clone(&sessions), Arc::clone(&clock), tasks.life().hard());
         tasks.spawn_critical_background("control-housekeeping", upkeep);
+        let ends = Arc::clone(&register).watch(Arc::clone(&clock), tasks.life().hard());
+        tasks.spawn_critical_background("token-expiry", ends);
         let evictor = Evictor::start(
             Arc::clone(&sessions),
             Arc::clone(&index),
@@ -95,12 +108,33 @@ impl Control {
             Arc::clone(&metrics),
             tasks,
         );
-        Arc::new(Control { index, policy, settings, sessions, evictor, clock, tasks: tasks.clone(), metrics })
+        let settings = Settings::new(settings);
+        Arc::new(Control {
+            index,
+            policy,
+            settings,
+            configured,
+            tokens: register,
+            sessions,
+            evictor,
+            clock,
+            tasks: tasks.clone(),
+            metrics,
+        })
     }
 
-    /// What edges are configured with.
-    pub fn settings(&self) -> &EdgeSettings {
-        &self.settings
+    /// What edges are configured with now.
+    pub fn settings(&self) -> Arc<EdgeSettings> {
+        self.settings.get()
+    }
+
+    /// Changes what edges are configured with: those that are attached hear it at once, others when they attach. It
+    /// is kept nowhere; what has to outlive the process is put in force at each start.
+    ///
+    /// What control itself took from the settings at its start stays as it was: the trusted keys, and the limits by
+    /// which it evicts.
+    pub fn change_settings(&self, change: impl FnOnce(&mut EdgeSettings)) {
+        self.settings.change(change);
     }
 
     /// The key that narinfos are signed with.

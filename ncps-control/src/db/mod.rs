@@ -10,6 +10,7 @@ mod open;
 mod recognise;
 mod rows;
 mod sql;
+mod tokens;
 mod write;
 
 #[cfg(test)]

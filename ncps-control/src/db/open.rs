@@ -13,8 +13,10 @@ use super::recognise::{APPLICATION_ID, Found, applied, recognise};
 use super::{Db, OpenError};
 
 /// Every migration that this program knows: version, description, SQL.
-const MIGRATIONS: [(i64, &str, &str); 1] =
-    [(1, "index", include_str!("../../../migrations/sqlite/0001_index.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "index", include_str!("../../../migrations/sqlite/0001_index.sql")),
+    (4, "tokens", include_str!("../../../migrations/sqlite/0004_tokens.sql")),
+];
 
 /// How long a connection waits for another program's lock (a backup, a shell).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,7 +30,7 @@ pub(super) async fn pending(path: &Path) -> Result<(bool, Vec<(i64, &'static str
     Ok((is_new, lacking.map(|(version, about, _)| (*version, *about)).collect()))
 }
 
-fn newest() -> i64 {
+pub(super) fn newest() -> i64 {
     MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or(0)
 }
 

@@ -42,6 +42,8 @@ macro_rules! row {
     };
 }
 
+pub(super) use row;
+
 row!(NarInfoRow { name, nar_hash, nar_size, file_hash, compression, file_size, references, deriver, ca });
 
 /// file_size, nar_hash, nar_size, proven
@@ -148,7 +150,7 @@ fn compression(at: &At, name: &str) -> Result<Compression> {
     Compression::from_name(name).ok_or_else(|| bad(at, "compression", "no compression of ours"))
 }
 
-fn sha256(at: &At, column: &'static str, bytes: &[u8]) -> Result<Sha256Hash> {
+pub(super) fn sha256(at: &At, column: &'static str, bytes: &[u8]) -> Result<Sha256Hash> {
     fixed(at, column, bytes).map(Sha256Hash::from_bytes)
 }
 
@@ -165,6 +167,6 @@ fn store_paths(at: &At, column: &'static str, text: &str) -> Result<Vec<StorePat
     names.map(|name| StorePath::parse(name).map_err(|e| bad(at, column, e))).collect()
 }
 
-fn bad((table, key): &At, column: &'static str, reason: impl Display) -> DbError {
+pub(super) fn bad((table, key): &At, column: &'static str, reason: impl Display) -> DbError {
     DbError::BadRow { table, column, key: key.clone(), reason: reason.to_string() }
 }

@@ -44,8 +44,18 @@ pub(super) const ACCESSED: &str =
     "UPDATE nar_files SET last_access = $3 WHERE file_hash = $1 AND compression = $2";
 pub(super) const SERVED: &str = "UPDATE narinfos SET served_at = $2 WHERE store_path_hash = $1";
 
+pub(super) const PUT_TOKEN: &str = "INSERT INTO tokens \
+     (id, name, secret_hash, scopes, edges, created_at, expires_at, revoked_at) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+pub(super) const REVOKE_TOKEN: &str = "UPDATE tokens SET revoked_at = $2 WHERE id = $1";
+pub(super) const DELETE_TOKEN: &str = "DELETE FROM tokens WHERE id = $1";
+
+/// All of them, at the start: they are in memory from then on.
+pub(super) const TOKENS: &str = "SELECT id, name, secret_hash, scopes, edges, created_at, expires_at, revoked_at \
+     FROM tokens ORDER BY created_at, id";
+
 #[cfg(test)]
-pub(super) const ALL: [&str; 19] = [
+pub(super) const ALL: [&str; 22] = [
     NARINFO,
     SIGNATURES,
     NAMING,
@@ -65,4 +75,7 @@ pub(super) const ALL: [&str; 19] = [
     DELETE_NARINFO,
     ACCESSED,
     SERVED,
+    PUT_TOKEN,
+    REVOKE_TOKEN,
+    DELETE_TOKEN,
 ];

@@ -137,7 +137,8 @@ async fn a_newer_database_is_refused() {
                  VALUES (99, 'later', TRUE, x'00', 0)";
     folder.as_another(&[later]).await;
     let error = folder.refused().await;
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 1, .. }), "{error}");
+    let newest = open::newest();
+    assert!(matches!(error, OpenError::Newer { found: 99, known, .. } if known == newest), "{error}");
 }
 
 #[tokio::test]

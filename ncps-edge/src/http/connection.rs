@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use ncps_runtime::tasks::Tasks;
+use ncps_runtime::tls::Tls;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -23,7 +24,7 @@ use tracing::Instrument;
 
 use super::admission::{Admission, MAX_HEADERS};
 use super::log::Noted;
-use super::tls::Tls;
+use super::tls;
 use super::{Service, router};
 use crate::config::Limits;
 use crate::metrics::EdgeMetrics;
@@ -88,7 +89,7 @@ impl Front {
         // Latency matters more than packets; a socket that refuses is used as it is.
         stream.set_nodelay(true).ok();
         let Some(tls) = &self.tls else { return self.talk(stream).await };
-        let handshake = tokio::time::timeout(self.limits.handshake_timeout, tls.accept(stream));
+        let handshake = tokio::time::timeout(self.limits.handshake_timeout, tls::accept(tls, stream));
         match self.tasks.life().hard().run_until_cancelled(handshake).await {
             Some(Ok(Ok(stream))) => self.talk(stream).await,
             Some(Ok(Err(error))) => tracing::debug!(%error, "a TLS handshake failed"),

@@ -36,8 +36,7 @@ use crate::transfer::Engine;
 use crate::via::Via;
 
 pub(crate) use connection::serve;
-pub(crate) use tls::Tls;
-pub use tls::TlsError;
+pub(crate) use tls::load as load_tls;
 
 /// What handlers work with.
 pub struct Service {

@@ -1,152 +1,29 @@
-//! TLS for Nix clients: rustls with HTTP/2 and HTTP/1.1 by ALPN, and a certificate that is read again when its
-//! files change, so that renewing it needs no restart. Connections that there are keep the one they began with.
-//!
-//! Absent on purpose: client certificates, several certificates by name, fetching certificates (ACME).
+//! TLS for Nix clients: HTTP/2 and HTTP/1.1 by ALPN. Who speaks plaintext is told so, in the HTTP that he speaks.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
-use rustls::ServerConfig;
-use rustls::crypto::ring;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use ncps_runtime::tls::{Tls, TlsError, TlsFiles};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::CancellationToken;
 
-use crate::config::TlsFiles;
-use crate::store::blocking;
-
-/// How often it is looked whether the files changed.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// The first byte of every TLS connection: a handshake record (RFC 8446, 5.1).
-const HANDSHAKE: u8 = 22;
 const MIB: usize = 1 << 20;
 
-/// Why there is no TLS.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    #[error("read {path}")]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{path} is not usable PEM")]
-    Pem { path: PathBuf, source: pem::Error },
-    #[error("{0} has no certificate")]
-    NoCertificate(PathBuf),
-    #[error("the certificate and the key can't be used together")]
-    Pair(#[source] rustls::Error),
-    #[error("TLS can't be set up")]
-    Setup(#[source] rustls::Error),
+/// Reads the files.
+///
+/// # Errors
+/// Where they can't be used.
+pub(crate) fn load(files: &TlsFiles) -> Result<Tls, TlsError> {
+    Tls::load(files, &["h2", "http/1.1"])
 }
 
-/// The server's side of TLS.
-#[derive(Clone)]
-pub(crate) struct Tls {
-    acceptor: TlsAcceptor,
-    served: Arc<Served>,
-    files: TlsFiles,
-}
-
-/// The certificate in force.
-#[derive(Debug)]
-struct Served(ArcSwap<CertifiedKey>);
-
-impl ResolvesServerCert for Served {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+/// The handshake, if one begins.
+pub(super) async fn accept(tls: &Tls, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    if tls.is_plaintext(&stream).await? {
+        refuse_plaintext(&mut stream).await?;
+        return Err(io::Error::other("plaintext on a TLS port"));
     }
-}
-
-impl Tls {
-    /// Reads the files.
-    ///
-    /// # Errors
-    /// Where they can't be used: at start that is an end, later the ones before stay in force.
-    pub(crate) fn load(files: &TlsFiles) -> Result<Tls, TlsError> {
-        let served = Arc::new(Served(ArcSwap::from_pointee(read(files)?)));
-        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Setup)?;
-        let mut config = builder.with_no_client_auth().with_cert_resolver(served.clone());
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(config)), served, files: files.clone() })
-    }
-
-    /// The handshake. Who does not begin one is told so, in the HTTP that he speaks.
-    pub(super) async fn accept(&self, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let mut first = [0];
-        if stream.peek(&mut first).await? == 1 && first != [HANDSHAKE] {
-            refuse_plaintext(&mut stream).await?;
-            return Err(io::Error::other("plaintext on a TLS port"));
-        }
-        self.acceptor.accept(stream).await
-    }
-
-    /// Reads the files again when they change, until the process stops.
-    pub(crate) async fn watch(self, stop: CancellationToken) {
-        let mut seen = self.stamp().await;
-        while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-            let now = self.stamp().await;
-            if now != seen {
-                seen = now;
-                self.reload().await;
-            }
-        }
-    }
-
-    async fn reload(&self) {
-        let files = self.files.clone();
-        let read = blocking(move || read(&files).map_err(io::Error::other)).await;
-        let certificate = self.files.cert.display();
-        match read {
-            Ok(pair) => {
-                self.served.0.store(Arc::new(pair));
-                tracing::info!(%certificate, "a new certificate is served");
-            }
-            Err(error) => {
-                let error = anyhow::Error::from(error);
-                tracing::error!(%certificate, error = format!("{error:#}"), "the new certificate can't be used: the one before stays");
-            }
-        }
-    }
-
-    async fn stamp(&self) -> [Option<Stamp>; 2] {
-        let files = self.files.clone();
-        blocking(move || Ok([stamp(&files.cert), stamp(&files.key)])).await.unwrap_or_default()
-    }
-}
-
-/// What changes when a file is written or replaced.
-type Stamp = (SystemTime, u64, u64);
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-}
-
-fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
-    let bad = |path: &Path| {
-        let path = path.to_owned();
-        move |source| TlsError::Pem { path, source }
-    };
-    let chain = CertificateDer::pem_slice_iter(&contents(&files.cert)?).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(bad(&files.cert))?;
-    if chain.is_empty() {
-        return Err(TlsError::NoCertificate(files.cert.clone()));
-    }
-    let key = PrivateKeyDer::from_pem_slice(&contents(&files.key)?).map_err(bad(&files.key))?;
-    CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(TlsError::Pair)
-}
-
-fn contents(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+    tls.accept(stream).await
 }
 
 /// What was sent is read first: closing on unread bytes is a reset, which overtakes the answer.
@@ -164,51 +41,4 @@ async fn refuse_plaintext(stream: &mut TcpStream) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn files(dir: &tempfile::TempDir) -> TlsFiles {
-        TlsFiles { cert: dir.path().join("cert.pem"), key: dir.path().join("key.pem") }
-    }
-
-    fn write(files: &TlsFiles, name: &str) {
-        let pair = rcgen::generate_simple_self_signed([name.to_owned()]).expect("generated");
-        fs::write(&files.cert, pair.cert.pem()).expect("written");
-        fs::write(&files.key, pair.signing_key.serialize_pem()).expect("written");
-    }
-
-    #[test]
-    fn files_that_fit_are_used_and_others_named() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let files = files(&dir);
-        assert!(matches!(Tls::load(&files), Err(TlsError::Read { path, .. }) if path == files.cert));
-        write(&files, "a.test");
-        assert!(Tls::load(&files).is_ok());
-        let key = fs::read(&files.key).expect("read");
-        write(&files, "b.test");
-        fs::write(&files.key, key).expect("written");
-        assert!(matches!(Tls::load(&files), Err(TlsError::Pair(_))), "the key of another certificate");
-        fs::write(&files.cert, "").expect("written");
-        assert!(matches!(Tls::load(&files), Err(TlsError::NoCertificate(_))));
-    }
-
-    #[tokio::test]
-    async fn a_broken_file_keeps_the_one_before() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let files = files(&dir);
-        write(&files, "a.test");
-        let tls = Tls::load(&files).expect("usable");
-        let served = || tls.served.0.load().cert[0].clone();
-        let (first, seen) = (served(), tls.stamp().await);
-        fs::write(&files.cert, "broken").expect("written");
-        assert_ne!(tls.stamp().await, seen);
-        tls.reload().await;
-        assert_eq!(served(), first);
-        write(&files, "b.test");
-        tls.reload().await;
-        assert_ne!(served(), first);
-    }
 }

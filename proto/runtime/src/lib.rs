@@ -25,5 +25,6 @@ pub mod program;
 pub mod systemd;
 pub mod tasks;
 pub mod telemetry;
+pub mod tls;
 
 pub use clap;

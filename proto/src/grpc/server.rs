@@ -7,7 +7,7 @@ use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::status::to_status;
-use super::{MAX_MESSAGE_BYTES, trace};
+use super::{Admission, MAX_MESSAGE_BYTES, trace};
 use crate::ControlPlane;
 use crate::convert::{self, nar_file_name, store_path_hash};
 use crate::gen_v1::{self as wire, control_plane_server as generated};
@@ -118,6 +118,7 @@ impl generated::ControlPlane for Adapter {
     }
 
     async fn attach(&self, request: Request<Streaming<wire::EdgeReport>>) -> Reply<Self::AttachStream> {
+        let admission = request.extensions().get::<Admission>().cloned();
         // A report that does not arrive or does not parse ends the session: the edge says everything again.
         let reports = request
             .into_inner()
@@ -131,7 +132,14 @@ impl generated::ControlPlane for Adapter {
                 futures::future::ready(report.is_ok())
             })
             .filter_map(|report| futures::future::ready(report.ok()));
-        let directives = self.plane.attach(reports.boxed()).await.map_err(to_status)?;
+        let directives = match admission {
+            None => self.plane.attach(reports.boxed()).await.map_err(to_status)?,
+            Some(admission) => {
+                let reports = admission.of_its_edge(reports.boxed()).await.map_err(to_status)?;
+                let directives = self.plane.attach(reports).await.map_err(to_status)?;
+                admission.while_it_counts(directives)
+            }
+        };
         let stream = directives.map(|d| d.map(convert::directive_wire).map_err(to_status));
         Ok(Response::new(stream.boxed()))
     }

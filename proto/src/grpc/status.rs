@@ -8,7 +8,8 @@ use crate::{Code, Error};
 
 const CODE: &str = "ncps-code";
 
-pub(crate) fn to_status(error: Error) -> Status {
+/// The status that says an error, code and all.
+pub fn to_status(error: Error) -> Status {
     let meaning = error.code().meaning();
     let mut status = Status::new(meaning.grpc, error.story());
     status.metadata_mut().insert(CODE, MetadataValue::from_static(meaning.name));

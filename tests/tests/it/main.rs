@@ -46,6 +46,7 @@ mod socket_activation;
 mod stopping;
 mod telemetry;
 mod tls;
+mod tokens;
 mod upstream_flags;
 mod upstreams;
 mod wrong_bytes;

@@ -34,21 +34,50 @@ fn place() -> (TempDir, PathBuf, String) {
     (dir, path, url)
 }
 
-/// It says this of the database, and ends well.
-fn says(ended: &Ended, database: &Path, lines: &[&str]) {
+/// What is said of a database.
+#[derive(Clone, Copy)]
+enum Said {
+    WouldBeMade,
+    Made,
+    NothingPending,
+}
+
+/// It says this of the database, and of each migration that there is, and ends well.
+fn says(ended: &Ended, database: &Path, said: Said) {
+    let each =
+        |before: &str| migrations().iter().map(|known| format!("{before}: {known}")).collect::<Vec<_>>();
+    let lines = match said {
+        Said::WouldBeMade => [vec!["would be made".to_owned()], each("pending")].concat(),
+        Said::Made => [vec!["made".to_owned()], each("applied")].concat(),
+        Said::NothingPending => vec!["nothing is pending".to_owned()],
+    };
     let expected: String = lines.iter().map(|line| format!("{}: {line}\n", database.display())).collect();
     assert_eq!((ended.code, &*ended.out, &*ended.err), (Some(0), &*expected, ""));
 }
 
-const MADE: &[&str] = &["made", "applied: 1 (index)"];
-const NOTHING: &[&str] = &["nothing is pending"];
+/// Version and name of each, in order, by their files: `0001_index.sql` is `1 (index)`.
+fn migrations() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/sqlite");
+    let files = std::fs::read_dir(folder).expect("there");
+    let mut names: Vec<_> = files.map(|file| file.expect("listed").file_name()).collect();
+    names.sort();
+    let read = |name: &str| {
+        let (version, rest) = name.split_once('_').expect("a version");
+        let about = rest.strip_suffix(".sql").expect("SQL").replace('_', " ");
+        format!("{} ({about})", version.trim_start_matches('0'))
+    };
+    names.iter().map(|name| read(&name.to_string_lossy())).collect()
+}
+
+const MADE: Said = Said::Made;
+const NOTHING: Said = Said::NothingPending;
 
 #[test]
 fn it_is_made_once_where_the_usual_names_say() {
     let (dir, path, url) = place();
     let flag = format!("--cache-database-url={url}");
     let dry = run(&["ncps", "migrate", "up", &flag, "--dry-run"], &[]);
-    says(&dry, &path, &["would be made", "pending: 1 (index)"]);
+    says(&dry, &path, Said::WouldBeMade);
     assert_eq!(std::fs::read_dir(dir.path()).expect("there").count(), 0, "nothing is made");
     says(&run(&["ncps", "migrate", "up", &flag], &[]), &path, MADE);
     says(&run(&["ncps", "migrate", "up"], &[("CACHE_DATABASE_URL", &url)]), &path, NOTHING);

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ncps_edge::config::TlsFiles;
 use ncps_nix::Compression;
+use ncps_runtime::tls::TlsFiles;
 use ncps_tests::{
     Cluster, Connection, Fixture, Installation, Request, Upstream, UpstreamKey, both_modes, eventually,
 };

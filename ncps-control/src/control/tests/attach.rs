@@ -75,3 +75,30 @@ async fn column(folder: &TempDir, sql: &'static str) -> Vec<i64> {
     let mut connection = options.connect().await.expect("opens");
     sqlx::query_scalar(sql).fetch_all(&mut connection).await.expect("reads")
 }
+
+#[tokio::test]
+async fn settings_that_change_are_heard_by_all_past_all_else() {
+    let case = Case::new().await;
+    let (mut quick, mut slow) =
+        (Edge::attach(case.control(), "quick").await, Edge::attach(case.control(), "slow").await);
+    let ours = case.publish(case.upstream.narinfo(1)).await;
+    let mut replacement = publication(case.upstream.narinfo(1));
+    replacement.replaces = true;
+    for _ in 0..1000 {
+        case.control().publish_narinfo(replacement.clone()).await.expect("trusted");
+    }
+    for priority in 20..=30 {
+        case.house.control.change_settings(|settings| settings.priority = priority);
+    }
+    case.house.control.change_settings(|settings| settings.priority = 30);
+    for edge in [&mut quick, &mut slow] {
+        let Some(Directive::Configure(settings)) = edge.next().await else { panic!("first of all") };
+        assert_eq!(settings.priority, 30, "of many changes the last");
+        edge.invalidated(&ours).await;
+    }
+    let mut later = Edge::attach(case.control(), "later").await;
+    case.house.control.change_settings(|settings| settings.hostname = "renamed".to_owned());
+    let Some(Directive::Configure(settings)) = later.next().await else { panic!("again") };
+    assert_eq!((settings.hostname.as_str(), settings.priority), ("renamed", 30));
+    case.house.stop().await;
+}

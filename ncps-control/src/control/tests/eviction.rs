@@ -173,8 +173,10 @@ async fn a_job_that_panics_ends_the_process() {
     let life = Lifecycle::new(Timing { delay: Duration::ZERO, grace: Duration::from_secs(20) });
     let tasks = life.tasks();
     let clock = Arc::new(BreakingClock::default());
+    let db = Db::open(&folder.path().join("db.sqlite"), UnixTime(1)).await.expect("opens");
     let parts = Parts {
-        db: Db::open(&folder.path().join("db.sqlite"), UnixTime(1)).await.expect("opens"),
+        tokens: crate::Tokens::open(&db).await.expect("read"),
+        db,
         key: None,
         settings: settings(Upstream::new().key.public()),
         negative_ttl: Duration::from_secs(60),

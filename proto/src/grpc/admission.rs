@@ -1,0 +1,86 @@
+//! What let a call in, as the layer that checked it leaves it with the request: nothing that a caller says of itself.
+//! Without one everything is open, as in one process and at a socket of mode 0600.
+
+use futures::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Code, Directives, EdgeReport, Error, Reports, Result};
+
+/// A token that counts.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// Its name.
+    pub token: String,
+    /// Names of the edges that may use it; none: all.
+    pub edges: Vec<String>,
+    /// Fires when it counts no more.
+    pub over: CancellationToken,
+}
+
+impl Admission {
+    /// What an edge reports, if it has a name that the token is for.
+    pub(super) async fn of_its_edge(&self, mut reports: Reports) -> Result<Reports> {
+        let first = reports.next().await;
+        if let Some(EdgeReport::Hello(hello)) = &first
+            && !self.edges.is_empty()
+            && !self.edges.contains(&hello.name)
+        {
+            let message = format!("token {} is not for an edge of the name {:?}", self.token, hello.name);
+            return Err(Error::new(Code::Unauthenticated, message));
+        }
+        Ok(stream::iter(first).chain(reports).boxed())
+    }
+
+    /// What an edge is told, as long as the token counts.
+    pub(super) fn while_it_counts(self, directives: Directives) -> Directives {
+        let Admission { token, over, .. } = self;
+        let until = directives.take_until(over.clone().cancelled_owned());
+        let last = async move { over.is_cancelled().then(|| Err(counts_no_more(&token))) };
+        until.chain(stream::once(last).filter_map(futures::future::ready)).boxed()
+    }
+}
+
+fn counts_no_more(token: &str) -> Error {
+    Error::new(Code::Unauthenticated, format!("token {token} was revoked, or has expired"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Directive, Hello};
+
+    fn admission(edges: &[&str]) -> Admission {
+        let edges = edges.iter().map(ToString::to_string).collect();
+        Admission { token: "t".to_owned(), edges, over: CancellationToken::new() }
+    }
+
+    fn hello(name: &str) -> Reports {
+        let hello = Hello { name: name.to_owned(), instance: "i".to_owned(), url: None };
+        stream::iter([EdgeReport::Hello(hello), EdgeReport::UpstreamBack]).boxed()
+    }
+
+    #[tokio::test]
+    async fn a_bound_token_is_for_edges_of_its_names() {
+        for edges in [&[][..], &["a"], &["b", "a"]] {
+            let reports = admission(edges).of_its_edge(hello("a")).await.expect("let in");
+            assert_eq!(reports.count().await, 2, "nothing is lost");
+        }
+        let refused = admission(&["b"]).of_its_edge(hello("a")).await.err().expect("refused");
+        assert_eq!(refused.code(), Code::Unauthenticated);
+    }
+
+    #[tokio::test]
+    async fn a_session_ends_with_its_token() {
+        let some = || stream::iter([Ok(Directive::Invalidate(Vec::new()))]);
+        let ended = admission(&[]).while_it_counts(some().boxed());
+        assert_eq!(ended.count().await, 1, "control ended it: no word of the token");
+        let admission = admission(&[]);
+        let over = admission.over.clone();
+        let mut told = admission.while_it_counts(some().chain(stream::pending()).boxed());
+        assert!(told.next().await.expect("open").is_ok());
+        over.cancel();
+        let last = told.next().await.expect("why").expect_err("a break");
+        assert_eq!(last.code(), Code::Unauthenticated);
+        assert!(told.next().await.is_none());
+    }
+}
