@@ -3,6 +3,8 @@
 //!
 //! Absent: problems; with those there is no start.
 
+use std::num::NonZeroU64;
+
 use chrono::{DateTime, SecondsFormat};
 use ncps_nix::SecretKey;
 use ncps_proto::{EdgeSettings, Writing};
@@ -21,6 +23,10 @@ pub(crate) fn configuration(config: &ControlConfig, key: Option<&SecretKey>, now
     );
     if let Some(next) = config.eviction_schedule.as_ref().and_then(|schedule| schedule.after(now)) {
         tracing::info!(next = in_utc(next), "evicts on schedule");
+    }
+    if let Some(next) = config.scrubs.schedule.as_ref().and_then(|schedule| schedule.after(now)) {
+        let bytes_per_second = config.scrubs.rate.map(NonZeroU64::get);
+        tracing::info!(next = in_utc(next), bytes_per_second, "scrubs on schedule");
     }
     without_effect(config);
     for warning in &config.warnings {

@@ -73,10 +73,10 @@ pub async fn compose(
     let db = Db::open(&config.database, clock.now()).await?;
     let tokens = Tokens::open(&db).await?;
     announce::configuration(&config, key.as_ref(), clock.now());
-    let ControlConfig { settings, negative_ttl, eviction_schedule, .. } = config;
+    let ControlConfig { settings, negative_ttl, eviction_schedule, scrubs, .. } = config;
     let metrics = ControlMetrics::new(telemetry);
     let parts =
-        Parts { db, key, settings, tokens, negative_ttl, eviction_schedule, clock, metrics, keep: locks };
+        Parts { db, key, settings, tokens, negative_ttl, eviction_schedule, scrubs, clock, metrics, keep: locks };
     Ok(Composed { control: Control::start(parts, tasks) })
 }
 

@@ -10,6 +10,7 @@ use ncps_runtime::lifecycle::{Lifecycle, Timing};
 use tempfile::TempDir;
 
 use super::*;
+use crate::Scrubs;
 use crate::config::ControlAddr;
 use crate::testing::{Upstream, settings};
 
@@ -29,6 +30,7 @@ fn config(data: &Path) -> ControlConfig {
         warnings: Vec::new(),
         http_addr: None,
         eviction_schedule: None,
+        scrubs: Scrubs::default(),
         settings: settings(Upstream::new().key.public()),
     }
 }

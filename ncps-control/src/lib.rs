@@ -19,6 +19,7 @@ mod eviction;
 mod gate;
 pub mod http;
 mod index;
+mod jobs;
 mod keys;
 mod leases;
 pub mod metrics;
@@ -34,7 +35,7 @@ mod settings;
 mod testing;
 mod tokens;
 
-pub use control::{Control, Parts};
+pub use control::{Control, EdgeScrub, Parts, ScrubReport, ScrubRequest, ScrubbedFile, Scrubbing, Scrubs};
 pub use db::{Db, OpenError};
 pub use eviction::{EdgeEviction, EvictionReport, Schedule, Trigger, Zone};
 pub use tokens::Tokens;

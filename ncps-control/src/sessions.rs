@@ -7,7 +7,9 @@
 use std::collections::HashMap;
 
 use ncps_nix::{NarFileName, StorePathHash};
-use ncps_proto::{Directive, DiskReport, Eviction, HeldNar, Hello, Result, Turn};
+use ncps_proto::{
+    Code, Directive, DiskReport, Error, Eviction, HeldNar, Hello, Job, JobReport, Result, Turn,
+};
 use ncps_runtime::clock::UnixTime;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
@@ -15,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::eviction::plan::{self, Access, Candidate, NARINFO_BYTES, Plan};
+use crate::jobs::{JobRun, SessionJobs};
 use crate::leases::{Answer, Leases};
 use crate::placements::Placements;
 
@@ -30,12 +33,14 @@ type Directives = mpsc::Receiver<Result<Directive>>;
 struct Session {
     /// Tells it from an earlier session of the same instance.
     id: u64,
+    name: String,
     url: Option<String>,
     directives: mpsc::Sender<Result<Directive>>,
     cut: CancellationToken,
     /// What it said last of its disk.
     disk: Option<DiskReport>,
     evicted: watch::Sender<Evicted>,
+    jobs: SessionJobs,
 }
 
 /// What an edge has removed in a session.
@@ -94,11 +99,13 @@ impl Sessions {
         state.placements.attached(&hello.instance);
         let session = Session {
             id,
+            name: hello.name.clone(),
             url: hello.url.clone(),
             directives: sender,
             cut: cut.clone(),
             disk: None,
             evicted: watch::Sender::default(),
+            jobs: SessionJobs::default(),
         };
         if let Some(former) = state.sessions.insert(hello.instance.clone(), session) {
             former.cut.cancel();
@@ -257,6 +264,54 @@ impl Sessions {
         let before = *session.evicted.borrow();
         session.directives.try_send(Ok(Directive::Evict(eviction))).ok()?;
         Some((before, session.evicted.subscribe()))
+    }
+
+    /// Gives an attached edge a job.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] where it is gone or does not keep up, [`Code::Overloaded`] where it has one of this kind.
+    pub(crate) fn begin_job(&self, instance: &str, job: Job) -> Result<JobRun> {
+        let mut state = self.state.lock();
+        let gone = || Error::new(Code::Unavailable, "the edge is gone or does not keep up");
+        let session = state.sessions.get_mut(instance).ok_or_else(gone)?;
+        for over in session.jobs.called_off() {
+            session.directives.try_send(Ok(Directive::EndJob(over))).map_err(|_| gone())?;
+        }
+        let run = session.jobs.begin(&job)?;
+        let directive = Directive::Job { id: run.id, job };
+        session.directives.try_send(Ok(directive)).map_err(|_| gone())?;
+        Ok(run)
+    }
+
+    /// An edge says something of a job. Waits where who listens does not keep up, and with it the session.
+    pub(crate) async fn heard_of_job(&self, instance: &str, report: JobReport) {
+        let listener = {
+            let mut state = self.state.lock();
+            state.sessions.get_mut(instance).and_then(|session| session.jobs.listener(&report))
+        };
+        if let Some(listener) = listener {
+            // Who listened may have left.
+            listener.send(report.said).await.ok();
+        }
+    }
+
+    /// A file is no longer in an edge's store, without having been evicted.
+    pub(crate) fn lost(&self, instance: &str, name: NarFileName) {
+        self.state.lock().placements.evicted(instance, name);
+    }
+
+    /// Whether any attached edge is believed to hold a file.
+    pub(crate) fn is_held(&self, name: NarFileName) -> bool {
+        !self.state.lock().placements.holders(name).is_empty()
+    }
+
+    /// The attached edges of this name, or all: name and instance.
+    pub(crate) fn named(&self, name: Option<&str>) -> Vec<(String, String)> {
+        let state = self.state.lock();
+        let meant = state.sessions.iter().filter(|(_, session)| name.is_none_or(|name| name == session.name));
+        let mut named: Vec<_> = meant.map(|(i, session)| (session.name.clone(), i.clone())).collect();
+        named.sort_unstable();
+        named
     }
 
     /// Returns the memory of what ran out.

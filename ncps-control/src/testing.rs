@@ -20,7 +20,7 @@ use ncps_runtime::telemetry::Telemetry;
 
 use crate::metrics::ControlMetrics;
 use crate::record::{facts_of, file_of};
-use crate::{Control, Db, Parts, Schedule, Tokens};
+use crate::{Control, Db, Parts, Schedule, Scrubs, Tokens};
 
 pub(crate) const UPSTREAM: &str = "http://upstream.test";
 
@@ -180,6 +180,7 @@ impl House {
             settings,
             negative_ttl,
             eviction_schedule,
+            scrubs: Scrubs::default(),
             clock: Arc::new(clock.clone()),
             metrics: ControlMetrics::new(&Telemetry::off()),
             keep: (),

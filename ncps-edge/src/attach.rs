@@ -15,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessLog;
+use crate::jobs::{SessionJobs, Workshop};
 use crate::live::{Current, Live};
 use crate::lookup::Lookups;
 use crate::metrics::EdgeMetrics;
@@ -43,6 +44,7 @@ pub struct Attachment {
     pub accesses: Arc<AccessLog>,
     pub room: Arc<Room>,
     pub state: StateFile,
+    pub workshop: Arc<Workshop>,
     pub tasks: Tasks,
     pub metrics: Arc<EdgeMetrics>,
 }
@@ -72,6 +74,7 @@ pub async fn run(attachment: Attachment, mut ready: Option<ReadyLatch>) {
 /// One session; returns why it broke.
 async fn session(attachment: &Attachment, ready: &mut Option<ReadyLatch>, pause: &mut Duration) -> Error {
     let (reports, rx) = mpsc::channel(WAITING);
+    let jobs = SessionJobs::new(Arc::clone(&attachment.workshop), reports.downgrade());
     let listen = async {
         let mut directives = attachment.control.attach(ReceiverStream::new(rx).boxed()).await?;
         let ended = || Error::new(Code::Unavailable, "control ended the session");
@@ -81,7 +84,7 @@ async fn session(attachment: &Attachment, ready: &mut Option<ReadyLatch>, pause:
         }
         *pause = FIRST_PAUSE;
         while let Some(directive) = directives.next().await {
-            attachment.obey(directive?)?;
+            attachment.obey(directive?, &jobs)?;
         }
         Err(ended())
     };
@@ -184,10 +187,12 @@ impl Attachment {
         Ok(())
     }
 
-    fn obey(&self, directive: Directive) -> Result<()> {
+    fn obey(&self, directive: Directive, jobs: &SessionJobs) -> Result<()> {
         match directive {
             Directive::Configure(settings) => self.reconfigure(*settings)?,
             Directive::Evict(eviction) => self.evict(eviction),
+            Directive::Job { id, job } => jobs.begin(id, job),
+            Directive::EndJob(id) => jobs.end(id),
             Directive::Invalidate(hashes) => {
                 self.lookups.near.invalidate(&hashes);
                 let lookups = Arc::clone(&self.lookups);

@@ -13,6 +13,7 @@ use crate::access::AccessLog;
 use crate::attach::{self, Attachment};
 use crate::config::EdgeConfig;
 use crate::http::{self, Service};
+use crate::jobs::Workshop;
 use crate::listener;
 use crate::live::Current;
 use crate::lookup::Lookups;
@@ -88,6 +89,12 @@ pub async fn compose(
     let objects = Objects::new(store.clone(), Arc::new(object_store), current.clone(), tasks.clone());
     metrics.watch(Watched { current: &current, engine: &engine, near: &near, store: &store });
     let accesses = Arc::new(AccessLog::default());
+    let workshop = Arc::new(Workshop {
+        store: store.clone(),
+        engine: engine.clone(),
+        tasks: tasks.clone(),
+        metrics: metrics.clone(),
+    });
     let attachment = Attachment {
         control,
         hello: Hello { name: config.name.clone(), instance, url: config.url },
@@ -98,6 +105,7 @@ pub async fn compose(
         accesses: accesses.clone(),
         room,
         state,
+        workshop,
         tasks: tasks.clone(),
         metrics: metrics.clone(),
     };

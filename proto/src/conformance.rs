@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     Accesses, Code, Commit, ControlPlane, Directive, Directives, DiskReport, EdgeReport, Heard, HeldNar,
-    Hello, Lookup, NarFacts, Origin, Publication, Turn,
+    Hello, JobProgress, JobReport, JobSaid, Lookup, NarFacts, Origin, Publication, Turn,
 };
 
 /// The upstream of every publication in the suite.
@@ -304,6 +304,10 @@ where
         let disk = DiskReport { number: 1, total: 1 << 40, free: 1 << 39, used: 4096, wanted: 0 };
         a.say(EdgeReport::Disk(disk));
         a.say(EdgeReport::Evicted(vec![held.name]));
+        // Of a job that nobody gave.
+        for said in [JobSaid::Progress(JobProgress::default()), JobSaid::Ended(Err("why".to_owned()))] {
+            a.say(EdgeReport::Job(JobReport { id: 1 << 60, said }));
+        }
         let ours = publish(&plane, &narinfo).await;
         plane.retract_narinfo(narinfo.store_path.hash(), file(&ours)).await.expect("answers");
         a.invalidated(&ours).await;

@@ -6,17 +6,17 @@ use std::time::Duration;
 use ncps_nix::{Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, Sha256Hash, StorePathHash};
 
 use crate::gen_v1 as wire;
-use crate::settings;
 use crate::{
     Accesses, Code, Commit, Directive, DiskReport, EdgeReport, Error, Eviction, Heard, HeldNar, Hello,
     Location, Lookup, NarFacts, Origin, Publication, Result, Turn, Victim,
 };
+use crate::{jobs, settings};
 
 pub(crate) fn malformed(what: &str) -> Error {
     Error::new(Code::Invalid, format!("a message between the planes has a malformed {what}"))
 }
 
-fn required<T>(field: Option<T>, what: &str) -> Result<T> {
+pub(crate) fn required<T>(field: Option<T>, what: &str) -> Result<T> {
     field.ok_or_else(|| malformed(what))
 }
 
@@ -65,11 +65,11 @@ pub(crate) fn nar_file_name_wire(name: NarFileName) -> wire::NarFileName {
     }
 }
 
-fn nar_facts(wire: &wire::NarFacts) -> Result<NarFacts> {
+pub(crate) fn nar_facts(wire: &wire::NarFacts) -> Result<NarFacts> {
     Ok(NarFacts { hash: NarHash(sha256(&wire.nar_hash)?), size: wire.nar_size })
 }
 
-fn nar_facts_wire(facts: NarFacts) -> wire::NarFacts {
+pub(crate) fn nar_facts_wire(facts: NarFacts) -> wire::NarFacts {
     wire::NarFacts { nar_hash: facts.hash.0.as_bytes().to_vec(), nar_size: facts.size }
 }
 
@@ -176,7 +176,7 @@ pub(crate) fn turn_wire(turn: Turn) -> wire::BeginFetchReply {
     wire::BeginFetchReply { turn: Some(turn) }
 }
 
-fn non_empty(text: String) -> Option<String> {
+pub(crate) fn non_empty(text: String) -> Option<String> {
     Some(text).filter(|t| !t.is_empty())
 }
 
@@ -223,6 +223,7 @@ pub(crate) fn report(wire: wire::EdgeReport) -> Result<EdgeReport> {
         Report::Disk(disk) => EdgeReport::Disk(disk_report(&disk)),
         Report::Evicted(gone) => EdgeReport::Evicted(all(gone.nars, |n| nar_file_name(Some(n)))?),
         Report::UpstreamBack(_) => EdgeReport::UpstreamBack,
+        Report::Job(report) => EdgeReport::Job(jobs::report(report)?),
     })
 }
 
@@ -255,6 +256,7 @@ pub(crate) fn report_wire(report: EdgeReport) -> wire::EdgeReport {
             Report::Evicted(wire::Evicted { nars: names.into_iter().map(nar_file_name_wire).collect() })
         }
         EdgeReport::UpstreamBack => Report::UpstreamBack(wire::UpstreamBack {}),
+        EdgeReport::Job(report) => Report::Job(jobs::report_wire(report)),
     };
     wire::EdgeReport { report: Some(report) }
 }
@@ -307,6 +309,8 @@ pub(crate) fn directive(wire: wire::Directive) -> Result<Directive> {
             Directive::Invalidate(all(invalidation.store_path_hashes, |h| store_path_hash(&h))?)
         }
         Wire::Evict(wire) => Directive::Evict(eviction(wire)?),
+        Wire::Job(wire) => Directive::Job { id: wire.id, job: jobs::job(wire)? },
+        Wire::EndJob(id) => Directive::EndJob(id),
     })
 }
 
@@ -318,6 +322,8 @@ pub(crate) fn directive_wire(directive: Directive) -> wire::Directive {
             store_path_hashes: hashes.into_iter().map(store_path_hash_bytes).collect(),
         }),
         Directive::Evict(eviction) => Wire::Evict(eviction_wire(eviction)),
+        Directive::Job { id, job } => Wire::Job(jobs::job_wire(id, job)),
+        Directive::EndJob(id) => Wire::EndJob(id),
     };
     wire::Directive { directive: Some(directive) }
 }

@@ -13,6 +13,7 @@ mod error;
 #[expect(unreachable_pub, clippy::allow_attributes, clippy::large_enum_variant, reason = "generated code")]
 mod gen_v1;
 pub mod grpc;
+mod jobs;
 mod outward;
 mod plane;
 mod settings;
@@ -27,6 +28,7 @@ pub mod fake;
 
 pub use code::Code;
 pub use error::{Error, Result};
+pub use jobs::{Checked, Job, JobKind, JobProgress, JobReport, JobSaid, Scrub, Verdict};
 pub use outward::{Login, NetrcEntry, Outward, Secret, Target, UpstreamSettings};
 pub use plane::{ControlPlane, Directives, Reports};
 pub use settings::{decode_settings, encode_settings};

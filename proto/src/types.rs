@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ncps_nix::{Compression, NarFileName, NarHash, NarInfo, PublicKey, StorePathHash};
 
+use crate::jobs::{Job, JobReport};
 use crate::outward::{Outward, UpstreamSettings};
 use crate::tokens::{Token, Writing};
 
@@ -118,6 +119,8 @@ pub enum EdgeReport {
     Evicted(Vec<NarFileName>),
     /// An upstream that had no say can be asked again: what was called absent without it may be there.
     UpstreamBack,
+    /// What a [`Job`] has to say.
+    Job(JobReport),
 }
 
 /// An edge's disk. All but the number are bytes.
@@ -179,6 +182,10 @@ pub enum Directive {
     Invalidate(Vec<StorePathHash>),
     /// Files to be removed from the store.
     Evict(Eviction),
+    /// Work to be done in the background. What it has to say comes with this number, which is the session's.
+    Job { id: u64, job: Job },
+    /// Nobody listens to a job any more.
+    EndJob(u64),
 }
 
 /// A step of an eviction.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ncps_control::compose::Composed;
 use ncps_control::config::{ControlAddr, ControlConfig, KeySource};
 use ncps_control::serve::ControlListener;
-use ncps_control::{Control, Schedule, Zone};
+use ncps_control::{Control, Schedule, Scrubs, Zone};
 use ncps_edge::compose::Edge;
 use ncps_edge::config::{ControlUrl, EdgeConfig, Limits};
 use ncps_nix::{CacheInfo, NarInfo, PublicKey, Sha256Hash};
@@ -47,6 +47,7 @@ pub struct ClusterBuilder {
     settings: EdgeSettings,
     negative_ttl: Duration,
     eviction_schedule: Option<Schedule>,
+    scrubs: Scrubs,
     sign: bool,
     data: Arc<TempDir>,
     deadline: Duration,
@@ -87,6 +88,7 @@ impl ClusterBuilder {
             settings: default_settings(),
             negative_ttl: Duration::from_secs(60),
             eviction_schedule: None,
+            scrubs: Scrubs::default(),
             sign: true,
             data: Arc::new(TempDir::new().expect("a temporary directory")),
             deadline: CONTROL_DEADLINE,
@@ -166,6 +168,17 @@ impl ClusterBuilder {
     pub fn eviction_schedule(mut self, schedule: &str) -> Self {
         let utc = "UTC".parse::<Zone>().expect("a zone");
         self.eviction_schedule = Some(Schedule::parse(schedule, utc).expect("a schedule"));
+        self
+    }
+
+    /// When stored files are compared with their names; in UTC, and as fast as it goes.
+    ///
+    /// # Panics
+    /// If it is no schedule.
+    #[must_use]
+    pub fn scrub_schedule(mut self, schedule: &str) -> Self {
+        let utc = "UTC".parse::<Zone>().expect("a zone");
+        self.scrubs.schedule = Some(Schedule::parse(schedule, utc).expect("a schedule"));
         self
     }
 
@@ -259,6 +272,7 @@ impl ClusterBuilder {
             without_effect: Vec::new(),
             warnings: Vec::new(),
             eviction_schedule: self.eviction_schedule.clone(),
+            scrubs: self.scrubs.clone(),
             settings: self.settings.clone(),
         }
     }

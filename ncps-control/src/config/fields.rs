@@ -255,6 +255,25 @@ pub(super) const LRU_TIMEZONE: Field = Field::value(
 .value_name("ZONE")
 .default("Local");
 
+pub(super) const SCRUB_SCHEDULE: Field = Field::value(
+    "scrub-schedule",
+    "SCRUB_SCHEDULE",
+    "cache.scrub.schedule",
+    "When every edge reads what it stores and compares it with its names, in the time zone of \
+     --cache-lru-schedule-timezone; what is wrong is fetched again. By default on Sundays at 4; off: only on demand.",
+)
+.value_name("SCHEDULE|off")
+.default("0 4 * * 0");
+
+pub(super) const SCRUB_RATE: Field = Field::value(
+    "scrub-rate",
+    "SCRUB_RATE",
+    "cache.scrub.rate",
+    "Bytes that an edge reads per second for that at most; 0: as fast as its disk is.",
+)
+.value_name("SIZE")
+.default("50M");
+
 pub(super) const MAX_DOWNLOADS: Field = Field::value(
     "max-downloads",
     "MAX_DOWNLOADS",
@@ -382,6 +401,8 @@ pub const CONTROL: &[Field] = &[
     MIN_FREE,
     LRU_SCHEDULE,
     LRU_TIMEZONE,
+    SCRUB_SCHEDULE,
+    SCRUB_RATE,
     MAX_DOWNLOADS,
     MAX_WAITING,
     MAX_DECODERS,

@@ -15,6 +15,7 @@ mod values;
 mod tests;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use ncps_runtime::config::{Env, Field, ListenAddr, Resolver};
 use ncps_runtime::fields::read_data_path;
 use ncps_runtime::paths;
 
+use crate::Scrubs;
 use crate::eviction::{Schedule, Zone};
 pub use fields::{CONTROL, DATABASE};
 pub use later::{LATER, LATER_GLOBAL, later_reference};
@@ -78,6 +80,8 @@ pub struct ControlConfig {
     pub warnings: Vec<String>,
     /// When eviction runs, also without need.
     pub eviction_schedule: Option<Schedule>,
+    /// When stored files are compared with their names.
+    pub scrubs: Scrubs,
     /// What edges are configured with; index id and public keys are known later.
     pub settings: EdgeSettings,
 }
@@ -90,7 +94,9 @@ impl ControlConfig {
         let settings = settings(r, env, &mut warnings);
         let temp_path = r.get(&fields::TEMP_PATH, absolute_path);
         let without_effect = later::read(r);
-        let eviction_schedule = eviction_schedule(r);
+        let zone = r.get_or(&fields::LRU_TIMEZONE, str::parse, Zone::Local);
+        let eviction_schedule = r.get(&fields::LRU_SCHEDULE, |text| Schedule::parse(text, zone));
+        let scrubs = scrubs(r, zone);
         let negative_ttl = settings.negative_ttl;
         let database = r.get(&fields::DATABASE_URL, database_path);
         let addr = r.get(&fields::CONTROL_ADDR, values::control_addr);
@@ -108,6 +114,7 @@ impl ControlConfig {
             without_effect,
             warnings,
             eviction_schedule,
+            scrubs,
             settings,
             data_path,
         })
@@ -227,9 +234,16 @@ fn min_free(r: &mut Resolver) -> MinFree {
     DEFAULT_MIN_FREE
 }
 
-fn eviction_schedule(r: &mut Resolver) -> Option<Schedule> {
-    let zone = r.get_or(&fields::LRU_TIMEZONE, str::parse, Zone::Local);
-    r.get(&fields::LRU_SCHEDULE, |text| Schedule::parse(text, zone))
+fn scrubs(r: &mut Resolver, zone: Zone) -> Scrubs {
+    let schedule = |text: &str| match text {
+        "off" => Ok(None),
+        text => Schedule::parse(text, zone).map(Some),
+    };
+    let rate = |text: &str| if text == "0" { Ok(0) } else { byte_size(text) };
+    Scrubs {
+        schedule: r.get_or(&fields::SCRUB_SCHEDULE, schedule, None),
+        rate: NonZeroU64::new(r.get_or(&fields::SCRUB_RATE, rate, 0)),
+    }
 }
 
 fn hostname(r: &mut Resolver) -> String {

@@ -83,6 +83,15 @@ fn limits_have_the_originals_names() {
 }
 
 #[test]
+fn scrubs_are_weekly_and_bounded_unless_told_otherwise() {
+    let weekly =
+        Scrubs { schedule: Schedule::parse("0 4 * * 0", Zone::Local).ok(), rate: NonZeroU64::new(50 << 20) };
+    assert_eq!(good(&[]).scrubs, weekly);
+    let given = good(&["--scrub-schedule=off", "--scrub-rate=0"]);
+    assert_eq!(given.scrubs, Scrubs::default());
+}
+
+#[test]
 fn limits_that_mean_nothing_are_refused() {
     for (flag, expected) in [
         ("--cache-max-size=50", "unit"),

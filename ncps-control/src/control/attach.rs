@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Control;
 use super::tokens::as_told_to;
+use super::arrivals::Arrivals;
 use crate::eviction::job::Pressure;
 use crate::index::Index;
 use crate::sessions::{Opened, Sessions};
@@ -37,6 +38,8 @@ impl Control {
             sessions: Arc::clone(&self.sessions),
             clock: Arc::clone(&self.clock),
             pressure: self.evictor.pressure(),
+            arrivals: self.arrivals.clone(),
+            suspects: Vec::new(),
             stop: self.tasks.life().hard(),
             session: Over { sessions: Arc::clone(&self.sessions), hello, id },
             cut: cut.clone(),
@@ -68,13 +71,16 @@ struct Listener {
     sessions: Arc<Sessions>,
     clock: Arc<dyn Clock>,
     pressure: Pressure,
+    arrivals: Arrivals,
+    /// Files whose size is not what is known of them.
+    suspects: Vec<NarFileName>,
     stop: CancellationToken,
     cut: CancellationToken,
     session: Over,
 }
 
 impl Listener {
-    async fn run(self, mut reports: Reports) {
+    async fn run(mut self, mut reports: Reports) {
         loop {
             let report = tokio::select! {
                 // First, so that nothing more is heard of a session that another took over.
@@ -90,12 +96,15 @@ impl Listener {
         }
     }
 
-    async fn hear(&self, report: EdgeReport) {
-        let instance = &self.session.hello.instance;
+    async fn hear(&mut self, report: EdgeReport) {
+        let instance = &self.session.hello.instance.clone();
         match report {
             EdgeReport::Inventory { held, last } => {
                 let held = self.with_accesses(held).await;
                 self.sessions.holds(instance, held, last);
+                if last {
+                    self.arrivals.announce(instance, std::mem::take(&mut self.suspects));
+                }
             }
             EdgeReport::Accesses(accesses) => self.note(&accesses).await,
             EdgeReport::Committed(held) => self.sessions.committed(instance, held, self.clock.now()),
@@ -104,6 +113,7 @@ impl Listener {
                 self.pressure.consider(&disk);
             }
             EdgeReport::UpstreamBack => self.index.forget_tentative_absences(),
+            EdgeReport::Job(report) => self.sessions.heard_of_job(instance, report).await,
             EdgeReport::Evicted(names) => self.sessions.evicted(instance, &names),
             EdgeReport::Hello(_) => tracing::warn!(%instance, "edge says hello in the middle of a session"),
         }
@@ -111,13 +121,18 @@ impl Listener {
 
     /// A page with the time of each file's last read, for eviction. A file that the index does not know, or
     /// can't be asked about, counts as never read.
-    async fn with_accesses(&self, held: Vec<HeldNar>) -> Vec<(HeldNar, UnixTime)> {
+    async fn with_accesses(&mut self, held: Vec<HeldNar>) -> Vec<(HeldNar, UnixTime)> {
         let names = self.sessions.never_met(&self.session.hello.instance, &held);
-        let known = self.index.last_accesses(&names).await.unwrap_or_else(|error| {
+        let known = self.index.met(&names).await.unwrap_or_else(|error| {
             tracing::warn!(error = error.story(), "it is not known when an edge's files were last read");
             Default::default()
         });
-        let time = |held: HeldNar| (held, known.get(&held.name).copied().unwrap_or(UnixTime(0)));
+        let is_suspect = |held: &HeldNar| {
+            let size = known.get(&held.name).and_then(|met| met.size);
+            size.is_some_and(|size| size != held.file_size)
+        };
+        self.suspects.extend(held.iter().filter(|held| is_suspect(held)).map(|held| held.name));
+        let time = |held: HeldNar| (held, known.get(&held.name).map_or(UnixTime(0), |met| met.accessed));
         held.into_iter().map(time).collect()
     }
 

@@ -3,15 +3,19 @@
 //! Each use case that changes something has its own file; here are the short ones and what they share.
 //! Absent on purpose: sockets and the process (see [`crate::serve`]), and any NAR body.
 
+mod arrivals;
 mod attach;
 mod commit;
 mod locate;
+mod proof;
 mod publication;
 mod tokens;
+mod scrub;
 
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,9 +39,21 @@ use crate::record::file_of;
 use crate::sessions::Sessions;
 use crate::settings::Settings;
 use crate::tokens::Tokens;
+use arrivals::Arrivals;
+use scrub::Scrubber;
+pub use scrub::{EdgeScrub, ScrubReport, ScrubRequest, ScrubbedFile, Scrubbing};
 
 /// How often the memory of turns and edges that are over is returned.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// When edges scrub what they store.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scrubs {
+    /// `None`: only on demand.
+    pub schedule: Option<Schedule>,
+    /// Bytes per second, of each edge; `None`: as fast as disks are.
+    pub rate: Option<NonZeroU64>,
+}
 
 /// What control is made of.
 pub struct Parts<K> {
@@ -54,6 +70,8 @@ pub struct Parts<K> {
     pub negative_ttl: Duration,
     /// When eviction runs, also without need.
     pub eviction_schedule: Option<Schedule>,
+    /// When stored files are compared with their names, and how fast.
+    pub scrubs: Scrubs,
     /// The time of day, for what is written down.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -72,6 +90,9 @@ pub struct Control {
     tokens: Arc<Tokens>,
     sessions: Arc<Sessions>,
     evictor: Evictor,
+    scrubber: Scrubber,
+    scrubs: Scrubs,
+    arrivals: Arrivals,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     metrics: Arc<ControlMetrics>,
@@ -82,6 +103,7 @@ impl Control {
     /// sessions end, what waits is written and the database is closed.
     pub fn start<K: Send + 'static>(parts: Parts<K>, tasks: &Tasks) -> Arc<Control> {
         let Parts { db, key, mut settings, tokens, negative_ttl, eviction_schedule, clock, metrics, keep } =
+        let Parts { db, key, mut settings, negative_ttl, eviction_schedule, scrubs, clock, metrics, keep } =
             parts;
         let index = Index::start(db, negative_ttl, Arc::clone(&clock), tasks, Arc::clone(&metrics), keep);
         let index = Arc::new(index);
@@ -109,7 +131,8 @@ impl Control {
             tasks,
         );
         let settings = Settings::new(settings);
-        Arc::new(Control {
+        let (arrivals, arrived) = Arrivals::channel();
+        let control = Arc::new(Control {
             index,
             policy,
             settings,
@@ -117,10 +140,18 @@ impl Control {
             tokens: register,
             sessions,
             evictor,
+            scrubber: Scrubber::default(),
+            scrubs,
+            arrivals,
             clock,
             tasks: tasks.clone(),
             metrics,
-        })
+        });
+        control.meet(arrived, tasks);
+        if let Some(schedule) = control.scrubs.schedule.clone() {
+            control.start_scrubs(schedule, control.scrubs.rate, tasks);
+        }
+        control
     }
 
     /// What edges are configured with now.

@@ -38,6 +38,15 @@ pub struct Db {
     narinfos_at_open: u64,
 }
 
+/// What there is to know of a file that an edge holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Met {
+    /// When it was last read.
+    pub(crate) accessed: UnixTime,
+    /// In bytes, where an edge proved it.
+    pub(crate) size: Option<u64>,
+}
+
 type Result<T> = std::result::Result<T, DbError>;
 
 impl Db {
@@ -112,15 +121,18 @@ impl Db {
         row.into_file(name, origins).map(Some)
     }
 
-    /// When a file was last read.
-    pub(crate) async fn last_access(&self, name: NarFileName) -> Result<Option<UnixTime>> {
-        let row: Option<(i64,)> = sqlx::query_as(sql::LAST_ACCESS)
+    /// When a file was last read, and its size where that is proven.
+    pub(crate) async fn met(&self, name: NarFileName) -> Result<Option<Met>> {
+        let row: Option<(i64, Option<i64>, i64)> = sqlx::query_as(sql::LAST_ACCESS)
             .bind(rows::file_hash(&name))
             .bind(name.compression.name())
             .fetch_optional(&self.readers)
             .await
             .map_err(|e| DbError::Sqlite("read a NAR file's last access", e))?;
-        Ok(row.map(|(at,)| UnixTime(at)))
+        Ok(row.map(|(at, size, proven)| Met {
+            accessed: UnixTime(at),
+            size: size.filter(|_| proven != 0).and_then(|size| u64::try_from(size).ok()),
+        }))
     }
 
     /// The representations of a NAR.

@@ -10,7 +10,7 @@ pub(super) const NAMING: &str =
 pub(super) const FILE: &str =
     "SELECT file_size, nar_hash, nar_size, proven FROM nar_files WHERE file_hash = $1 AND compression = $2";
 pub(super) const LAST_ACCESS: &str =
-    "SELECT last_access FROM nar_files WHERE file_hash = $1 AND compression = $2";
+    "SELECT last_access, file_size, proven FROM nar_files WHERE file_hash = $1 AND compression = $2";
 pub(super) const ORIGINS: &str = "SELECT upstream, url, origin_compression FROM origins \
      WHERE file_hash = $1 AND compression = $2 ORDER BY rank";
 pub(super) const FILES_OF: &str = "SELECT file_hash, compression FROM nar_files WHERE nar_hash = $1";

@@ -2,7 +2,7 @@
 //! Planned here, done by edges. [`plan`] is the pure part, [`schedule`] says when it runs without need and
 //! [`alarm`] waits for it, [`job`] carries plans out.
 
-mod alarm;
+pub(crate) mod alarm;
 pub(crate) mod job;
 pub(crate) mod plan;
 pub(crate) mod schedule;

@@ -21,7 +21,7 @@ use ncps_proto::{Code, Error, Heard, Result};
 use ncps_runtime::clock::{Clock, UnixTime};
 use ncps_runtime::tasks::Tasks;
 
-use crate::db::Db;
+use crate::db::{Db, Met};
 use crate::metrics::ControlMetrics;
 use crate::record::{NarFile, file_of};
 pub(crate) use locks::Held;
@@ -160,18 +160,18 @@ impl Index {
         Ok(files)
     }
 
-    /// When files were last read; those that are not known are left out.
-    pub(crate) async fn last_accesses(
-        &self,
-        names: &[NarFileName],
-    ) -> Result<HashMap<NarFileName, UnixTime>> {
+    /// What there is to know of files that an edge holds; those that are not known are left out.
+    pub(crate) async fn met(&self, names: &[NarFileName]) -> Result<HashMap<NarFileName, Met>> {
         let mut known = HashMap::with_capacity(names.len());
         for name in names {
-            let accessed = match self.overlay.last_access(*name) {
-                Some(waiting) => Some(waiting),
-                None => self.db.last_access(*name).await?,
-            };
-            known.extend(accessed.map(|at| (*name, at)));
+            let (waiting, accessed) = (self.overlay.file(*name), self.overlay.last_access(*name));
+            let row = self.db.met(*name).await?;
+            if waiting.is_none() && row.is_none() {
+                continue;
+            }
+            let size = waiting.map(|file| file.file_size.filter(|_| file.proven));
+            let accessed = accessed.or(row.map(|row| row.accessed)).unwrap_or(UnixTime(0));
+            known.insert(*name, Met { accessed, size: size.unwrap_or(row.and_then(|row| row.size)) });
         }
         Ok(known)
     }

@@ -71,6 +71,28 @@ label! {
     }
 }
 
+label! {
+    /// Why a stored file is in quarantine.
+    pub enum Unsound in "reason" {
+        /// Its bytes are not what its name says.
+        Wrong = "wrong",
+        /// The disk does not give them.
+        Unreadable = "unreadable",
+    }
+}
+
+label! {
+    /// What became of a file from quarantine.
+    pub enum Healing in "outcome" {
+        /// It is in the store again.
+        Healed = "healed",
+        /// No source has it.
+        Lost = "lost",
+        /// It could not be fetched then.
+        Failed = "failed",
+    }
+}
+
 /// Everything that the edge counts.
 pub struct EdgeMetrics {
     telemetry: Telemetry,
@@ -82,6 +104,10 @@ pub struct EdgeMetrics {
     pub transfers: Arc<Gauges<Stage>>,
     pub integrity: Arc<Counters<Reason>>,
     pub attached: Arc<Gauges<()>>,
+    pub scrubbed: Arc<Counters<()>>,
+    pub scrubbed_bytes: Arc<Counters<()>>,
+    pub unsound: Arc<Counters<Unsound>>,
+    pub healed: Arc<Counters<Healing>>,
     upstreams: UpstreamFamily,
 }
 
@@ -98,6 +124,10 @@ impl EdgeMetrics {
             transfers: telemetry.gauges(&names::TRANSFERS),
             integrity: telemetry.counters(&names::INTEGRITY),
             attached: telemetry.gauges(&names::ATTACHED),
+            scrubbed: telemetry.counters(&names::SCRUBBED),
+            scrubbed_bytes: telemetry.counters(&names::SCRUBBED_BYTES),
+            unsound: telemetry.counters(&names::QUARANTINED),
+            healed: telemetry.counters(&names::HEALED),
             upstreams: UpstreamFamily::new(telemetry),
         })
     }

@@ -81,5 +81,12 @@ metrics! {
 
     INTEGRITY = "ncps_integrity_failures_total", Kind::Counter, "{failure}", ["reason"],
         "What came from upstreams and proved wrong. `file_hash_corrected`: only the narinfo was wrong.";
+    SCRUBBED = "ncps_scrubbed_files_total", Kind::Counter, "{file}", [],
+        "Stored NAR files that a scrub compared with their names.";
+    SCRUBBED_BYTES = "ncps_scrubbed_bytes_total", Kind::Counter, "By", [], "Bytes that it read for that.";
+    QUARANTINED = "ncps_quarantined_files_total", Kind::Counter, "{file}", ["reason"],
+        "Stored NAR files that were put into quarantine. `unreadable`: the disk does not give their bytes.";
+    HEALED = "ncps_healed_files_total", Kind::Counter, "{file}", ["outcome"],
+        "What became of files from quarantine that a scrub fetched again. `lost`: no source has it.";
     ATTACHED = "ncps_edge_attached", Kind::Gauge, "1", [], "Whether the edge has a session with control.";
 }

@@ -1,18 +1,21 @@
 //! The store on a local file system. All of it is blocking: callers on the runtime use `spawn_blocking`.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
-use ncps_nix::{CacheInfo, NarFileName, NarInfo, STORE_DIR, StorePathHash};
+use ncps_nix::{CacheInfo, MAX_NARINFO_BYTES, NarFileName, NarInfo, STORE_DIR, StorePathHash};
 use ncps_proto::HeldNar;
 use ncps_runtime::fault::{self, Point};
 
 use super::Spool;
 use super::ledger::{Ledger, NARINFO_BYTES, disk_bytes};
+use super::quarantine::{Fault, Quarantine};
+use super::unhurried::Unhurried;
 
 /// Directories of a Nix binary cache. Nix makes them when it opens one, and so can't open a cache of another
 /// user in which one is missing.
@@ -48,6 +51,7 @@ pub struct Space {
 pub struct LocalStore {
     store: PathBuf,
     spool: PathBuf,
+    quarantine: Quarantine,
     ledger: Ledger,
     next_spool: AtomicU64,
     opens: AtomicU64,
@@ -88,6 +92,7 @@ impl LocalStore {
         let this = LocalStore {
             store,
             spool,
+            quarantine: Quarantine::of(data),
             ledger: Ledger::default(),
             next_spool: AtomicU64::new(0),
             opens: AtomicU64::new(0),
@@ -104,6 +109,11 @@ impl LocalStore {
         let Some(file) = present(File::open(self.nar_path(name)))? else { return Ok(None) };
         let size = file.metadata()?.len();
         Ok(Some(StoredNar { file: Arc::new(file), size }))
+    }
+
+    /// Opens a NAR file to be read from end to end, without pushing what others read out of memory.
+    pub(crate) fn open_unhurried(&self, name: NarFileName) -> io::Result<Option<Unhurried>> {
+        present(Unhurried::open(&self.nar_path(name)))
     }
 
     /// A spool file with `size` bytes reserved, where the size is known.
@@ -152,6 +162,34 @@ impl LocalStore {
         *used = used.saturating_sub(disk_bytes(&metadata));
         self.held.change(|n| n.saturating_sub(1), |n| n.saturating_sub(metadata.len()));
         Ok(())
+    }
+
+    /// Moves a NAR file out of the store, as long as it is still the one that was `seen`. False where it is not. Who
+    /// reads it goes on.
+    pub(crate) fn quarantine(
+        &self,
+        name: NarFileName,
+        seen: &fs::Metadata,
+        fault: Fault,
+    ) -> io::Result<bool> {
+        let (path, place) = (self.nar_path(name), self.quarantine.place(name, fault)?);
+        let mut used = self.ledger.open(|| self.count())?;
+        let found = present(fs::metadata(&path))?;
+        let Some(found) = found.filter(|found| (found.ino(), found.dev()) == (seen.ino(), seen.dev())) else {
+            return Ok(false);
+        };
+        fs::rename(&path, place)?;
+        *used = used.saturating_sub(disk_bytes(&found));
+        self.held.change(|n| n.saturating_sub(1), |n| n.saturating_sub(found.len()));
+        drop(used);
+        sync_parent(&path)?;
+        self.quarantine.prune(SystemTime::now())?;
+        Ok(true)
+    }
+
+    /// What lies in quarantine.
+    pub(crate) fn quarantined(&self) -> io::Result<Vec<NarFileName>> {
+        self.quarantine.list()
     }
 
     /// Bytes on disk that NAR files and narinfos take, and what `meanwhile` says while that can't change.
@@ -221,7 +259,22 @@ impl LocalStore {
     /// The narinfo as it was last written. Read only while control is away.
     pub fn narinfo(&self, hash: StorePathHash) -> io::Result<Option<Vec<u8>>> {
         self.opens.fetch_add(1, Ordering::Relaxed);
-        present(fs::read(self.store.join(narinfo_file(hash))))
+        let Some(file) = present(File::open(self.store.join(narinfo_file(hash))))? else { return Ok(None) };
+        let mut text = Vec::new();
+        // Whoever put a larger one there: it is none, and is not read to its end.
+        file.take(MAX_NARINFO_BYTES as u64 + 1).read_to_end(&mut text)?;
+        Ok(Some(text))
+    }
+
+    /// The store paths that have a narinfo file.
+    pub(crate) fn narinfos(&self) -> io::Result<Vec<StorePathHash>> {
+        let mut hashes = Vec::new();
+        for entry in fs::read_dir(&self.store)? {
+            let name = entry?.file_name();
+            let hash = name.to_str().and_then(|name| name.strip_suffix(".narinfo"));
+            hashes.extend(hash.and_then(|hash| StorePathHash::parse(hash).ok()));
+        }
+        Ok(hashes)
     }
 
     /// Removes a narinfo. Removing the absent is fine.

@@ -7,14 +7,18 @@
 mod ledger;
 mod local;
 mod objects;
+mod quarantine;
 mod spool;
+mod unhurried;
 
 use std::io;
 
 pub use local::{Committed, LocalStore, Space, StoredNar};
 pub use objects::{ObjectStore, StoredObject};
+pub use quarantine::Fault;
 pub use spool::Spool;
 pub(crate) use spool::read_at;
+pub(crate) use unhurried::Unhurried;
 
 /// Does blocking work on a thread for that. A panic there is an error here.
 pub(crate) async fn blocking<T: Send + 'static>(

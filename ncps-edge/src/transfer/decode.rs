@@ -26,7 +26,10 @@ const CHUNK: usize = 128 * 1024;
 const WAITING: usize = 4;
 
 /// The bytes of `source`, decoded. Concatenated streams are one, as Nix reads them; what follows is an error.
-pub(super) fn decoder(compression: Compression, source: impl Read + 'static) -> io::Result<Box<dyn Read>> {
+pub(crate) fn decoder<'s>(
+    compression: Compression,
+    source: impl Read + 's,
+) -> io::Result<Box<dyn Read + 's>> {
     Ok(match compression {
         Compression::None => Box::new(source),
         Compression::Bzip2 => Box::new(bzip2::read::MultiBzDecoder::new(source)),

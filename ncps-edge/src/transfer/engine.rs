@@ -10,7 +10,7 @@ use ncps_nix::NarFileName;
 use ncps_proto::{Code, ControlPlane, Error, Result, Turn, trace};
 use ncps_runtime::tasks::Tasks;
 use parking_lot::Mutex;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument, info_span};
@@ -62,6 +62,8 @@ pub struct Engine {
     commits: Commits,
     encodings: Encodings,
     counters: Counters,
+    /// A transfer left the registry.
+    left: Notify,
 }
 
 /// Made from the first configuration; a changed limit counts from the next start.
@@ -114,6 +116,7 @@ impl Engine {
             commits: Commits::default(),
             encodings: Encodings::default(),
             counters: Counters::default(),
+            left: Notify::new(),
         })
     }
 
@@ -169,6 +172,19 @@ impl Engine {
         let mut running = self.running.lock();
         if running.get(&transfer.name).is_some_and(|listed| Arc::ptr_eq(listed, transfer)) {
             running.remove(&transfer.name);
+        }
+        drop(running);
+        self.left.notify_waiters();
+    }
+
+    /// Waits until no transfer of a file runs.
+    pub(super) async fn at_rest(&self, name: NarFileName) {
+        loop {
+            let left = self.left.notified();
+            if !self.is_running(name) {
+                return;
+            }
+            left.await;
         }
     }
 

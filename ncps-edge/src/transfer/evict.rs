@@ -86,7 +86,11 @@ fn remove(store: &LocalStore, Victim { name, narinfos }: &Victim) -> io::Result<
 }
 
 /// Those that still name the file.
-fn remove_narinfos(store: &LocalStore, name: NarFileName, narinfos: &[StorePathHash]) -> io::Result<()> {
+pub(super) fn remove_narinfos(
+    store: &LocalStore,
+    name: NarFileName,
+    narinfos: &[StorePathHash],
+) -> io::Result<()> {
     for hash in narinfos {
         let Some(text) = store.narinfo(*hash)? else { continue };
         if NarInfo::parse(&text).map_or(true, |narinfo| named(&narinfo) == name) {

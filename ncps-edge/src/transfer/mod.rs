@@ -20,6 +20,7 @@ mod encoded;
 mod engine;
 mod evict;
 mod fetch;
+mod heal;
 mod judge;
 mod pass;
 mod plan;
@@ -30,6 +31,7 @@ mod seek;
 mod slots;
 
 pub use commit::{News, PendingCommits};
+pub(crate) use decode::decoder;
 pub use encoded::StoredZstd;
 pub use engine::{Counters, Engine, Parts};
 pub use plan::Wanted;

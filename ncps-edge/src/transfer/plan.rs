@@ -19,6 +19,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// A file that we ourselves want.
+    pub(super) fn ours(name: NarFileName) -> Wanted {
+        Wanted { name, foreign: None, via: Via::direct() }
+    }
+
     /// Reads what follows `nar/` in a request path.
     ///
     /// # Errors

@@ -476,7 +476,7 @@ pub struct CommitNarReply {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EdgeReport {
-    #[prost(oneof = "edge_report::Report", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "edge_report::Report", tags = "1, 2, 3, 4, 5, 6, 7, 20")]
     pub report: ::core::option::Option<edge_report::Report>,
 }
 /// Nested message and enum types in `EdgeReport`.
@@ -498,6 +498,8 @@ pub mod edge_report {
         Evicted(super::Evicted),
         #[prost(message, tag = "7")]
         UpstreamBack(super::UpstreamBack),
+        #[prost(message, tag = "20")]
+        Job(super::JobReport),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -589,7 +591,7 @@ pub struct Evicted {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Directive {
-    #[prost(oneof = "directive::Directive", tags = "1, 2, 3")]
+    #[prost(oneof = "directive::Directive", tags = "1, 2, 3, 20, 21")]
     pub directive: ::core::option::Option<directive::Directive>,
 }
 /// Nested message and enum types in `Directive`.
@@ -603,7 +605,113 @@ pub mod directive {
         Invalidate(super::Invalidation),
         #[prost(message, tag = "3")]
         Evict(super::Eviction),
+        #[prost(message, tag = "20")]
+        Job(super::Job),
+        /// what it still would say is not wanted any more
+        #[prost(uint64, tag = "21")]
+        EndJob(u64),
     }
+}
+/// Work in the background of an edge. It ends with the session.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Job {
+    /// of the session
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(oneof = "job::Job", tags = "2, 3, 4")]
+    pub job: ::core::option::Option<job::Job>,
+}
+/// Nested message and enum types in `Job`.
+pub mod job {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Job {
+        #[prost(message, tag = "2")]
+        Scrub(super::Scrub),
+        #[prost(message, tag = "3")]
+        Verify(super::Verify),
+        #[prost(message, tag = "4")]
+        ListNarinfos(super::ListNarinfos),
+    }
+}
+/// Stored files are compared with their names. What is wrong goes into quarantine and is fetched again.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Scrub {
+    /// none: every file of the store
+    #[prost(message, repeated, tag = "1")]
+    pub files: ::prost::alloc::vec::Vec<NarFileName>,
+    #[prost(uint64, optional, tag = "2")]
+    pub bytes_per_second: ::core::option::Option<u64>,
+    /// decode them, too
+    #[prost(bool, tag = "3")]
+    pub deep: bool,
+}
+/// These files are looked at with all that can be known of them. Nothing is changed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Verify {
+    #[prost(message, repeated, tag = "1")]
+    pub files: ::prost::alloc::vec::Vec<NarFileName>,
+}
+/// Every narinfo file beside the NAR files, as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListNarinfos {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JobReport {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(oneof = "job_report::Said", tags = "2, 3, 4, 5")]
+    pub said: ::core::option::Option<job_report::Said>,
+}
+/// Nested message and enum types in `JobReport`.
+pub mod job_report {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Said {
+        #[prost(message, tag = "2")]
+        Progress(super::JobProgress),
+        #[prost(message, tag = "3")]
+        Checked(super::CheckedFile),
+        #[prost(message, tag = "4")]
+        Narinfos(super::NarinfoPage),
+        /// always the last
+        #[prost(message, tag = "5")]
+        End(super::JobEnd),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JobProgress {
+    #[prost(uint64, tag = "1")]
+    pub files: u64,
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    #[prost(uint64, tag = "3")]
+    pub all_files: u64,
+    #[prost(uint64, tag = "4")]
+    pub all_bytes: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckedFile {
+    #[prost(message, optional, tag = "1")]
+    pub nar: ::core::option::Option<NarFileName>,
+    #[prost(enumeration = "Verdict", tag = "2")]
+    pub verdict: i32,
+    #[prost(uint64, tag = "3")]
+    pub file_size: u64,
+    /// what it decodes to, where it was decoded
+    #[prost(message, optional, tag = "4")]
+    pub facts: ::core::option::Option<NarFacts>,
+    /// for people; may be empty
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NarinfoPage {
+    #[prost(string, repeated, tag = "1")]
+    pub narinfos: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JobEnd {
+    /// empty where it did all that it should
+    #[prost(string, tag = "1")]
+    pub failure: ::prost::alloc::string::String,
 }
 /// Files to be removed, with the narinfos that name them. Each one that has victims is answered by an Evicted.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -768,6 +876,50 @@ pub struct NetrcEntry {
     pub host: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub login: ::core::option::Option<Login>,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Verdict {
+    Unspecified = 0,
+    Right = 1,
+    Wrong = 2,
+    Unreadable = 3,
+    Missing = 4,
+    Healed = 5,
+    Lost = 6,
+    Unhealed = 7,
+}
+impl Verdict {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "VERDICT_UNSPECIFIED",
+            Self::Right => "VERDICT_RIGHT",
+            Self::Wrong => "VERDICT_WRONG",
+            Self::Unreadable => "VERDICT_UNREADABLE",
+            Self::Missing => "VERDICT_MISSING",
+            Self::Healed => "VERDICT_HEALED",
+            Self::Lost => "VERDICT_LOST",
+            Self::Unhealed => "VERDICT_UNHEALED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "VERDICT_UNSPECIFIED" => Some(Self::Unspecified),
+            "VERDICT_RIGHT" => Some(Self::Right),
+            "VERDICT_WRONG" => Some(Self::Wrong),
+            "VERDICT_UNREADABLE" => Some(Self::Unreadable),
+            "VERDICT_MISSING" => Some(Self::Missing),
+            "VERDICT_HEALED" => Some(Self::Healed),
+            "VERDICT_LOST" => Some(Self::Lost),
+            "VERDICT_UNHEALED" => Some(Self::Unhealed),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod control_plane_client {

@@ -18,6 +18,7 @@ mod first_start;
 mod foreign_names;
 mod full_at_start;
 mod house;
+mod integrity;
 mod killed;
 mod limits;
 mod loops;

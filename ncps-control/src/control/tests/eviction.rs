@@ -15,7 +15,7 @@ use ncps_runtime::telemetry::Telemetry;
 
 use super::*;
 use crate::metrics::ControlMetrics;
-use crate::{Control, Db, Parts, Schedule, Trigger, Zone};
+use crate::{Control, Db, Parts, Schedule, Scrubs, Trigger, Zone};
 
 const BLOCK: u64 = 4096;
 
@@ -176,6 +176,7 @@ async fn a_job_that_panics_ends_the_process() {
     let db = Db::open(&folder.path().join("db.sqlite"), UnixTime(1)).await.expect("opens");
     let parts = Parts {
         tokens: crate::Tokens::open(&db).await.expect("read"),
+        scrubs: Scrubs::default(),
         db,
         key: None,
         settings: settings(Upstream::new().key.public()),
