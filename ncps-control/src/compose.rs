@@ -75,8 +75,18 @@ pub async fn compose(
     announce::configuration(&config, key.as_ref(), clock.now());
     let ControlConfig { settings, negative_ttl, eviction_schedule, scrubs, .. } = config;
     let metrics = ControlMetrics::new(telemetry);
-    let parts =
-        Parts { db, key, settings, tokens, negative_ttl, eviction_schedule, scrubs, clock, metrics, keep: locks };
+    let parts = Parts {
+        db,
+        key,
+        settings,
+        tokens,
+        negative_ttl,
+        eviction_schedule,
+        scrubs,
+        clock,
+        metrics,
+        keep: locks,
+    };
     Ok(Composed { control: Control::start(parts, tasks) })
 }
 

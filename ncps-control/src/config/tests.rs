@@ -1,6 +1,7 @@
 //! Names, defaults and every refusal of the control plane's fields.
 
 use std::collections::HashSet;
+use std::num::NonZeroU64;
 
 use ncps_nix::PublicKey;
 use ncps_proto::UpstreamSettings;

@@ -47,15 +47,9 @@ impl Control {
                 let (control, stop) = (Arc::clone(&control), stop.clone());
                 all.spawn_background("arrival", async move {
                     let instance = arrival.instance.clone();
-                    match stop.run_until_cancelled(control.look_into(arrival)).await {
-                        Some(Err(error)) => {
-                            tracing::warn!(
-                                instance,
-                                error = error.story(),
-                                "an edge could not be looked into"
-                            );
-                        }
-                        Some(Ok(())) | None => {}
+                    let looked = stop.run_until_cancelled(control.look_into(arrival)).await;
+                    if let Some(Err(error)) = looked {
+                        tracing::warn!(instance, error = error.story(), "an edge could not be looked into");
                     }
                 });
             }

@@ -16,8 +16,8 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Control;
-use super::tokens::as_told_to;
 use super::arrivals::Arrivals;
+use super::tokens::as_told_to;
 use crate::eviction::job::Pressure;
 use crate::index::Index;
 use crate::sessions::{Opened, Sessions};

@@ -9,8 +9,8 @@ mod commit;
 mod locate;
 mod proof;
 mod publication;
-mod tokens;
 mod scrub;
+mod tokens;
 
 #[cfg(test)]
 mod tests;
@@ -102,9 +102,18 @@ impl Control {
     /// Starts the control plane. Its tasks run in the background of `tasks`: when the hard token fires,
     /// sessions end, what waits is written and the database is closed.
     pub fn start<K: Send + 'static>(parts: Parts<K>, tasks: &Tasks) -> Arc<Control> {
-        let Parts { db, key, mut settings, tokens, negative_ttl, eviction_schedule, clock, metrics, keep } =
-        let Parts { db, key, mut settings, negative_ttl, eviction_schedule, scrubs, clock, metrics, keep } =
-            parts;
+        let Parts {
+            db,
+            key,
+            mut settings,
+            tokens,
+            negative_ttl,
+            eviction_schedule,
+            scrubs,
+            clock,
+            metrics,
+            keep,
+        } = parts;
         let index = Index::start(db, negative_ttl, Arc::clone(&clock), tasks, Arc::clone(&metrics), keep);
         let index = Arc::new(index);
         settings.index_id = index.id().to_owned();

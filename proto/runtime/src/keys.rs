@@ -68,6 +68,8 @@ pub const CONTROL_KEYS: &[&str] = &[
     "cache.redis.username",
     "cache.require-token",
     "cache.require-trusted-signature",
+    "cache.scrub.rate",
+    "cache.scrub.schedule",
     "cache.secret-key-path",
     "cache.sign-narinfo",
     "cache.storage.s3.access-key-id",
