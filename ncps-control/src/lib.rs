@@ -20,6 +20,7 @@ mod gate;
 pub mod http;
 mod index;
 mod jobs;
+pub mod journal;
 mod keys;
 mod leases;
 pub mod metrics;

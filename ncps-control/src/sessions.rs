@@ -329,6 +329,13 @@ impl Sessions {
         holders.iter().filter_map(|holder| state.sessions.get(*holder)?.url.clone()).collect()
     }
 
+    /// The names of attached edges that hold a file.
+    pub(crate) fn holder_names(&self, name: NarFileName) -> Vec<String> {
+        let state = self.state.lock();
+        let holders = state.placements.holders(name);
+        holders.iter().filter_map(|holder| Some(state.sessions.get(*holder)?.name.clone())).collect()
+    }
+
     /// How many turns are taken, those that ran out and were not yet forgotten included.
     pub(crate) fn leases(&self) -> usize {
         self.state.lock().leases.len()

@@ -73,11 +73,11 @@ pub(crate) fn nar_facts_wire(facts: NarFacts) -> wire::NarFacts {
     wire::NarFacts { nar_hash: facts.hash.0.as_bytes().to_vec(), nar_size: facts.size }
 }
 
-fn origin(wire: wire::Origin) -> Result<Origin> {
+pub(crate) fn origin(wire: wire::Origin) -> Result<Origin> {
     Ok(Origin { compression: compression(&wire.compression)?, upstream: wire.upstream, url: wire.url })
 }
 
-fn origin_wire(origin: Origin) -> wire::Origin {
+pub(crate) fn origin_wire(origin: Origin) -> wire::Origin {
     wire::Origin {
         upstream: origin.upstream,
         url: origin.url,

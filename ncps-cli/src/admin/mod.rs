@@ -3,8 +3,11 @@
 //!
 //! Absent on purpose: any decision. Control decides; here is only what was typed, and what is printed.
 
+mod events;
 mod key;
+mod paths;
 mod session;
+mod units;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -53,6 +56,11 @@ enum Command {
     /// The keys that narinfos are signed with.
     #[command(subcommand)]
     Key(key::Command),
+    /// The paths of the cache.
+    #[command(subcommand)]
+    Paths(paths::Command),
+    /// What happened, and what happens.
+    Events(events::Command),
 }
 
 /// Runs `ncps-cli`. Never panics on what it is given.
@@ -76,5 +84,7 @@ pub fn administer(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exi
 async fn run(command: Command, session: Session) -> Done {
     match command {
         Command::Key(command) => key::run(command, &session).await,
+        Command::Paths(command) => paths::run(command, &session).await,
+        Command::Events(command) => events::run(command, &session).await,
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use ncps_nix::NarFileName;
+use ncps_proto::admin::EventKind;
 use ncps_proto::{
     Accesses, Code, Directive, Directives, EdgeReport, EdgeSettings, Error, HeldNar, Hello, Reports, Result,
 };
@@ -20,6 +21,7 @@ use super::arrivals::Arrivals;
 use super::tokens::as_told_to;
 use crate::eviction::job::Pressure;
 use crate::index::Index;
+use crate::journal::{Journal, Note};
 use crate::sessions::{Opened, Sessions};
 
 /// Until when an edge must have said who it is.
@@ -35,6 +37,7 @@ impl Control {
         tracing::info!(edge, instance = hello.instance, url = hello.url, "edge attached");
         let listener = Listener {
             index: Arc::clone(&self.index),
+            journal: Arc::clone(&self.journal),
             sessions: Arc::clone(&self.sessions),
             clock: Arc::clone(&self.clock),
             pressure: self.evictor.pressure(),
@@ -68,6 +71,7 @@ fn is_name(text: &str) -> bool {
 /// Hears what one edge says until the session is over.
 struct Listener {
     index: Arc<Index>,
+    journal: Arc<Journal>,
     sessions: Arc<Sessions>,
     clock: Arc<dyn Clock>,
     pressure: Pressure,
@@ -114,7 +118,13 @@ impl Listener {
             }
             EdgeReport::UpstreamBack => self.index.forget_tentative_absences(),
             EdgeReport::Job(report) => self.sessions.heard_of_job(instance, report).await,
-            EdgeReport::Evicted(names) => self.sessions.evicted(instance, &names),
+            EdgeReport::Evicted(names) => {
+                self.sessions.evicted(instance, &names);
+                for name in names {
+                    let detail = format!("from edge {}, to make room", self.session.hello.name);
+                    self.journal.note(Note::new(EventKind::Evicted, detail).nar(name));
+                }
+            }
             EdgeReport::Hello(_) => tracing::warn!(%instance, "edge says hello in the middle of a session"),
         }
     }

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ncps_nix::{Compression, NarFileName, NarInfo, StorePathHash};
+use ncps_proto::admin::EventKind;
 use ncps_proto::{Code, Commit, Error, Result};
 use ncps_runtime::fault::{self, Point};
 
 use super::Control;
+use crate::journal::Note;
 use crate::record::{NarFile, facts_of, file_of, point_at, uncompressed};
 
 impl Control {
@@ -49,6 +51,8 @@ impl Control {
         }
         if let Some(wrong) = wrong {
             tracing::warn!(%wrong, right = %commit.name, "a file hash was wrong and is corrected");
+            let detail = format!("its file is {}, not {wrong}", commit.name);
+            self.journal.note(Note::new(EventKind::Corrected, detail).nar(commit.name));
             self.index.put_file(wrong, NarFile::default());
             self.index.put_alias(wrong, Some(commit.name));
         }
@@ -91,6 +95,8 @@ impl Control {
             // offered under its NAR hash.
             tracing::warn!(path = %narinfo.store_path, file = %commit.name, "a narinfo named another NAR's file");
             self.index.remove_narinfo(hash);
+            let note = Note::new(EventKind::Corrected, "taken out: its narinfo named another NAR's file");
+            self.journal.note(note.path(hash).nar(commit.name));
             settled.changed.push(hash);
             return;
         }

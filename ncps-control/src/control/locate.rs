@@ -9,7 +9,7 @@ use super::Control;
 use crate::record::NarFile;
 
 impl Control {
-    pub(super) async fn location(&self, asked: NarFileName) -> Result<Option<Location>> {
+    pub(crate) async fn location(&self, asked: NarFileName) -> Result<Option<Location>> {
         let name = self.index.resolve(asked).await?;
         let Some(file) = self.file_or_decodable(name).await? else { return Ok(None) };
         let others = self.representations(name, &file).await?;

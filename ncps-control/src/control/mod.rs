@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ncps_nix::{NarFileName, NarInfo, PublicKey, SecretKey, StorePathHash};
+use ncps_proto::admin::EventKind;
 use ncps_proto::{
     Code, Commit, ControlPlane, Directives, EdgeSettings, Heard, Location, Lookup, Publication, Reports,
     Result, Token, Turn,
@@ -33,6 +34,7 @@ use crate::db::Db;
 use crate::eviction::job::Evictor;
 use crate::eviction::{EvictionReport, Schedule};
 use crate::index::{Index, Known};
+use crate::journal::{Journal, Note};
 use crate::metrics::{ControlMetrics, Published};
 use crate::publish::Policy;
 use crate::record::file_of;
@@ -82,19 +84,20 @@ pub struct Parts<K> {
 
 /// The control plane.
 pub struct Control {
-    index: Arc<Index>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) journal: Arc<Journal>,
     policy: Policy,
     settings: Settings,
     /// Those of the configuration, beside the register's.
     configured: Vec<Token>,
     tokens: Arc<Tokens>,
-    sessions: Arc<Sessions>,
+    pub(crate) sessions: Arc<Sessions>,
     evictor: Evictor,
     scrubber: Scrubber,
     scrubs: Scrubs,
     arrivals: Arrivals,
     clock: Arc<dyn Clock>,
-    tasks: Tasks,
+    pub(crate) tasks: Tasks,
     metrics: Arc<ControlMetrics>,
 }
 
@@ -114,7 +117,10 @@ impl Control {
             metrics,
             keep,
         } = parts;
-        let index = Index::start(db, negative_ttl, Arc::clone(&clock), tasks, Arc::clone(&metrics), keep);
+        let journal = Arc::new(Journal::new(db.clone(), Arc::clone(&clock)));
+        let written = Arc::clone(&journal);
+        let index =
+            Index::start(db, negative_ttl, Arc::clone(&clock), tasks, Arc::clone(&metrics), written, keep);
         let index = Arc::new(index);
         settings.index_id = index.id().to_owned();
         settings.public_keys = key.iter().map(SecretKey::public).collect();
@@ -143,6 +149,7 @@ impl Control {
         let (arrivals, arrived) = Arrivals::channel();
         let control = Arc::new(Control {
             index,
+            journal,
             policy,
             settings,
             configured,
@@ -185,6 +192,7 @@ impl Control {
     /// Waits until everything that was said so far is in the database.
     pub async fn flushed(&self) {
         self.index.flushed().await;
+        self.journal.flushed().await;
     }
 
     /// Ends every session; edges attach again where they find a control.
@@ -213,6 +221,11 @@ impl Control {
     /// What the last eviction did.
     pub fn last_eviction(&self) -> Option<EvictionReport> {
         self.evictor.last()
+    }
+
+    /// What happened, and where what happens is noted.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     #[cfg(test)]
@@ -290,6 +303,7 @@ impl ControlPlane for Control {
         tracing::info!(path = %narinfo.store_path, %nar, "no source has this path any more");
         self.index.remove_narinfo(hash);
         self.index.put_absent(hash, Heard::All);
+        self.journal.note(Note::new(EventKind::Retracted, "no source has it any more").path(hash).nar(named));
         self.invalidate(&[hash]);
         Ok(())
     }

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use ncps_nix::{Compression, NarFileName, NarInfo};
+use ncps_proto::admin::EventKind;
 use ncps_proto::{Publication, Result};
 
 use super::Control;
 use crate::index::Held;
+use crate::journal::Note;
 use crate::metrics::Published;
 use crate::publish::Offer;
 use crate::record::{NarFile, facts_of, file_of};
@@ -64,6 +66,7 @@ impl Control {
         let narinfo = Arc::new(offer.narinfo);
         tracing::debug!(path = %narinfo.store_path, upstream = offer.origin.upstream, "published");
         self.index.put_new_narinfo(Arc::clone(&narinfo));
+        self.note_publication(EventKind::Published, &narinfo, &offer.origin.upstream);
         self.metrics.publications.inc(Published::Stored);
         Ok(NarInfo::clone(&narinfo))
     }
@@ -76,9 +79,15 @@ impl Control {
         self.put_offered_file(&offer, true).await?;
         let narinfo = Arc::new(offer.narinfo);
         self.index.put_narinfo(Arc::clone(&narinfo));
+        self.note_publication(EventKind::Replaced, &narinfo, &offer.origin.upstream);
         self.invalidate(&[stored.store_path.hash()]);
         self.metrics.publications.inc(Published::Replaced);
         Ok(NarInfo::clone(&narinfo))
+    }
+
+    fn note_publication(&self, kind: EventKind, narinfo: &NarInfo, upstream: &str) {
+        let note = Note::new(kind, format!("{} from {upstream}", narinfo.store_path.name()));
+        self.journal.note(note.path(narinfo.store_path.hash()).nar(file_of(narinfo)));
     }
 
     /// The stored version stays. Where the offer names the same file, its upstream is one more source; where the NAR is

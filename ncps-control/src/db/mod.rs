@@ -6,6 +6,8 @@
 //! knows is in `open`. Absent on purpose: what is in memory only (see [`crate::index`]) and every decision.
 
 mod error;
+mod journal;
+mod listing;
 mod open;
 mod recognise;
 mod rows;
@@ -24,6 +26,7 @@ use sqlx::SqlitePool;
 
 pub(crate) use error::DbError;
 pub use error::OpenError;
+pub(crate) use listing::Listed;
 pub(crate) use write::Batch;
 
 use crate::record::NarFile;
@@ -36,6 +39,7 @@ pub struct Db {
     readers: SqlitePool,
     index_id: String,
     narinfos_at_open: u64,
+    last_event_at_open: u64,
 }
 
 /// What there is to know of a file that an edge holds.

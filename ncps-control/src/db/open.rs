@@ -13,8 +13,9 @@ use super::recognise::{APPLICATION_ID, Found, applied, recognise};
 use super::{Db, OpenError};
 
 /// Every migration that this program knows: version, description, SQL.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "index", include_str!("../../../migrations/sqlite/0001_index.sql")),
+    (3, "journal", include_str!("../../../migrations/sqlite/0003_journal.sql")),
     (4, "tokens", include_str!("../../../migrations/sqlite/0004_tokens.sql")),
 ];
 
@@ -44,7 +45,8 @@ pub(super) async fn open(path: &Path, now: UnixTime) -> Result<Db, OpenError> {
     let index_id = index_id(&writer, now).await.map_err(|e| sqlite("read the index id of", path, e))?;
     let readers = pool(options.read_only(true), READERS).await.map_err(|e| sqlite("open", path, e))?;
     let narinfos_at_open = count(&readers).await.map_err(|e| sqlite("count the narinfos of", path, e))?;
-    Ok(Db { writer, readers, index_id, narinfos_at_open })
+    let last_event = last_event(&readers).await.map_err(|e| sqlite("read the journal of", path, e))?;
+    Ok(Db { writer, readers, index_id, narinfos_at_open, last_event_at_open: last_event })
 }
 
 /// Marks a new file as ours before it gets a write-ahead log: the mark is in the file itself, so that a
@@ -80,10 +82,10 @@ async fn pool(options: SqliteConnectOptions, connections: u32) -> Result<SqliteP
 }
 
 fn migrator() -> Migrator {
-    let migrations = MIGRATIONS.map(|(version, description, sql)| {
-        Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    let migrations = MIGRATIONS.iter().map(|(version, description, sql)| {
+        Migration::new(*version, (*description).into(), MigrationType::Simple, sql.into_sql_str(), false)
     });
-    Migrator::with_migrations(migrations.into())
+    Migrator::with_migrations(migrations.collect())
 }
 
 /// Reads the random name of the index, and makes it where there is none yet.
@@ -105,6 +107,12 @@ async fn index_id(writer: &SqlitePool, now: UnixTime) -> Result<String, Box<dyn 
 async fn count(readers: &SqlitePool) -> Result<u64, sqlx::Error> {
     let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM narinfos").fetch_one(readers).await?;
     Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// The largest id, at the end of the primary key.
+async fn last_event(readers: &SqlitePool) -> Result<u64, sqlx::Error> {
+    let last: Option<i64> = sqlx::query_scalar("SELECT MAX(id) FROM journal").fetch_one(readers).await?;
+    Ok(last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0))
 }
 
 fn sqlite(action: &'static str, path: &Path, source: impl Into<Box<dyn Error + Send + Sync>>) -> OpenError {

@@ -158,7 +158,7 @@ fn fixed<const N: usize>(at: &At, column: &'static str, bytes: &[u8]) -> Result<
     bytes.try_into().map_err(|_| bad(at, column, format!("{} bytes, expected {N}", bytes.len())))
 }
 
-fn unsigned(at: &At, column: &'static str, number: i64) -> Result<u64> {
+pub(super) fn unsigned(at: &At, column: &'static str, number: i64) -> Result<u64> {
     u64::try_from(number).map_err(|_| bad(at, column, "negative"))
 }
 

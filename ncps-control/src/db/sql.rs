@@ -54,8 +54,30 @@ pub(super) const DELETE_TOKEN: &str = "DELETE FROM tokens WHERE id = $1";
 pub(super) const TOKENS: &str = "SELECT id, name, secret_hash, scopes, edges, created_at, expires_at, revoked_at \
      FROM tokens ORDER BY created_at, id";
 
+pub(super) const PUT_EVENT: &str = "INSERT INTO journal \
+     (id, at, kind, actor, store_path_hash, nar_file, detail) VALUES ($1, $2, $3, $4, $5, $6, $7) \
+     ON CONFLICT (id) DO NOTHING";
+pub(super) const LAST_EVENTS: &str = "SELECT id, at, kind, actor, store_path_hash, nar_file, detail \
+     FROM journal WHERE id > 0 ORDER BY id DESC LIMIT $1";
+pub(super) const LAST_AUDIT: &str = "SELECT id, at, kind, actor, store_path_hash, nar_file, detail \
+     FROM journal WHERE actor IS NOT NULL AND id > 0 ORDER BY id DESC LIMIT $1";
+pub(super) const EVENTS_OF_PATH: &str = "SELECT id, at, kind, actor, store_path_hash, nar_file, detail \
+     FROM journal WHERE store_path_hash = $1 ORDER BY id DESC LIMIT $2";
+pub(super) const EVENTS_OF_NAR: &str = "SELECT id, at, kind, actor, store_path_hash, nar_file, detail \
+     FROM journal WHERE nar_file = $1 ORDER BY id DESC LIMIT $2";
+pub(super) const TRIM_NUMBER: &str = "DELETE FROM journal WHERE actor IS NULL AND id <= $1";
+pub(super) const TRIM_AGE: &str = "DELETE FROM journal WHERE actor IS NULL AND at < $1";
+pub(super) const PATHS: &str = "SELECT n.store_path_hash, n.name, n.nar_size, n.file_hash, n.compression, \
+     n.file_size, n.created_at, f.last_access FROM narinfos n \
+     JOIN nar_files f ON f.file_hash = n.file_hash AND f.compression = n.compression \
+     WHERE n.store_path_hash > $1 ORDER BY n.store_path_hash LIMIT $2";
+pub(super) const LISTED: &str = "SELECT n.store_path_hash, n.name, n.nar_size, n.file_hash, n.compression, \
+     n.file_size, n.created_at, f.last_access FROM narinfos n \
+     JOIN nar_files f ON f.file_hash = n.file_hash AND f.compression = n.compression \
+     WHERE n.store_path_hash = $1";
+
 #[cfg(test)]
-pub(super) const ALL: [&str; 22] = [
+pub(super) const ALL: &[&str] = &[
     NARINFO,
     SIGNATURES,
     NAMING,
@@ -78,4 +100,13 @@ pub(super) const ALL: [&str; 22] = [
     PUT_TOKEN,
     REVOKE_TOKEN,
     DELETE_TOKEN,
+    PUT_EVENT,
+    LAST_EVENTS,
+    LAST_AUDIT,
+    EVENTS_OF_PATH,
+    EVENTS_OF_NAR,
+    TRIM_NUMBER,
+    TRIM_AGE,
+    PATHS,
+    LISTED,
 ];

@@ -255,7 +255,7 @@ async fn a_bad_row_names_itself() {
 async fn no_statement_looks_through_a_table() {
     let folder = Folder::new();
     let db = folder.open().await;
-    for statement in sql::ALL {
+    for statement in sql::ALL.iter().copied() {
         let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
         let plan = sqlx::query(explain).fetch_all(&db.writer).await.expect("explains");
         for step in plan {

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
+use ncps_proto::admin::Event;
 use ncps_runtime::clock::UnixTime;
 use sqlx::{Sqlite, Transaction};
 
+use super::journal::put_events;
 use super::{Db, DbError, rows, sql};
 use crate::record::{NarFile, file_of};
 
@@ -22,6 +24,8 @@ pub(crate) struct Batch {
     pub(crate) accessed: Vec<(NarFileName, UnixTime)>,
     /// When narinfos were last served.
     pub(crate) served: Vec<(StorePathHash, UnixTime)>,
+    /// What happened.
+    pub(crate) events: Vec<Arc<Event>>,
 }
 
 impl Batch {
@@ -31,7 +35,7 @@ impl Batch {
 
     pub(crate) fn len(&self) -> usize {
         let states = self.files.len() + self.aliases.len() + self.narinfos.len();
-        states + self.accessed.len() + self.served.len()
+        states + self.accessed.len() + self.served.len() + self.events.len()
     }
 }
 
@@ -59,6 +63,7 @@ impl Db {
             }
         }
         note_accesses(&mut tx, batch).await?;
+        put_events(&mut tx, &batch.events).await?;
         tx.commit().await
     }
 }

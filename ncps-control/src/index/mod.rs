@@ -17,11 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ncps_nix::{NarFileName, NarHash, NarInfo, StorePathHash};
+use ncps_proto::admin::Event;
 use ncps_proto::{Code, Error, Heard, Result};
 use ncps_runtime::clock::{Clock, UnixTime};
 use ncps_runtime::tasks::Tasks;
 
-use crate::db::{Db, Met};
+use crate::db::{Db, Listed, Met};
+use crate::journal::Journal;
 use crate::metrics::ControlMetrics;
 use crate::record::{NarFile, file_of};
 pub(crate) use locks::Held;
@@ -65,6 +67,7 @@ impl Index {
         clock: Arc<dyn Clock>,
         tasks: &Tasks,
         metrics: Arc<ControlMetrics>,
+        journal: Arc<Journal>,
         keep: K,
     ) -> Self {
         metrics.narinfos.set((), db.narinfos_at_open());
@@ -72,6 +75,7 @@ impl Index {
         let stop = tasks.life().hard();
         let writer = Writer {
             overlay: Arc::clone(&overlay),
+            journal,
             db: db.clone(),
             clock,
             stop,
@@ -174,6 +178,31 @@ impl Index {
             known.insert(*name, Met { accessed, size: size.unwrap_or(row.and_then(|row| row.size)) });
         }
         Ok(known)
+    }
+
+    /// The newest events, oldest first; only the audit log's where `audit`. Those that wait for their rows are missing.
+    pub(crate) async fn last_events(&self, last: u32, audit: bool) -> Result<Vec<Event>> {
+        Ok(self.db.last_events(last, audit).await?)
+    }
+
+    /// The newest events about a path, oldest first.
+    pub(crate) async fn events_of_path(&self, path: StorePathHash, last: u32) -> Result<Vec<Event>> {
+        Ok(self.db.events_of_path(path, last).await?)
+    }
+
+    /// The newest events about a NAR file, oldest first.
+    pub(crate) async fn events_of_nar(&self, nar: NarFileName, last: u32) -> Result<Vec<Event>> {
+        Ok(self.db.events_of_nar(nar, last).await?)
+    }
+
+    /// At most `limit` paths after this one, in the order of their hashes. Those that wait for their rows are missing.
+    pub(crate) async fn paths_after(&self, after: Option<StorePathHash>, limit: u32) -> Result<Vec<Listed>> {
+        Ok(self.db.paths_after(after, limit).await?)
+    }
+
+    /// When a path was published and read, once it has a row.
+    pub(crate) async fn listed(&self, hash: StorePathHash) -> Result<Option<Listed>> {
+        Ok(self.db.listed(hash).await?)
     }
 
     /// Waits until there is room for a change. Before any lock is taken.

@@ -16,6 +16,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 use super::{Index, MAX_WAITING};
 use crate::db::Db;
+use crate::journal::Journal;
 use crate::metrics::ControlMetrics;
 use crate::testing::{BreakingClock, House, Upstream, file, own_key, publication, settings};
 
@@ -89,7 +90,8 @@ async fn a_writer_that_panics_ends_the_process() {
     let db = Db::open(&folder.path().join("db.sqlite"), UnixTime(1)).await.expect("opens");
     let metrics = ControlMetrics::new(&Telemetry::off());
     let clock = Arc::new(BreakingClock { broken: true.into(), ..BreakingClock::default() });
-    let index = Index::start(db, Duration::from_secs(60), clock, &tasks, metrics, ());
+    let journal = Arc::new(Journal::new(db.clone(), Arc::clone(&clock) as _));
+    let index = Index::start(db, Duration::from_secs(60), clock, &tasks, metrics, journal, ());
     let running = tokio::spawn(life.run_until_stopped(tasks));
     index.put_alias(file("a", Compression::Xz), Some(file("b", Compression::Xz)));
     let exit = tokio::time::timeout(Duration::from_secs(20), running).await.expect("it stops by itself");

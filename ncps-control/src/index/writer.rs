@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::overlay::Overlay;
 use crate::db::Db;
+use crate::journal::Journal;
 use crate::metrics::{ControlMetrics, Written};
 
 /// Large enough that a burst costs few transactions, small enough that a reader of the write-ahead log
@@ -24,6 +25,7 @@ const LAST_FLUSH: Duration = Duration::from_secs(4);
 
 pub(super) struct Writer {
     pub(super) overlay: Arc<Overlay>,
+    pub(super) journal: Arc<Journal>,
     pub(super) db: Db,
     pub(super) clock: Arc<dyn Clock>,
     /// Write what is left, then end.
@@ -37,6 +39,7 @@ impl Writer {
         while !self.stop.is_cancelled() {
             tokio::select! {
                 () = self.overlay.dirty.notified() => self.flush_patiently().await,
+                () = self.journal.dirty.notified() => self.flush_patiently().await,
                 () = self.stop.cancelled() => {}
             }
         }
@@ -66,7 +69,8 @@ impl Writer {
     /// Writes batches until nothing waits; false where one failed.
     async fn flush(&self) -> bool {
         loop {
-            let taken = self.overlay.take(BATCH);
+            let mut taken = self.overlay.take(BATCH);
+            taken.batch.events = self.journal.waiting(BATCH);
             if taken.batch.is_empty() {
                 return true;
             }
@@ -85,6 +89,11 @@ impl Writer {
             tracing::trace!(rows = taken.batch.len(), "batch written");
             fault::point(Point::RowsWritten);
             self.overlay.settle(&taken);
+            if let Some(bounds) = self.journal.settle(taken.batch.events.len())
+                && let Err(error) = self.db.trim_journal(bounds).await
+            {
+                tracing::warn!(error = ncps_proto::Error::from(error).story(), "history can't be cut");
+            }
         }
     }
 }

@@ -7,20 +7,39 @@
 
 mod caller;
 mod client;
+mod events;
 mod keys;
+mod paths;
 mod server;
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
+use ncps_nix::StorePathHash;
 
 use crate::Result;
 pub use caller::Caller;
 pub use client::RemoteAdmin;
+pub use events::{Event, EventKind, EventsWanted};
 pub use keys::Keys;
+pub use paths::{PathDetails, PathPage, PathRow, PathsWanted};
 pub use server::{AdminPlaneService, server};
+
+/// What happens, one after the other.
+pub type Events = BoxStream<'static, Result<Event>>;
 
 /// What people ask of control. Whatever changes something is told who asks.
 #[async_trait]
 pub trait AdminPlane: Send + Sync + 'static {
     /// The keys of this cache, public halves alone.
     async fn keys(&self) -> Result<Keys>;
+
+    /// What happened, oldest first; where it is to be followed, then what happens, until control stops. A listener
+    /// that does not keep up is cut with [`crate::Code::Overloaded`].
+    async fn events(&self, wanted: EventsWanted) -> Result<Events>;
+
+    /// A page of the paths in the index.
+    async fn paths(&self, wanted: PathsWanted) -> Result<PathPage>;
+
+    /// All that is known of a path: of one that nobody ever asked for, nothing.
+    async fn path(&self, hash: StorePathHash) -> Result<PathDetails>;
 }

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
-use super::{AdminPlane, keys};
+use super::{AdminPlane, events, keys, paths};
+use crate::convert::store_path_hash;
 use crate::gen_v1::{self as wire, admin_plane_server as generated};
 use crate::grpc::{MAX_MESSAGE_BYTES, to_status};
 
@@ -32,7 +35,25 @@ fn reply<T>(result: crate::Result<T>) -> Reply<T> {
 
 #[tonic::async_trait]
 impl generated::AdminPlane for Adapter {
+    type EventsStream = BoxStream<'static, Result<wire::Event, Status>>;
+
     async fn keys(&self, _: Request<wire::KeysRequest>) -> Reply<wire::KeysReply> {
         reply(self.plane.keys().await.map(keys::keys_wire))
+    }
+
+    async fn events(&self, request: Request<wire::EventsRequest>) -> Reply<Self::EventsStream> {
+        let events = self.plane.events(events::wanted(&request.into_inner())).await;
+        let wire = |event: crate::Result<_>| event.map(events::event_wire).map_err(to_status);
+        reply(events.map(|events| events.map(wire).boxed()))
+    }
+
+    async fn paths(&self, request: Request<wire::PathsRequest>) -> Reply<wire::PathsReply> {
+        let wanted = paths::wanted(request.into_inner()).map_err(to_status)?;
+        reply(self.plane.paths(wanted).await.map(paths::page_wire))
+    }
+
+    async fn path(&self, request: Request<wire::PathRequest>) -> Reply<wire::PathReply> {
+        let hash = store_path_hash(&request.into_inner().store_path_hash).map_err(to_status)?;
+        reply(self.plane.path(hash).await.map(paths::details_wire))
     }
 }

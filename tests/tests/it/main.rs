@@ -6,6 +6,7 @@ mod asked_well;
 mod asking;
 mod away;
 mod cli;
+mod cli_paths;
 mod cold;
 mod command_line;
 mod disk_full;

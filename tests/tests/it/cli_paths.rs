@@ -1,0 +1,119 @@
+//! `ncps-cli paths` and `ncps-cli events` beside a cache that is in use.
+
+use std::process::Stdio;
+
+use ncps_nix::Compression;
+use ncps_tests::{Cluster, Fixture, Process, Upstream, UpstreamKey, both_modes, eventually};
+
+use crate::cli::cli;
+
+struct Scene {
+    upstream: Upstream,
+    cluster: Cluster,
+    read: Fixture,
+    known: Fixture,
+}
+
+/// One path whose NAR was read, and one whose narinfo is known.
+async fn scene(mode: ncps_tests::Mode) -> Scene {
+    let key = UpstreamKey::new("upstream-1");
+    let read = Fixture::new("hello-1.0").seed(1).compression(Compression::Zstd).build(&key);
+    let known = Fixture::new("world-2.0").seed(2).build(&key);
+    let upstream = Upstream::with(&[&read, &known]).await;
+    let cluster = Cluster::of(mode, &upstream, &key).await;
+    cluster.narinfo(&read).await;
+    cluster.fetch(&read.nar_path()).await;
+    cluster.narinfo(&known).await;
+    cluster.quiet().await;
+    Scene { upstream, cluster, read, known }
+}
+
+both_modes! {
+    async fn paths_are_listed_page_by_page_and_by_name(mode) {
+        let Scene { cluster, read, known, .. } = scene(mode).await;
+        let cli = cli(&cluster);
+        eventually("both rows", async || cli.json(&["paths", "list"]).await.as_array().expect("a list").len() == 2).await;
+        let all = cli.json(&["paths", "list"]).await;
+        let first = cli.json(&["paths", "list", "--limit=1"]).await;
+        assert_eq!(first.as_array().expect("a list").len(), 1);
+        assert_eq!(first[0], all[0]);
+        let after = first[0]["path"].as_str().expect("a path");
+        let second = cli.json(&["paths", "list", "--after", after]).await;
+        assert_eq!((second.as_array().expect("a list").len(), &second[0]), (1, &all[1]));
+        let hello = cli.json(&["paths", "list", "hello-*"]).await;
+        assert_eq!(hello[0]["path"], read.store_path().absolute());
+        assert_eq!((&hello[0]["copies"], &hello[0]["nar_size"]), (&1.into(), &read.narinfo.nar_size.into()));
+        let text = cli.ok(&["paths", "list", "world-?.0"]).await;
+        assert!(text.contains(&known.store_path().absolute()) && text.lines().count() == 2, "{text}");
+        let none = cli.run(&["paths", "list", "no-such-*"]).await;
+        assert_eq!((none.code, none.printed.as_str()), (2, ""), "{none:?}");
+        cluster.end().await;
+    }
+
+    async fn a_path_is_shown_and_explained(mode) {
+        let Scene { cluster, read, known, upstream } = scene(mode).await;
+        let cli = cli(&cluster);
+        let path = read.store_path().absolute();
+        let shown = cli.json(&["paths", "show", &path]).await;
+        assert_eq!((&shown["path"], &shown["held_by"][0]), (&path.clone().into(), &"edge".into()));
+        assert!(shown["origins"][0].as_str().expect("an origin").starts_with(&upstream.url()));
+        assert!(cli.ok(&["paths", "show", &path]).await.contains("Sig: cache.test:"));
+        let why = cli.json(&["paths", "why", &path]).await;
+        assert_eq!((&why["state"], &why["history"][0]["kind"]), (&"stored".into(), &"published".into()));
+        let hash = known.store_path().hash().to_string();
+        let why = cli.ok(&["paths", "why", &hash]).await;
+        assert!(why.contains("known: its NAR is not stored") && why.contains("published"), "{why}");
+
+        let nowhere = Fixture::new("nowhere-1.0").build(&UpstreamKey::new("x"));
+        let hash = nowhere.store_path().hash().to_string();
+        let ran = cli.run(&["paths", "why", &hash]).await;
+        assert!(ran.code == 2 && ran.said.contains("nothing is known"), "{ran:?}");
+        assert_eq!(cluster.get(&nowhere.narinfo_path()).await.status, 404);
+        assert_eq!(cli.json(&["paths", "why", &hash]).await["state"], "absent");
+        let ran = cli.run(&["paths", "show", &hash]).await;
+        assert!(ran.code == 2 && ran.said.contains("paths why"), "{ran:?}");
+        cluster.end().await;
+    }
+
+    async fn a_path_that_is_lost_upstream_is_explained(mode) {
+        let Scene { cluster, known, upstream, .. } = scene(mode).await;
+        let cli = cli(&cluster);
+        upstream.remove_fixture(&known);
+        assert_eq!(cluster.get(&known.nar_path()).await.status, 404);
+        let hash = known.store_path().hash().to_string();
+        let why = cli.json(&["paths", "why", &hash]).await;
+        let history = why["history"].as_array().expect("a list");
+        let kinds: Vec<_> = history.iter().map(|event| event["kind"].as_str().expect("a kind")).collect();
+        assert_eq!((why["state"].as_str(), kinds), (Some("absent"), vec!["published", "retracted"]));
+        cluster.end().await;
+    }
+
+    async fn events_are_told_and_followed(mode) {
+        let Scene { cluster, known, upstream, .. } = scene(mode).await;
+        let cli = cli(&cluster);
+        let lines = cli.clone().flag("--output=json").ok(&["events"]).await;
+        let events: Vec<serde_json::Value> =
+            lines.lines().map(|line| serde_json::from_str(line).expect("an event a line")).collect();
+        assert!(events.len() == 2 && events.iter().all(|event| event["kind"] == "published"), "{events:?}");
+        assert_eq!(cli.ok(&["events", "--audit"]).await, "", "nobody changed anything");
+
+        let mut command = cli.command(&["events", "--follow", "--last=1"]);
+        command.stdin(Stdio::null());
+        let mut follower = Process::spawn_command(command);
+        follower.line_with("published").await;
+        upstream.remove_fixture(&known);
+        assert_eq!(cluster.get(&known.nar_path()).await.status, 404);
+        follower.line_with("retracted").await;
+        cluster.end().await;
+        assert_eq!(follower.exit().await.code(), Some(0), "control's stop ends it");
+    }
+}
+
+#[tokio::test]
+async fn a_mistyped_path_is_told_what_would_be_one() {
+    let cli = ncps_tests::Cli::new(crate::processes::UNDER_TEST);
+    for bad in ["hello", "0c0c", "/nix/store/eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee-x", ""] {
+        let ran = cli.run(&["paths", "show", bad]).await;
+        assert!(ran.code == 2 && ran.said.contains("without e, o, t and u"), "{ran:?}");
+    }
+}
