@@ -25,6 +25,7 @@ mod keys;
 mod leases;
 pub mod metrics;
 pub mod migrate;
+mod pins;
 mod placements;
 mod publish;
 mod record;
@@ -36,7 +37,11 @@ mod settings;
 mod testing;
 mod tokens;
 
-pub use control::{Control, EdgeScrub, Parts, ScrubReport, ScrubRequest, ScrubbedFile, Scrubbing, Scrubs};
+pub use control::{
+    Control, EdgeScrub, Parts, PurgeOrder, PurgeReport, PurgedPath, Removed, ScrubReport, ScrubRequest,
+    ScrubbedFile, Scrubbing, Scrubs,
+};
 pub use db::{Db, OpenError};
-pub use eviction::{EdgeEviction, EvictionReport, Schedule, Trigger, Zone};
+pub use eviction::{EdgeEviction, EvictionOrder, EvictionReport, Goal, Planned, Schedule, Trigger, Zone};
+pub use pins::{Extent, Pin};
 pub use tokens::Tokens;

@@ -10,6 +10,7 @@ use ncps_runtime::telemetry::{Counters, Gauges, Histograms, Kind, Metric, Teleme
 
 use crate::eviction::{EvictionReport, Trigger};
 use crate::index::Index;
+use crate::pins::Pins;
 use crate::sessions::Sessions;
 
 label! {
@@ -77,6 +78,11 @@ metrics! {
     EVICTED_BYTES = "ncps_lru_bytes_freed_total", Kind::Counter, "By", [], "What these took on the disk.";
     EVICTION_DURATION = "ncps_lru_cleanup_duration_seconds", RUN_SECONDS, "s", [],
         "Time that an eviction took, the edges' answers included.";
+    SHORTFALL = "ncps_lru_shortfall_bytes", Kind::Gauge, "By", [],
+        "What the last eviction could not free of what limits asked for: it is pinned, or in flight.";
+    PINS = "ncps_pins", Kind::Gauge, "{pin}", [], "Pins that count.";
+    PINNED_PATHS = "ncps_pinned_paths", Kind::Gauge, "{path}", [],
+        "Paths in the closures of pins, those included that are only referenced.";
     MAX_SIZE = "ncps_cache_max_size_bytes", Kind::Gauge, "By", [],
         "`--cache-max-size`, of each edge. Not there without it.";
     UTILIZATION = "ncps_cache_utilization_ratio", Kind::Gauge, "1", [],
@@ -94,6 +100,7 @@ pub struct ControlMetrics {
     runs: Arc<Counters<Trigger>>,
     evicted_files: Arc<Counters<()>>,
     evicted_bytes: Arc<Counters<()>>,
+    shortfall: Arc<Gauges<()>>,
     run_duration: Histograms<()>,
 }
 
@@ -110,12 +117,15 @@ impl ControlMetrics {
             runs: telemetry.counters(&EVICTION_RUNS),
             evicted_files: telemetry.counters(&EVICTED_FILES),
             evicted_bytes: telemetry.counters(&EVICTED_BYTES),
+            shortfall: telemetry.gauges(&SHORTFALL),
             run_duration: telemetry.histograms(&EVICTION_DURATION),
         })
     }
 
     /// Looks at these parts of control when somebody collects, as long as they are there.
-    pub(crate) fn watch(&self, index: &Arc<Index>, sessions: &Arc<Sessions>) {
+    pub(crate) fn watch(&self, index: &Arc<Index>, sessions: &Arc<Sessions>, pins: &Arc<Pins>) {
+        self.look(&PINS, pins, |pins| pins.count() as u64);
+        self.look(&PINNED_PATHS, index, |index| index.closures().len() as u64);
         self.look(&ABSENCES, index, |index| index.absences() as u64);
         self.look(&WAITING, index, |index| index.waiting() as u64);
         self.look(&EDGES, sessions, |sessions| sessions.count() as u64);
@@ -128,7 +138,7 @@ impl ControlMetrics {
         let looked_at = Arc::downgrade(sessions);
         self.telemetry.observe_ratio(&UTILIZATION, move |seen| {
             let disks = looked_at.upgrade().map(|sessions| sessions.disks()).unwrap_or_default();
-            let fullest = disks.iter().map(|(_, disk)| disk.used).max();
+            let fullest = disks.iter().map(|disk| disk.report.used).max();
             seen(fullest.unwrap_or(0) as f64 / max_size.max(1) as f64, &[]);
         });
     }
@@ -140,6 +150,7 @@ impl ControlMetrics {
             self.evicted_files.add((), edge.files);
             self.evicted_bytes.add((), edge.bytes);
         }
+        self.shortfall.set((), report.edges.iter().map(|edge| edge.shortfall).sum());
         self.run_duration.record((), took.as_secs_f64());
     }
 

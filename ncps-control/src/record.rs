@@ -3,8 +3,9 @@
 //! A narinfo needs no record of its own: it is stored as it is served. Absent on purpose: who holds a file
 //! (soft state, see [`crate::placements`]) and when it was last read (only eviction asks).
 
-use ncps_nix::{FileHash, NarFileName, NarHash, NarInfo};
+use ncps_nix::{FileHash, NarFileName, NarHash, NarInfo, StorePath};
 use ncps_proto::{NarFacts, Origin};
+use ncps_runtime::clock::UnixTime;
 
 /// One representation of a NAR.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +18,15 @@ pub(crate) struct NarFile {
     pub(crate) proven: bool,
     /// Where it can be fetched, in the order in which they became known.
     pub(crate) origins: Vec<Origin>,
+}
+
+/// A path, its file, and when anybody asked for either.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PathUse {
+    pub(crate) path: StorePath,
+    pub(crate) file: NarFileName,
+    /// When the narinfo was served or the file was read, whichever was later.
+    pub(crate) last_use: UnixTime,
 }
 
 impl NarFile {

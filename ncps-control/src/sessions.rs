@@ -8,11 +8,12 @@ use std::collections::HashMap;
 
 use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::{
-    Code, Directive, DiskReport, Error, Eviction, HeldNar, Hello, Job, JobReport, Result, Turn,
+    Code, Directive, DiskReport, Error, Eviction, HeldNar, Hello, Job, JobReport, Removal, Result, Turn,
+    Victim,
 };
 use ncps_runtime::clock::UnixTime;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -39,19 +40,38 @@ struct Session {
     cut: CancellationToken,
     /// What it said last of its disk.
     disk: Option<DiskReport>,
-    evicted: watch::Sender<Evicted>,
+    /// What it was told to remove and has not answered yet, by number.
+    asked: HashMap<u64, Asked>,
     jobs: SessionJobs,
 }
 
-/// What an edge has removed in a session.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Evicted {
-    /// Evictions that it has answered.
-    pub(crate) answers: u64,
-    pub(crate) files: u64,
+/// Who waits for an answer.
+#[derive(Debug)]
+struct Asked {
+    /// Files had to go to make room, not because their paths were removed.
+    for_room: bool,
+    answer: oneshot::Sender<Gone>,
+}
+
+/// What an edge has removed when it was told to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gone {
+    pub(crate) names: Vec<NarFileName>,
     /// On disk, narinfos not counted.
     pub(crate) bytes: u64,
 }
+
+/// How full the disk of an attached edge is.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    pub(crate) instance: String,
+    /// Its name.
+    pub(crate) edge: String,
+    pub(crate) report: DiskReport,
+}
+
+/// The answer to an eviction or a removal, which never comes where the session ends first.
+pub(crate) type Answered = oneshot::Receiver<Gone>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -59,6 +79,8 @@ struct State {
     sessions: HashMap<String, Session>,
     leases: Leases,
     placements: Placements,
+    /// Counts evictions and removals.
+    orders: u64,
     /// Counts accesses, to tell those of the same second apart.
     accesses: u64,
     /// Of all accesses. A clock that is set back must not make the oldest of what was just read.
@@ -104,7 +126,7 @@ impl Sessions {
             directives: sender,
             cut: cut.clone(),
             disk: None,
-            evicted: watch::Sender::default(),
+            asked: HashMap::new(),
             jobs: SessionJobs::default(),
         };
         if let Some(former) = state.sessions.insert(hello.instance.clone(), session) {
@@ -208,38 +230,38 @@ impl Sessions {
         }
     }
 
-    /// An edge answers an eviction.
-    pub(crate) fn evicted(&self, instance: &str, names: &[NarFileName]) {
+    /// An edge says what it removed. Returns whether that was to make room.
+    pub(crate) fn evicted(&self, instance: &str, number: u64, names: Vec<NarFileName>) -> bool {
         let mut state = self.state.lock();
         let sizes = names.iter().map(|name| state.placements.evicted(instance, *name));
         // What an edge says is not checked: it must not overflow.
         let bytes = sizes.fold(0, u64::saturating_add);
-        if let Some(session) = state.sessions.get_mut(instance) {
-            // Until the edge reports anew: nothing is evicted twice for the same want.
-            if let Some(disk) = &mut session.disk {
-                let freed = bytes.saturating_add(NARINFO_BYTES * names.len() as u64);
-                disk.used = disk.used.saturating_sub(freed);
-                disk.free = disk.free.saturating_add(freed);
-            }
-            session.evicted.send_modify(|evicted| {
-                evicted.answers += 1;
-                evicted.files += names.len() as u64;
-                evicted.bytes = evicted.bytes.saturating_add(bytes);
-            });
+        let Some(session) = state.sessions.get_mut(instance) else { return false };
+        // Until the edge reports anew: nothing is evicted twice for the same want.
+        if let Some(disk) = &mut session.disk {
+            let freed = bytes.saturating_add(NARINFO_BYTES * names.len() as u64);
+            disk.used = disk.used.saturating_sub(freed);
+            disk.free = disk.free.saturating_add(freed);
         }
+        let Some(Asked { for_room, answer }) = session.asked.remove(&number) else { return false };
+        // Who asked may have left.
+        answer.send(Gone { names, bytes }).ok();
+        for_room
     }
 
     /// The attached edges that have said how full their disk is.
-    pub(crate) fn disks(&self) -> Vec<(String, DiskReport)> {
+    pub(crate) fn disks(&self) -> Vec<Disk> {
         let state = self.state.lock();
-        let disks = state.sessions.iter();
-        let mut disks: Vec<_> = disks.filter_map(|(i, session)| Some((i.clone(), session.disk?))).collect();
-        disks.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let disk = |(instance, session): (&String, &Session)| {
+            Some(Disk { instance: instance.clone(), edge: session.name.clone(), report: session.disk? })
+        };
+        let mut disks: Vec<Disk> = state.sessions.iter().filter_map(disk).collect();
+        disks.sort_unstable_by(|a, b| a.instance.cmp(&b.instance));
         disks
     }
 
     /// What must leave an edge's store to free `missing` bytes.
-    pub(crate) fn plan(&self, instance: &str, missing: u64) -> Plan {
+    pub(crate) fn plan(&self, instance: &str, missing: u64, is_pinned: impl Fn(NarFileName) -> bool) -> Plan {
         let state = self.state.lock();
         let now = now();
         let candidates = state.placements.held_by(instance).map(|(name, held)| Candidate {
@@ -247,23 +269,71 @@ impl Sessions {
             bytes: held.disk_bytes.saturating_add(NARINFO_BYTES),
             accessed: held.accessed,
             in_flight: state.leases.is_taken(name, now),
+            pinned: is_pinned(name),
             uploaded: false,
         });
         plan::plan(candidates, missing)
     }
 
-    /// Tells an edge to remove files. Returns what it has removed before, and where its answer will be counted;
-    /// `None` where it is gone or does not keep up.
-    pub(crate) fn evict(
+    /// Tells an edge to remove files; `None` where it is gone or does not keep up.
+    pub(crate) fn evict(&self, instance: &str, victims: Vec<Victim>) -> Option<Answered> {
+        self.order(instance, true, |number| Directive::Evict(Eviction { victims, settles: None, number }))
+    }
+
+    /// Tells an edge that nothing more is removed because of its disk reports up to this one.
+    pub(crate) fn settle(&self, instance: &str, report: u64) {
+        let over = Eviction { settles: Some(report), ..Eviction::default() };
+        if let Some(session) = self.state.lock().sessions.get(instance) {
+            // One that does not keep up is told again when it reports anew.
+            session.directives.try_send(Ok(Directive::Evict(over))).ok();
+        }
+    }
+
+    /// Tells an edge that paths are out of the index, with files that nothing names any more. `None` where it is
+    /// gone, or does not keep up and is cut.
+    pub(crate) fn remove(
         &self,
         instance: &str,
-        eviction: Eviction,
-    ) -> Option<(Evicted, watch::Receiver<Evicted>)> {
+        store_paths: Vec<StorePathHash>,
+        nars: Vec<NarFileName>,
+    ) -> Option<Answered> {
+        let told =
+            self.order(instance, false, |number| Directive::Remove(Removal { number, store_paths, nars }));
+        if told.is_none() {
+            self.cut(instance);
+        }
+        told
+    }
+
+    fn order(
+        &self,
+        instance: &str,
+        for_room: bool,
+        directive: impl FnOnce(u64) -> Directive,
+    ) -> Option<Answered> {
+        let mut state = self.state.lock();
+        state.orders += 1;
+        let number = state.orders;
+        let session = state.sessions.get_mut(instance)?;
+        session.directives.try_send(Ok(directive(number))).ok()?;
+        let (answer, answered) = oneshot::channel();
+        session.asked.insert(number, Asked { for_room, answer });
+        Some(answered)
+    }
+
+    /// Ends an edge's session: it attaches again, and says everything anew.
+    pub(crate) fn cut(&self, instance: &str) {
+        if let Some(session) = self.state.lock().sessions.get(instance) {
+            session.cut.cancel();
+        }
+    }
+
+    /// The attached edges: instance and name, in this order.
+    pub(crate) fn attached(&self) -> Vec<(String, String)> {
         let state = self.state.lock();
-        let session = state.sessions.get(instance)?;
-        let before = *session.evicted.borrow();
-        session.directives.try_send(Ok(Directive::Evict(eviction))).ok()?;
-        Some((before, session.evicted.subscribe()))
+        let mut attached: Vec<_> = state.sessions.iter().map(|(i, s)| (i.clone(), s.name.clone())).collect();
+        attached.sort_unstable();
+        attached
     }
 
     /// Gives an attached edge a job.

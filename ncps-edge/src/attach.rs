@@ -193,6 +193,12 @@ impl Attachment {
             Directive::Evict(eviction) => self.evict(eviction),
             Directive::Job { id, job } => jobs.begin(id, job),
             Directive::EndJob(id) => jobs.end(id),
+            Directive::Remove(removal) => {
+                // Here already: what follows may be about paths that came back.
+                self.lookups.near.invalidate(&removal.store_paths);
+                let engine = Arc::clone(&self.engine);
+                self.tasks.spawn("removal", async move { engine.remove(removal).await });
+            }
             Directive::Invalidate(hashes) => {
                 self.lookups.near.invalidate(&hashes);
                 let lookups = Arc::clone(&self.lookups);
@@ -208,10 +214,10 @@ impl Attachment {
         Ok(())
     }
 
-    fn evict(&self, Eviction { victims, settles }: Eviction) {
+    fn evict(&self, Eviction { victims, settles, number }: Eviction) {
         if !victims.is_empty() {
             let engine = Arc::clone(&self.engine);
-            self.tasks.spawn("eviction", async move { engine.evict(victims).await });
+            self.tasks.spawn("eviction", async move { engine.evict(number, victims).await });
         }
         if let Some(number) = settles {
             self.room.settled(number);

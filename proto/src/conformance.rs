@@ -303,7 +303,7 @@ where
         a.say(EdgeReport::Accesses(accesses));
         let disk = DiskReport { number: 1, total: 1 << 40, free: 1 << 39, used: 4096, wanted: 0 };
         a.say(EdgeReport::Disk(disk));
-        a.say(EdgeReport::Evicted(vec![held.name]));
+        a.say(EdgeReport::Evicted { number: 0, gone: vec![held.name] });
         // Of a job that nobody gave.
         for said in [JobSaid::Progress(JobProgress::default()), JobSaid::Ended(Err("why".to_owned()))] {
             a.say(EdgeReport::Job(JobReport { id: 1 << 60, said }));

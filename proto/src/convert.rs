@@ -8,7 +8,7 @@ use ncps_nix::{Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, 
 use crate::gen_v1 as wire;
 use crate::{
     Accesses, Code, Commit, Directive, DiskReport, EdgeReport, Error, Eviction, Heard, HeldNar, Hello,
-    Location, Lookup, NarFacts, Origin, Publication, Result, Turn, Victim,
+    Location, Lookup, NarFacts, Origin, Publication, Removal, Result, Turn, Victim,
 };
 use crate::{jobs, settings};
 
@@ -221,7 +221,10 @@ pub(crate) fn report(wire: wire::EdgeReport) -> Result<EdgeReport> {
             EdgeReport::Committed(held(commit.nar, commit.file_size, commit.disk_bytes)?)
         }
         Report::Disk(disk) => EdgeReport::Disk(disk_report(&disk)),
-        Report::Evicted(gone) => EdgeReport::Evicted(all(gone.nars, |n| nar_file_name(Some(n)))?),
+        Report::Evicted(evicted) => EdgeReport::Evicted {
+            number: evicted.number,
+            gone: all(evicted.nars, |n| nar_file_name(Some(n)))?,
+        },
         Report::UpstreamBack(_) => EdgeReport::UpstreamBack,
         Report::Job(report) => EdgeReport::Job(jobs::report(report)?),
     })
@@ -252,9 +255,10 @@ pub(crate) fn report_wire(report: EdgeReport) -> wire::EdgeReport {
             disk_bytes: held.disk_bytes,
         }),
         EdgeReport::Disk(disk) => Report::Disk(disk_report_wire(disk)),
-        EdgeReport::Evicted(names) => {
-            Report::Evicted(wire::Evicted { nars: names.into_iter().map(nar_file_name_wire).collect() })
-        }
+        EdgeReport::Evicted { number, gone } => Report::Evicted(wire::Evicted {
+            nars: gone.into_iter().map(nar_file_name_wire).collect(),
+            number,
+        }),
         EdgeReport::UpstreamBack => Report::UpstreamBack(wire::UpstreamBack {}),
         EdgeReport::Job(report) => Report::Job(jobs::report_wire(report)),
     };
@@ -281,7 +285,7 @@ fn eviction(wire: wire::Eviction) -> Result<Eviction> {
         let narinfos = all(victim.store_path_hashes, |h| store_path_hash(&h))?;
         Ok(Victim { name: nar_file_name(victim.nar)?, narinfos })
     };
-    Ok(Eviction { victims: all(wire.victims, victim)?, settles: wire.settles })
+    Ok(Eviction { victims: all(wire.victims, victim)?, settles: wire.settles, number: wire.number })
 }
 
 fn eviction_wire(eviction: Eviction) -> wire::Eviction {
@@ -289,7 +293,27 @@ fn eviction_wire(eviction: Eviction) -> wire::Eviction {
         nar: Some(nar_file_name_wire(victim.name)),
         store_path_hashes: victim.narinfos.into_iter().map(store_path_hash_bytes).collect(),
     };
-    wire::Eviction { victims: eviction.victims.into_iter().map(victim).collect(), settles: eviction.settles }
+    wire::Eviction {
+        victims: eviction.victims.into_iter().map(victim).collect(),
+        settles: eviction.settles,
+        number: eviction.number,
+    }
+}
+
+fn removal(wire: wire::Removal) -> Result<Removal> {
+    Ok(Removal {
+        number: wire.number,
+        store_paths: all(wire.store_path_hashes, |h| store_path_hash(&h))?,
+        nars: all(wire.nars, |n| nar_file_name(Some(n)))?,
+    })
+}
+
+fn removal_wire(removal: Removal) -> wire::Removal {
+    wire::Removal {
+        number: removal.number,
+        store_path_hashes: removal.store_paths.into_iter().map(store_path_hash_bytes).collect(),
+        nars: removal.nars.into_iter().map(nar_file_name_wire).collect(),
+    }
 }
 
 fn accesses_wire(accesses: Accesses) -> wire::Accesses {
@@ -311,6 +335,7 @@ pub(crate) fn directive(wire: wire::Directive) -> Result<Directive> {
         Wire::Evict(wire) => Directive::Evict(eviction(wire)?),
         Wire::Job(wire) => Directive::Job { id: wire.id, job: jobs::job(wire)? },
         Wire::EndJob(id) => Directive::EndJob(id),
+        Wire::Remove(wire) => Directive::Remove(removal(wire)?),
     })
 }
 
@@ -324,6 +349,7 @@ pub(crate) fn directive_wire(directive: Directive) -> wire::Directive {
         Directive::Evict(eviction) => Wire::Evict(eviction_wire(eviction)),
         Directive::Job { id, job } => Wire::Job(jobs::job_wire(id, job)),
         Directive::EndJob(id) => Wire::EndJob(id),
+        Directive::Remove(removal) => Wire::Remove(removal_wire(removal)),
     };
     wire::Directive { directive: Some(directive) }
 }

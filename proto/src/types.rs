@@ -115,8 +115,9 @@ pub enum EdgeReport {
     Committed(HeldNar),
     /// How full its disk is: after the inventory, every few seconds, and at once where a file waits for room.
     Disk(DiskReport),
-    /// The answer to an [`Eviction`] with victims: those that are gone. The others were in use.
-    Evicted(Vec<NarFileName>),
+    /// The answer to an [`Eviction`] with victims or a [`Removal`], by its number (0 where nobody asked): the files that
+    /// are gone. Others of an eviction were in use.
+    Evicted { number: u64, gone: Vec<NarFileName> },
     /// An upstream that had no say can be asked again: what was called absent without it may be there.
     UpstreamBack,
     /// What a [`Job`] has to say.
@@ -186,6 +187,8 @@ pub enum Directive {
     Job { id: u64, job: Job },
     /// Nobody listens to a job any more.
     EndJob(u64),
+    /// Paths that are out of the index.
+    Remove(Removal),
 }
 
 /// A step of an eviction.
@@ -196,6 +199,19 @@ pub struct Eviction {
     /// Nothing more is removed because of the [`DiskReport`]s up to this number: who still has no room now
     /// gets none.
     pub settles: Option<u64>,
+    /// What the answer says again.
+    pub number: u64,
+}
+
+/// Paths that control took out of the index. Their narinfos go from memory and store, and with them the NAR files
+/// that nothing names any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// What the answer says again.
+    pub number: u64,
+    pub store_paths: Vec<StorePathHash>,
+    /// What is being read is read on. What is on its way into the store is served to those who wait for it, not kept.
+    pub nars: Vec<NarFileName>,
 }
 
 /// A NAR file to be removed.

@@ -12,12 +12,14 @@ use ncps_proto::{
     Accesses, Code, Directive, Directives, EdgeReport, EdgeSettings, Error, HeldNar, Hello, Reports, Result,
 };
 use ncps_runtime::clock::{Clock, UnixTime};
+use ncps_runtime::tasks::Tasks;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Control;
 use super::arrivals::Arrivals;
+use super::removal::Remover;
 use super::tokens::as_told_to;
 use crate::eviction::job::Pressure;
 use crate::index::Index;
@@ -43,6 +45,8 @@ impl Control {
             pressure: self.evictor.pressure(),
             arrivals: self.arrivals.clone(),
             suspects: Vec::new(),
+            remover: self.remover.clone(),
+            tasks: self.tasks.clone(),
             stop: self.tasks.life().hard(),
             session: Over { sessions: Arc::clone(&self.sessions), hello, id },
             cut: cut.clone(),
@@ -78,6 +82,8 @@ struct Listener {
     arrivals: Arrivals,
     /// Files whose size is not what is known of them.
     suspects: Vec<NarFileName>,
+    remover: Remover,
+    tasks: Tasks,
     stop: CancellationToken,
     cut: CancellationToken,
     session: Over,
@@ -104,8 +110,9 @@ impl Listener {
         let instance = &self.session.hello.instance.clone();
         match report {
             EdgeReport::Inventory { held, last } => {
-                let held = self.with_accesses(held).await;
-                self.sessions.holds(instance, held, last);
+                let timed = self.with_accesses(&held).await;
+                self.sessions.holds(instance, timed, last);
+                self.compare(held);
                 if last {
                     self.arrivals.announce(instance, std::mem::take(&mut self.suspects));
                 }
@@ -118,11 +125,13 @@ impl Listener {
             }
             EdgeReport::UpstreamBack => self.index.forget_tentative_absences(),
             EdgeReport::Job(report) => self.sessions.heard_of_job(instance, report).await,
-            EdgeReport::Evicted(names) => {
-                self.sessions.evicted(instance, &names);
-                for name in names {
-                    let detail = format!("from edge {}, to make room", self.session.hello.name);
-                    self.journal.note(Note::new(EventKind::Evicted, detail).nar(name));
+            EdgeReport::Evicted { number, gone } => {
+                let names = gone.clone();
+                if self.sessions.evicted(instance, number, gone) {
+                    for name in names {
+                        let detail = format!("from edge {}, to make room", self.session.hello.name);
+                        self.journal.note(Note::new(EventKind::Evicted, detail).nar(name));
+                    }
                 }
             }
             EdgeReport::Hello(_) => tracing::warn!(%instance, "edge says hello in the middle of a session"),
@@ -131,8 +140,8 @@ impl Listener {
 
     /// A page with the time of each file's last read, for eviction. A file that the index does not know, or
     /// can't be asked about, counts as never read.
-    async fn with_accesses(&mut self, held: Vec<HeldNar>) -> Vec<(HeldNar, UnixTime)> {
-        let names = self.sessions.never_met(&self.session.hello.instance, &held);
+    async fn with_accesses(&mut self, held: &[HeldNar]) -> Vec<(HeldNar, UnixTime)> {
+        let names = self.sessions.never_met(&self.session.hello.instance, held);
         let known = self.index.met(&names).await.unwrap_or_else(|error| {
             tracing::warn!(error = error.story(), "it is not known when an edge's files were last read");
             Default::default()
@@ -142,8 +151,19 @@ impl Listener {
             size.is_some_and(|size| size != held.file_size)
         };
         self.suspects.extend(held.iter().filter(|held| is_suspect(held)).map(|held| held.name));
-        let time = |held: HeldNar| (held, known.get(&held.name).map_or(UnixTime(0), |met| met.accessed));
-        held.into_iter().map(time).collect()
+        let time = |held: &HeldNar| (*held, known.get(&held.name).map_or(UnixTime(0), |met| met.accessed));
+        held.iter().map(time).collect()
+    }
+
+    /// Beside what else the edge says: looking for each of its files takes a while.
+    fn compare(&self, held: Vec<HeldNar>) {
+        let (remover, stop) = (self.remover.clone(), self.stop.clone());
+        let instance = self.session.hello.instance.clone();
+        self.tasks.spawn_background("compare inventory", async move {
+            if let Some(Err(error)) = stop.run_until_cancelled(remover.compare(&instance, &held)).await {
+                tracing::warn!(%instance, error = error.story(), "what it holds is not compared with what was removed");
+            }
+        });
     }
 
     async fn note(&self, accesses: &Accesses) {

@@ -7,13 +7,19 @@ mod arrivals;
 mod attach;
 mod commit;
 mod locate;
+mod pinning;
 mod proof;
 mod publication;
+mod purge;
+pub(crate) mod removal;
 mod scrub;
 mod tokens;
 
 #[cfg(test)]
 mod tests;
+
+pub use purge::{PurgeOrder, PurgeReport, PurgedPath};
+pub use removal::Removed;
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -32,16 +38,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::db::Db;
 use crate::eviction::job::Evictor;
-use crate::eviction::{EvictionReport, Schedule};
+use crate::eviction::{EvictionOrder, EvictionReport, Schedule};
 use crate::index::{Index, Known};
 use crate::journal::{Journal, Note};
 use crate::metrics::{ControlMetrics, Published};
+use crate::pins::Pins;
 use crate::publish::Policy;
 use crate::record::file_of;
 use crate::sessions::Sessions;
 use crate::settings::Settings;
 use crate::tokens::Tokens;
 use arrivals::Arrivals;
+use removal::Remover;
 use scrub::Scrubber;
 pub use scrub::{EdgeScrub, ScrubReport, ScrubRequest, ScrubbedFile, Scrubbing};
 
@@ -92,6 +100,10 @@ pub struct Control {
     configured: Vec<Token>,
     tokens: Arc<Tokens>,
     pub(crate) sessions: Arc<Sessions>,
+    pins: Arc<Pins>,
+    remover: Remover,
+    /// One purge at a time.
+    purging: tokio::sync::Mutex<()>,
     evictor: Evictor,
     scrubber: Scrubber,
     scrubs: Scrubs,
@@ -119,26 +131,32 @@ impl Control {
         } = parts;
         let journal = Arc::new(Journal::new(db.clone(), Arc::clone(&clock)));
         let written = Arc::clone(&journal);
+        let rows = db.clone();
         let index =
             Index::start(db, negative_ttl, Arc::clone(&clock), tasks, Arc::clone(&metrics), written, keep);
         let index = Arc::new(index);
+        let pins = Arc::new(Pins::new(rows, Arc::clone(&index)));
         settings.index_id = index.id().to_owned();
         settings.public_keys = key.iter().map(SecretKey::public).collect();
         let (configured, register) = (settings.tokens, Arc::new(tokens));
         settings.tokens = tokens::in_force(&configured, &register);
         let policy = Policy::of(&settings, key);
         let sessions = Arc::new(Sessions::default());
-        metrics.watch(&index, &sessions);
+        metrics.watch(&index, &sessions, &pins);
         if let Some(max_size) = settings.max_size {
             metrics.watch_limit(max_size, &sessions);
         }
+        let remover =
+            Remover { index: Arc::clone(&index), sessions: Arc::clone(&sessions), clock: Arc::clone(&clock) };
         let upkeep = housekeeping(Arc::clone(&sessions), Arc::clone(&clock), tasks.life().hard());
         tasks.spawn_critical_background("control-housekeeping", upkeep);
         let ends = Arc::clone(&register).watch(Arc::clone(&clock), tasks.life().hard());
         tasks.spawn_critical_background("token-expiry", ends);
+        let expiry = expire_rows(Arc::clone(&pins), remover.clone(), Arc::clone(&clock), tasks.life().hard());
+        tasks.spawn_critical_background("control-expiry", expiry);
         let evictor = Evictor::start(
             Arc::clone(&sessions),
-            Arc::clone(&index),
+            Arc::clone(&pins),
             &settings,
             eviction_schedule,
             Arc::clone(&clock),
@@ -155,6 +173,9 @@ impl Control {
             configured,
             tokens: register,
             sessions,
+            pins,
+            remover,
+            purging: tokio::sync::Mutex::default(),
             evictor,
             scrubber: Scrubber::default(),
             scrubs,
@@ -210,12 +231,12 @@ impl Control {
         self.sessions.holders(name)
     }
 
-    /// Evicts now what limits ask for, after a run that may be under way.
+    /// Evicts now, after a run that may be under way; of a dry run: says what would go.
     ///
     /// # Errors
-    /// [`ncps_proto::Code::Unavailable`] where control is stopping.
-    pub async fn evict(&self) -> Result<EvictionReport> {
-        self.evictor.run().await
+    /// [`Code::Absent`] where no attached edge has the name; [`Code::Unavailable`] where control is stopping.
+    pub async fn evict(&self, order: EvictionOrder) -> Result<EvictionReport> {
+        self.evictor.run(order).await
     }
 
     /// What the last eviction did.
@@ -226,6 +247,11 @@ impl Control {
     /// What happened, and where what happens is noted.
     pub fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    #[cfg(test)]
+    pub(crate) fn remover(&self) -> &Remover {
+        &self.remover
     }
 
     #[cfg(test)]
@@ -252,6 +278,17 @@ async fn housekeeping(sessions: Arc<Sessions>, clock: Arc<dyn Clock>, stop: Canc
             }
             () = stop.cancelled() => return,
         }
+    }
+}
+
+/// Ends pins whose time is over, and forgets removals of long ago.
+async fn expire_rows(pins: Arc<Pins>, remover: Remover, clock: Arc<dyn Clock>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(HOUSEKEEPING);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        if let Err(error) = pins.expire(clock.now()).await {
+            tracing::warn!(error = error.story(), "pins can't be ended");
+        }
+        remover.forget().await;
     }
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod journal;
 mod listing;
 mod open;
+mod pins;
 mod recognise;
 mod rows;
 mod sql;
@@ -29,8 +30,8 @@ pub use error::OpenError;
 pub(crate) use listing::Listed;
 pub(crate) use write::Batch;
 
-use crate::record::NarFile;
-use rows::{FileRow, NarInfoRow, OriginRow, SignatureRow};
+use crate::record::{NarFile, PathUse};
+use rows::{FileRow, NarInfoRow, OriginRow, SignatureRow, UseRow};
 
 /// The open database. Clones are the same one.
 #[derive(Clone, Debug)]
@@ -160,6 +161,27 @@ impl Db {
             .map_err(|e| DbError::Sqlite("read an alias", e))?;
         let at = ("aliases", name.to_string());
         row.map(|(hash, compression)| rows::file_name(&at, &hash, &compression)).transpose()
+    }
+
+    /// Paths in the order of their hashes, after this one.
+    pub(crate) async fn uses(&self, after: Option<StorePathHash>, limit: u32) -> Result<Vec<PathUse>> {
+        let after = after.map_or(Vec::new(), |hash| hash.as_bytes().to_vec());
+        let rows: Vec<UseRow> = sqlx::query_as(sql::USES)
+            .bind(after)
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|e| DbError::Sqlite("read the uses of paths", e))?;
+        rows.into_iter().map(UseRow::into_use).collect()
+    }
+
+    pub(crate) async fn use_of(&self, hash: StorePathHash) -> Result<Option<PathUse>> {
+        let row: Option<UseRow> = sqlx::query_as(sql::USE)
+            .bind(hash.as_bytes().as_slice())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(|e| DbError::Sqlite("read a path", e))?;
+        row.map(UseRow::into_use).transpose()
     }
 
     /// Closes every connection; the write-ahead log is folded into the file.

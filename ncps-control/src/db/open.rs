@@ -17,6 +17,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "index", include_str!("../../../migrations/sqlite/0001_index.sql")),
     (3, "journal", include_str!("../../../migrations/sqlite/0003_journal.sql")),
     (4, "tokens", include_str!("../../../migrations/sqlite/0004_tokens.sql")),
+    (5, "pins", include_str!("../../../migrations/sqlite/0005_pins.sql")),
 ];
 
 /// How long a connection waits for another program's lock (a backup, a shell).

@@ -8,9 +8,10 @@ use ncps_nix::{
     StorePathHash,
 };
 use ncps_proto::{NarFacts, Origin};
+use ncps_runtime::clock::UnixTime;
 
 use super::DbError;
-use crate::record::NarFile;
+use crate::record::{NarFile, PathUse};
 
 type Result<T> = std::result::Result<T, DbError>;
 /// The table, and the key of the row in text.
@@ -75,6 +76,44 @@ pub(super) struct SignatureRow {
 }
 
 row!(SignatureRow { key_name, signature });
+
+/// store_path_hash, label, name, made_by, created_at, expires_at
+#[derive(Debug)]
+pub(super) struct PinRow {
+    pub(super) store_path_hash: Vec<u8>,
+    pub(super) label: String,
+    pub(super) name: String,
+    pub(super) made_by: String,
+    pub(super) created_at: i64,
+    pub(super) expires_at: Option<i64>,
+}
+
+row!(PinRow { store_path_hash, label, name, made_by, created_at, expires_at });
+
+/// store_path_hash, name, file_hash, compression, served_at, last_access
+#[derive(Debug)]
+pub(super) struct UseRow {
+    store_path_hash: Vec<u8>,
+    name: String,
+    file_hash: Vec<u8>,
+    compression: String,
+    served_at: i64,
+    last_access: i64,
+}
+
+row!(UseRow { store_path_hash, name, file_hash, compression, served_at, last_access });
+
+impl UseRow {
+    pub(super) fn into_use(self) -> Result<PathUse> {
+        let hash = store_path_hash(&self.store_path_hash)?;
+        let at = ("narinfos", hash.to_string());
+        Ok(PathUse {
+            path: StorePath::new(hash, &self.name).map_err(|e| bad(&at, "name", e))?,
+            file: file_name(&at, &self.file_hash, &self.compression)?,
+            last_use: UnixTime(self.served_at.max(self.last_access)),
+        })
+    }
+}
 
 impl NarInfoRow {
     pub(super) fn into_narinfo(self, hash: StorePathHash, signatures: Vec<SignatureRow>) -> Result<NarInfo> {

@@ -76,6 +76,36 @@ pub(super) const LISTED: &str = "SELECT n.store_path_hash, n.name, n.nar_size, n
      JOIN nar_files f ON f.file_hash = n.file_hash AND f.compression = n.compression \
      WHERE n.store_path_hash = $1";
 
+pub(super) const PUT_PIN: &str = "INSERT INTO pins \
+     (store_path_hash, label, name, made_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6) \
+     ON CONFLICT (store_path_hash, label) DO UPDATE SET \
+     name = excluded.name, made_by = excluded.made_by, expires_at = excluded.expires_at";
+pub(super) const DELETE_PIN: &str = "DELETE FROM pins WHERE store_path_hash = $1 AND label = $2";
+/// The one that reads a whole table, once a start: pins are few.
+pub(super) const PINS: &str =
+    "SELECT store_path_hash, label, name, made_by, created_at, expires_at FROM pins";
+
+/// Where no narinfo names it, not even one whose row is about to change.
+pub(super) const DELETE_FILE: &str = "DELETE FROM nar_files WHERE file_hash = $1 AND compression = $2 \
+     AND NOT EXISTS (SELECT 1 FROM narinfos n WHERE n.file_hash = $1 AND n.compression = $2)";
+pub(super) const PUT_REMOVAL: &str = "INSERT INTO removals \
+     (file_hash, compression, store_path_hash, removed_at) VALUES ($1, $2, $3, $4) \
+     ON CONFLICT (file_hash, compression, store_path_hash) DO UPDATE SET removed_at = excluded.removed_at";
+pub(super) const DELETE_REMOVALS: &str = "DELETE FROM removals WHERE store_path_hash = $1";
+pub(super) const REMOVALS: &str =
+    "SELECT store_path_hash FROM removals WHERE file_hash = $1 AND compression = $2";
+pub(super) const ANY_REMOVAL: &str = "SELECT removed_at FROM removals WHERE removed_at > 0 LIMIT 1";
+pub(super) const FORGET_REMOVALS: &str = "DELETE FROM removals WHERE removed_at < $1";
+
+/// A page of all paths, with what their choice depends on.
+pub(super) const USES: &str = "SELECT n.store_path_hash, n.name, n.file_hash, n.compression, n.served_at, \
+     f.last_access FROM narinfos n JOIN nar_files f ON f.file_hash = n.file_hash AND f.compression = n.compression \
+     WHERE n.store_path_hash > $1 ORDER BY n.store_path_hash LIMIT $2";
+/// The same of one path.
+pub(super) const USE: &str = "SELECT n.store_path_hash, n.name, n.file_hash, n.compression, n.served_at, \
+     f.last_access FROM narinfos n JOIN nar_files f ON f.file_hash = n.file_hash AND f.compression = n.compression \
+     WHERE n.store_path_hash = $1";
+
 #[cfg(test)]
 pub(super) const ALL: &[&str] = &[
     NARINFO,
@@ -109,4 +139,14 @@ pub(super) const ALL: &[&str] = &[
     TRIM_AGE,
     PATHS,
     LISTED,
+    PUT_PIN,
+    DELETE_PIN,
+    DELETE_FILE,
+    PUT_REMOVAL,
+    DELETE_REMOVALS,
+    REMOVALS,
+    ANY_REMOVAL,
+    FORGET_REMOVALS,
+    USES,
+    USE,
 ];

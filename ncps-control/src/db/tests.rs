@@ -168,7 +168,7 @@ async fn stored(db: &Db, seed: u8) -> NarInfo {
     let (name, nar_file) = (file_of(&narinfo), file_record(&narinfo));
     point_at(&mut narinfo, name, Some(1));
     let narinfos = vec![(narinfo.store_path.hash(), Some(narinfo.clone().into()))];
-    let batch = Batch { files: vec![(name, nar_file.into())], narinfos, ..Batch::default() };
+    let batch = Batch { files: vec![(name, Some(nar_file.into()))], narinfos, ..Batch::default() };
     db.write(&batch, NOW).await.expect("writes");
     db.write(&batch, NOW).await.expect("may be repeated");
     narinfo

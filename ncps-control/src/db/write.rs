@@ -15,9 +15,12 @@ use crate::record::{NarFile, file_of};
 /// What goes into one transaction, in this order: a narinfo's file is there before it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Batch {
-    pub(crate) files: Vec<(NarFileName, Arc<NarFile>)>,
+    /// `None` takes the file away, after everything else.
+    pub(crate) files: Vec<(NarFileName, Option<Arc<NarFile>>)>,
     /// `None` takes the alias away.
     pub(crate) aliases: Vec<(NarFileName, Option<NarFileName>)>,
+    /// Paths that are removed, and a file that each had.
+    pub(crate) removals: Vec<(StorePathHash, NarFileName)>,
     /// `None` takes the narinfo away.
     pub(crate) narinfos: Vec<(StorePathHash, Option<Arc<NarInfo>>)>,
     /// When NAR files were last read.
@@ -34,7 +37,7 @@ impl Batch {
     }
 
     pub(crate) fn len(&self) -> usize {
-        let states = self.files.len() + self.aliases.len() + self.narinfos.len();
+        let states = self.files.len() + self.aliases.len() + self.removals.len() + self.narinfos.len();
         states + self.accessed.len() + self.served.len() + self.events.len()
     }
 }
@@ -51,16 +54,24 @@ impl Db {
     async fn write_all(&self, batch: &Batch, now: UnixTime) -> Result<()> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         for (name, file) in &batch.files {
-            put_file(&mut tx, name, file, now).await?;
+            if let Some(file) = file {
+                put_file(&mut tx, name, file, now).await?;
+            }
         }
         for (name, target) in &batch.aliases {
             put_alias(&mut tx, name, target.as_ref()).await?;
+        }
+        for (hash, name) in &batch.removals {
+            put_removal(&mut tx, *hash, name, now).await?;
         }
         for (hash, narinfo) in &batch.narinfos {
             match narinfo {
                 Some(narinfo) => put_narinfo(&mut tx, narinfo, now).await?,
                 None => delete_narinfo(&mut tx, *hash).await?,
             }
+        }
+        for (name, _) in batch.files.iter().filter(|(_, file)| file.is_none()) {
+            delete_file(&mut tx, name).await?;
         }
         note_accesses(&mut tx, batch).await?;
         put_events(&mut tx, &batch.events).await?;
@@ -130,7 +141,29 @@ async fn put_narinfo(tx: &mut Tx, narinfo: &NarInfo, now: UnixTime) -> Result<()
         .bind(now.0)
         .execute(&mut **tx)
         .await?;
+    let hash = narinfo.store_path.hash();
+    sqlx::query(sql::DELETE_REMOVALS).bind(hash.as_bytes().as_slice()).execute(&mut **tx).await?;
     put_signatures(tx, narinfo).await
+}
+
+async fn put_removal(tx: &mut Tx, hash: StorePathHash, name: &NarFileName, now: UnixTime) -> Result<()> {
+    sqlx::query(sql::PUT_REMOVAL)
+        .bind(rows::file_hash(name))
+        .bind(name.compression.name())
+        .bind(hash.as_bytes().as_slice())
+        .bind(now.0)
+        .execute(&mut **tx)
+        .await
+        .map(drop)
+}
+
+async fn delete_file(tx: &mut Tx, name: &NarFileName) -> Result<()> {
+    sqlx::query(sql::DELETE_FILE)
+        .bind(rows::file_hash(name))
+        .bind(name.compression.name())
+        .execute(&mut **tx)
+        .await
+        .map(drop)
 }
 
 async fn put_signatures(tx: &mut Tx, narinfo: &NarInfo) -> Result<()> {

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ncps_nix::NarFileName;
-use ncps_proto::{Code, DiskReport, EdgeSettings, Error, Eviction, Result, Victim};
+use ncps_nix::{NarFileName, StorePath};
+use ncps_proto::{Code, DiskReport, EdgeSettings, Error, Result, Victim};
 use ncps_runtime::clock::{Clock, UnixTime};
 use ncps_runtime::label;
 use ncps_runtime::tasks::Tasks;
@@ -17,16 +17,19 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::alarm;
-use super::plan::Budget;
+use super::plan::{Budget, Candidate, Plan};
 use super::schedule::Schedule;
 use crate::index::Index;
 use crate::metrics::ControlMetrics;
-use crate::sessions::Sessions;
+use crate::pins::Pins;
+use crate::sessions::{Answered, Disk, Sessions};
 
 /// Files in one step: removed within a moment, and named in one message.
 const STEP: usize = 64;
 /// How long an edge may take to remove them.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is said that pins leave no room.
+const SAID_AGAIN: Duration = Duration::from_secs(600);
 /// Demands that may wait for a run.
 const DEMANDS: usize = 16;
 
@@ -42,6 +45,28 @@ label! {
     }
 }
 
+/// How much is to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Goal {
+    /// What the limits ask for.
+    #[default]
+    Limits,
+    /// The store takes so many bytes on the disk at most.
+    To(u64),
+    /// So many bytes on the disk are freed.
+    Free(u64),
+}
+
+/// An eviction that somebody asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EvictionOrder {
+    pub goal: Goal,
+    /// The name of an edge; `None`: every attached one.
+    pub edge: Option<String>,
+    /// Only says what would go.
+    pub dry_run: bool,
+}
+
 /// What a run did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvictionReport {
@@ -53,8 +78,10 @@ pub struct EvictionReport {
 }
 
 /// What a run did on one edge.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EdgeEviction {
+    /// The edge's name.
+    pub edge: String,
     pub instance: String,
     /// Bytes that had to be freed.
     pub missing: u64,
@@ -62,16 +89,37 @@ pub struct EdgeEviction {
     pub files: u64,
     /// What they took on the disk.
     pub bytes: u64,
-    /// Bytes that could not be planned for: all that is left is in flight. 0 where the budget was met.
+    /// Bytes that could not be planned for: all that is left is pinned or in flight. 0 where the goal was met.
     pub shortfall: u64,
+    /// Bytes that pins keep there.
+    pub pinned: u64,
+    /// Of a dry run: what would go, in this order.
+    pub plan: Vec<Planned>,
+}
+
+/// A file that would go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    pub name: NarFileName,
+    /// What it takes on the disk, its narinfo file included.
+    pub bytes: u64,
+    /// The paths whose narinfos name it.
+    pub paths: Vec<StorePath>,
+    /// `None`: never, as far as is known.
+    pub last_access: Option<UnixTime>,
+    /// No upstream can give it back.
+    pub uploaded: bool,
 }
 
 /// The job, as control holds it.
 pub(crate) struct Evictor {
-    demands: mpsc::Sender<oneshot::Sender<EvictionReport>>,
+    demands: mpsc::Sender<Demand>,
     pressure: Pressure,
     last: Arc<Mutex<Option<EvictionReport>>>,
 }
+
+/// Somebody who waits for a run.
+type Demand = (EvictionOrder, oneshot::Sender<Result<EvictionReport>>);
 
 /// Where an edge's disk report makes the job run.
 #[derive(Clone)]
@@ -98,7 +146,7 @@ impl Evictor {
     /// Starts the job in the background of `tasks`.
     pub(crate) fn start(
         sessions: Arc<Sessions>,
-        index: Arc<Index>,
+        pins: Arc<Pins>,
         settings: &EdgeSettings,
         schedule: Option<Schedule>,
         clock: Arc<dyn Clock>,
@@ -116,12 +164,14 @@ impl Evictor {
         }
         let job = Job {
             sessions,
-            index,
+            index: Arc::clone(pins.index()),
+            pins,
             pressure: pressure.clone(),
             bell,
             clock,
             metrics,
             last: Arc::clone(&last),
+            said: Mutex::default(),
         };
         tasks.spawn_critical_background("eviction", async move {
             tokio::select! {
@@ -141,101 +191,208 @@ impl Evictor {
     }
 
     /// Runs it and waits for its end.
-    pub(crate) async fn run(&self) -> Result<EvictionReport> {
+    ///
+    /// # Errors
+    /// [`Code::Absent`] where no attached edge has this name; [`Code::Unavailable`] where control is stopping.
+    pub(crate) async fn run(&self, order: EvictionOrder) -> Result<EvictionReport> {
         let (answer, report) = oneshot::channel();
         let stopping = || Error::new(Code::Unavailable, "control is stopping");
-        self.demands.send(answer).await.map_err(|_| stopping())?;
-        report.await.map_err(|_| stopping())
+        self.demands.send((order, answer)).await.map_err(|_| stopping())?;
+        report.await.map_err(|_| stopping())?
     }
 }
 
 struct Job {
     sessions: Arc<Sessions>,
     index: Arc<Index>,
+    pins: Arc<Pins>,
     pressure: Pressure,
     /// Rings on schedule.
     bell: Arc<Notify>,
     clock: Arc<dyn Clock>,
     metrics: Arc<ControlMetrics>,
     last: Arc<Mutex<Option<EvictionReport>>>,
+    /// When it was said last that pins leave too little room.
+    said: Mutex<Option<Instant>>,
 }
 
 impl Job {
-    async fn work(&self, mut asked: mpsc::Receiver<oneshot::Sender<EvictionReport>>) {
+    async fn work(&self, mut asked: mpsc::Receiver<Demand>) {
         loop {
             tokio::select! {
-                () = self.pressure.passed.notified() => {
-                    self.run(Trigger::Pressure).await;
-                }
-                Some(answer) = asked.recv() => {
+                () = self.pressure.passed.notified() => self.run_unasked(Trigger::Pressure).await,
+                Some((order, answer)) = asked.recv() => {
                     // Who asked may have left.
-                    answer.send(self.run(Trigger::Demand).await).ok();
+                    answer.send(self.run(Trigger::Demand, &order).await).ok();
                 }
-                () = self.bell.notified() => {
-                    self.run(Trigger::Schedule).await;
-                }
+                () = self.bell.notified() => self.run_unasked(Trigger::Schedule).await,
             }
         }
     }
 
-    async fn run(&self, trigger: Trigger) -> EvictionReport {
+    async fn run_unasked(&self, trigger: Trigger) {
+        if let Err(error) = self.run(trigger, &EvictionOrder::default()).await {
+            tracing::error!(error = error.story(), "nothing can be evicted");
+        }
+    }
+
+    async fn run(&self, trigger: Trigger, order: &EvictionOrder) -> Result<EvictionReport> {
         let (began, started) = (self.clock.now(), Instant::now());
+        self.pins.expire(began).await?;
         let mut edges = Vec::new();
-        for (instance, disk) in self.sessions.disks() {
-            if self.pressure.is_due(&disk) {
-                edges.push(self.relieve(instance, disk).await);
+        for disk in self.disks(order)? {
+            let missing = self.missing(order.goal, &disk.report);
+            if order.dry_run {
+                edges.push(self.foresee(disk, missing).await?);
+            } else {
+                edges.push(self.relieve(disk, missing).await);
             }
         }
         let report = EvictionReport { trigger, began, ended: self.clock.now(), edges };
-        self.metrics.evicted(&report, started.elapsed());
-        *self.last.lock() = Some(report.clone());
-        report
+        if !order.dry_run {
+            self.metrics.evicted(&report, started.elapsed());
+            *self.last.lock() = Some(report.clone());
+        }
+        Ok(report)
+    }
+
+    /// The edges that have something to free.
+    fn disks(&self, order: &EvictionOrder) -> Result<Vec<Disk>> {
+        let mut disks = self.sessions.disks();
+        if let Some(edge) = &order.edge {
+            let names: Vec<_> = disks.iter().map(|disk| disk.edge.clone()).collect();
+            disks.retain(|disk| disk.edge == *edge);
+            if disks.is_empty() {
+                return Err(unknown_edge(edge, &names));
+            }
+        }
+        disks.retain(|disk| match order.goal {
+            Goal::Limits => self.pressure.is_due(&disk.report),
+            Goal::To(_) | Goal::Free(_) => self.missing(order.goal, &disk.report) > 0,
+        });
+        Ok(disks)
+    }
+
+    fn missing(&self, goal: Goal, disk: &DiskReport) -> u64 {
+        match goal {
+            Goal::Limits => self.pressure.budget.missing(disk),
+            Goal::To(bytes) => disk.used.saturating_sub(bytes),
+            Goal::Free(bytes) => bytes.min(disk.used),
+        }
+    }
+
+    /// What must go. What pins protect is known.
+    async fn plan(&self, instance: &str, missing: u64) -> Result<Plan> {
+        self.pins.settled().await?;
+        let closures = self.index.closures();
+        Ok(self.sessions.plan(instance, missing, |name| closures.protects_file(name)))
+    }
+
+    /// What would be done on one edge.
+    async fn foresee(&self, disk: Disk, missing: u64) -> Result<EdgeEviction> {
+        let plan = self.plan(&disk.instance, missing).await?;
+        let mut foreseen = EdgeEviction::of(disk, missing, &plan);
+        foreseen.files = plan.victims.len() as u64;
+        foreseen.bytes = plan.bytes;
+        for victim in &plan.victims {
+            let naming = self.index.naming(victim.name).await?;
+            foreseen.plan.push(Planned {
+                name: victim.name,
+                bytes: victim.bytes,
+                paths: naming.iter().map(|narinfo| narinfo.store_path.clone()).collect(),
+                last_access: Some(victim.accessed.at).filter(|at| *at > UnixTime(0)),
+                uploaded: victim.uploaded,
+            });
+        }
+        Ok(foreseen)
     }
 
     /// Brings one edge back within its limits.
-    async fn relieve(&self, instance: String, disk: DiskReport) -> EdgeEviction {
-        let missing = self.pressure.budget.missing(&disk);
-        let plan = self.sessions.plan(&instance, missing);
-        let mut done = EdgeEviction { instance, missing, files: 0, bytes: 0, shortfall: plan.shortfall };
-        for names in plan.victims.chunks(STEP) {
-            if let Err(error) = self.step(names, &mut done).await {
-                tracing::warn!(edge = done.instance, error = error.story(), "an eviction is broken off");
+    async fn relieve(&self, disk: Disk, missing: u64) -> EdgeEviction {
+        let report = disk.report;
+        let plan = self.plan(&disk.instance, missing).await.unwrap_or_else(|error| {
+            tracing::error!(error = error.story(), "what is pinned is not known: nothing is evicted");
+            Plan { shortfall: missing, ..Plan::default() }
+        });
+        let mut done = EdgeEviction::of(disk, missing, &plan);
+        for victims in plan.victims.chunks(STEP) {
+            if let Err(error) = self.step(victims, &mut done).await {
+                tracing::warn!(edge = done.edge, error = error.story(), "an eviction is broken off");
                 break;
             }
         }
-        if disk.wanted > 0 {
-            let over = Eviction { victims: Vec::new(), settles: Some(disk.number) };
-            self.sessions.evict(&done.instance, over);
+        if report.wanted > 0 {
+            self.sessions.settle(&done.instance, report.number);
         }
-        say(&done);
+        self.say(&done);
         done
     }
 
-    async fn step(&self, names: &[NarFileName], done: &mut EdgeEviction) -> Result<()> {
-        let mut victims = Vec::with_capacity(names.len());
-        for name in names {
+    async fn step(&self, planned: &[Candidate], done: &mut EdgeEviction) -> Result<()> {
+        let mut victims = Vec::with_capacity(planned.len());
+        for Candidate { name, .. } in planned {
             let naming = self.index.naming(*name).await?;
             let narinfos = naming.iter().map(|narinfo| narinfo.store_path.hash()).collect();
             victims.push(Victim { name: *name, narinfos });
         }
         let gone = || Error::new(Code::Unavailable, "the edge is gone or does not keep up");
-        let eviction = Eviction { victims, settles: None };
-        let (before, mut answers) = self.sessions.evict(&done.instance, eviction).ok_or_else(gone)?;
-        let answered = answers.wait_for(|now| now.answers > before.answers);
+        let answered = self.tell(&done.instance, victims).await?.ok_or_else(gone)?;
         let answered = tokio::time::timeout(STEP_TIMEOUT, answered).await;
-        let after = *answered.map_err(|_| gone())?.map_err(|_| gone())?;
-        done.files += after.files - before.files;
-        done.bytes += after.bytes - before.bytes;
+        let answer = answered.map_err(|_| gone())?.map_err(|_| gone())?;
+        done.files += answer.names.len() as u64;
+        done.bytes += answer.bytes;
         Ok(())
+    }
+
+    /// What was pinned since it was planned stays.
+    async fn tell(&self, instance: &str, mut victims: Vec<Victim>) -> Result<Option<Answered>> {
+        self.pins.settled().await?;
+        let closures = self.index.closures();
+        victims.retain(|victim| !closures.protects_file(victim.name));
+        Ok(self.sessions.evict(instance, victims))
+    }
+
+    fn say(&self, done: &EdgeEviction) {
+        let EdgeEviction { edge, missing, files, bytes, shortfall, pinned, .. } = done;
+        if *files > 0 {
+            tracing::info!(edge, files, bytes, missing, "evicted");
+        }
+        if *shortfall > 0 && *pinned > 0 {
+            self.say_that_pins_leave_no_room(done);
+        } else if *shortfall > 0 {
+            tracing::debug!(edge, missing, shortfall, "nothing more can be evicted");
+        }
+    }
+
+    /// Not again with every file that finds no room.
+    fn say_that_pins_leave_no_room(&self, EdgeEviction { edge, shortfall, pinned, .. }: &EdgeEviction) {
+        let mut said = self.said.lock();
+        if said.is_none_or(|at| at.elapsed() >= SAID_AGAIN) {
+            *said = Some(Instant::now());
+            tracing::warn!(
+                edge,
+                pinned,
+                shortfall,
+                "pins leave less room than the limits ask for: what does not fit is served and not kept"
+            );
+        }
     }
 }
 
-fn say(done: &EdgeEviction) {
-    let EdgeEviction { instance, missing, files, bytes, shortfall } = done;
-    if *files > 0 {
-        tracing::info!(edge = instance, files, bytes, missing, "evicted");
+impl EdgeEviction {
+    fn of(disk: Disk, missing: u64, plan: &Plan) -> EdgeEviction {
+        EdgeEviction {
+            edge: disk.edge,
+            instance: disk.instance,
+            missing,
+            shortfall: plan.shortfall,
+            pinned: plan.pinned,
+            ..EdgeEviction::default()
+        }
     }
-    if *shortfall > 0 {
-        tracing::debug!(edge = instance, missing, shortfall, "nothing more can be evicted");
-    }
+}
+
+fn unknown_edge(edge: &str, attached: &[String]) -> Error {
+    let attached = if attached.is_empty() { "none".to_owned() } else { attached.join(", ") };
+    Error::new(Code::Absent, format!("no edge {edge} is attached; attached: {attached}"))
 }

@@ -1,9 +1,10 @@
 //! Which files go: a pure function of what is held, when it was read, and how much room is missing.
 //!
-//! Oldest first, uploads (which no upstream can give back) after everything else, nothing that is in flight. The
-//! plan is the shortest such list that frees what is missing. Absent on purpose: time, sockets, SQL, and the
+//! Oldest first, uploads (which no upstream can give back) after everything else, nothing that is in flight, and
+//! nothing that is pinned. The plan is the shortest such list that frees what is missing. Absent on purpose: time, sockets, SQL, and the
 //! carrying out (see [`super::job`]).
 
+use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use ncps_nix::NarFileName;
@@ -30,6 +31,8 @@ pub(crate) struct Candidate {
     pub(crate) accessed: Access,
     /// Somebody is fetching it right now.
     pub(crate) in_flight: bool,
+    /// A pin needs it.
+    pub(crate) pinned: bool,
     /// No upstream can give it back.
     pub(crate) uploaded: bool,
 }
@@ -46,11 +49,13 @@ pub(crate) struct Budget {
 /// What goes, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
-    pub(crate) victims: Vec<NarFileName>,
+    pub(crate) victims: Vec<Candidate>,
     /// What they free.
     pub(crate) bytes: u64,
-    /// What can't be freed, since all that is left is in flight; 0 where the budget is met.
+    /// What can't be freed, since all that is left is pinned or in flight; 0 where the budget is met.
     pub(crate) shortfall: u64,
+    /// What pins keep.
+    pub(crate) pinned: u64,
 }
 
 impl Budget {
@@ -83,14 +88,19 @@ impl Budget {
 
 /// Victims that free `missing` bytes, or all that may go where that is not enough.
 pub(crate) fn plan(held: impl IntoIterator<Item = Candidate>, missing: u64) -> Plan {
-    let mut chosen = Chosen::default();
-    for candidate in held.into_iter().filter(|candidate| !candidate.in_flight) {
-        chosen.add(candidate, missing);
+    let (mut chosen, mut pinned) = (Chosen::default(), 0_u64);
+    for candidate in held {
+        if candidate.pinned {
+            pinned = pinned.saturating_add(candidate.bytes);
+        } else if !candidate.in_flight {
+            chosen.add(candidate, missing);
+        }
     }
     Plan {
         bytes: chosen.bytes,
         shortfall: missing.saturating_sub(chosen.bytes),
-        victims: chosen.heap.into_sorted_vec().into_iter().map(|ranked| ranked.rank.2).collect(),
+        pinned,
+        victims: chosen.heap.into_sorted_vec().into_iter().map(|ranked| ranked.0).collect(),
     }
 }
 
@@ -105,8 +115,8 @@ struct Chosen {
 impl Chosen {
     fn add(&mut self, candidate: Candidate, missing: u64) {
         self.bytes = self.bytes.saturating_add(candidate.bytes);
-        self.heap.push(Ranked::from(candidate));
-        while let Some(newest) = self.heap.peek()
+        self.heap.push(Ranked(candidate));
+        while let Some(Ranked(newest)) = self.heap.peek()
             && self.bytes.saturating_sub(newest.bytes) >= missing
         {
             self.bytes = self.bytes.saturating_sub(newest.bytes);
@@ -117,15 +127,24 @@ impl Chosen {
 
 /// A candidate by the order in which they go: the greatest stays longest. Names settle ties, so that the same
 /// input gives the same plan.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Ranked {
-    rank: (bool, Access, NarFileName),
-    bytes: u64,
+#[derive(PartialEq, Eq)]
+struct Ranked(Candidate);
+
+impl Ranked {
+    fn rank(&self) -> (bool, Access, NarFileName) {
+        (self.0.uploaded, self.0.accessed, self.0.name)
+    }
 }
 
-impl From<Candidate> for Ranked {
-    fn from(candidate: Candidate) -> Self {
-        Ranked { rank: (candidate.uploaded, candidate.accessed, candidate.name), bytes: candidate.bytes }
+impl Ord for Ranked {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

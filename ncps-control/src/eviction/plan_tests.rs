@@ -9,16 +9,25 @@ use proptest::prelude::*;
 use super::*;
 use crate::testing::file;
 
-fn candidate(seed: usize, (bytes, at, order, in_flight, uploaded): Facts) -> Candidate {
+fn candidate(seed: usize, (bytes, at, order, in_flight, uploaded, pinned): Facts) -> Candidate {
     let accessed = Access { at: UnixTime(at), order };
-    Candidate { name: file(&seed.to_string(), Compression::Xz), bytes, accessed, in_flight, uploaded }
+    Candidate { name: file(&seed.to_string(), Compression::Xz), bytes, accessed, in_flight, pinned, uploaded }
 }
 
-type Facts = (u64, i64, u64, bool, bool);
+type Facts = (u64, i64, u64, bool, bool, bool);
 
 fn held() -> impl Strategy<Value = Vec<Candidate>> {
-    let facts = (0..1_000_000_u64, 0..5_i64, 0..3_u64, prop::bool::weighted(0.2), prop::bool::weighted(0.2));
+    let rare = || prop::bool::weighted(0.2);
+    let facts = (0..1_000_000_u64, 0..5_i64, 0..3_u64, rare(), rare(), rare());
     vec(facts, 0..40).prop_map(|all| all.into_iter().enumerate().map(|(n, f)| candidate(n, f)).collect())
+}
+
+fn names(plan: &Plan) -> Vec<NarFileName> {
+    plan.victims.iter().map(|victim| victim.name).collect()
+}
+
+fn may_go(candidate: &&Candidate) -> bool {
+    !candidate.in_flight && !candidate.pinned
 }
 
 fn bytes_of(held: &[Candidate], names: &[NarFileName]) -> u64 {
@@ -31,18 +40,18 @@ fn order(candidate: &Candidate) -> (bool, Access, NarFileName) {
 
 proptest! {
     #[test]
-    fn nothing_in_flight_goes(held in held(), missing in 0..20_000_000_u64) {
+    fn nothing_goes_that_is_in_flight_or_pinned(held in held(), missing in 0..20_000_000_u64) {
         let plan = plan(held.iter().copied(), missing);
-        for candidate in held.iter().filter(|c| c.in_flight) {
-            prop_assert!(!plan.victims.contains(&candidate.name));
-        }
+        prop_assert!(plan.victims.iter().all(|victim| may_go(&victim)));
+        let pinned = held.iter().filter(|c| c.pinned).map(|c| c.bytes).sum::<u64>();
+        prop_assert_eq!(plan.pinned, pinned);
     }
 
     #[test]
     fn the_budget_is_met_where_it_can_be(held in held(), missing in 0..20_000_000_u64) {
         let plan = plan(held.iter().copied(), missing);
-        let possible: u64 = held.iter().filter(|c| !c.in_flight).map(|c| c.bytes).sum();
-        prop_assert_eq!(plan.bytes, bytes_of(&held, &plan.victims));
+        let possible: u64 = held.iter().filter(may_go).map(|c| c.bytes).sum();
+        prop_assert_eq!(plan.bytes, bytes_of(&held, &names(&plan)));
         prop_assert!(plan.bytes >= missing.min(possible));
         prop_assert_eq!(plan.shortfall, missing.saturating_sub(possible));
     }
@@ -50,11 +59,11 @@ proptest! {
     #[test]
     fn the_oldest_go_and_no_more_than_needed(held in held(), missing in 0..20_000_000_u64) {
         let plan = plan(held.iter().copied(), missing);
-        let mut sorted: Vec<_> = held.iter().filter(|c| !c.in_flight).collect();
+        let mut sorted: Vec<_> = held.iter().filter(may_go).collect();
         sorted.sort_by_key(|c| order(c));
         let oldest: Vec<_> = sorted.iter().take(plan.victims.len()).map(|c| c.name).collect();
-        prop_assert_eq!(&plan.victims, &oldest);
-        if let Some((_, fewer)) = plan.victims.split_last() {
+        prop_assert_eq!(&names(&plan), &oldest);
+        if let Some((_, fewer)) = names(&plan).split_last() {
             prop_assert!(bytes_of(&held, fewer) < missing, "one less would do");
         }
     }
@@ -79,7 +88,7 @@ proptest! {
         let mut disk = DiskReport { number: 1, total: 30_000_000, free, used, wanted };
         let budget = Budget { limit, min_free: MinFree { percent, at_most: u64::MAX } };
         let first = plan(held.iter().copied(), budget.missing(&disk));
-        let gone: BTreeSet<_> = first.victims.iter().copied().collect();
+        let gone: BTreeSet<_> = names(&first).into_iter().collect();
         (disk.used, disk.free) = (disk.used - first.bytes, disk.free + first.bytes);
         let left: Vec<_> = held.iter().filter(|c| !gone.contains(&c.name)).copied().collect();
         let second = plan(left, budget.missing(&disk));
@@ -113,8 +122,19 @@ fn free_space_is_kept() {
 
 #[test]
 fn uploads_go_last() {
-    let old_upload = candidate(1, (10, 0, 0, false, true));
-    let new = candidate(2, (10, 9, 0, false, false));
-    assert_eq!(plan([old_upload, new], 10).victims, [new.name]);
-    assert_eq!(plan([old_upload, new], 11).victims, [new.name, old_upload.name]);
+    let old_upload = candidate(1, (10, 0, 0, false, true, false));
+    let new = candidate(2, (10, 9, 0, false, false, false));
+    assert_eq!(names(&plan([old_upload, new], 10)), [new.name]);
+    assert_eq!(names(&plan([old_upload, new], 11)), [new.name, old_upload.name]);
+}
+
+#[test]
+fn what_is_pinned_stays_although_it_is_the_oldest_and_all_that_is_left() {
+    let pinned = candidate(1, (10, 0, 0, false, false, true));
+    let (new, newer) =
+        (candidate(2, (10, 8, 0, false, false, false)), candidate(3, (10, 9, 0, false, false, false)));
+    assert_eq!(names(&plan([newer, pinned, new], 5)), [new.name]);
+    let plan = plan([newer, pinned, new], 25);
+    assert_eq!(names(&plan), [new.name, newer.name]);
+    assert_eq!((plan.shortfall, plan.pinned), (5, 10));
 }

@@ -21,11 +21,13 @@ use ncps_proto::admin::Event;
 use ncps_proto::{Code, Error, Heard, Result};
 use ncps_runtime::clock::{Clock, UnixTime};
 use ncps_runtime::tasks::Tasks;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::db::{Db, Listed, Met};
 use crate::journal::Journal;
 use crate::metrics::ControlMetrics;
-use crate::record::{NarFile, file_of};
+use crate::pins::closure::{Closures, Node};
+use crate::record::{NarFile, PathUse, file_of};
 pub(crate) use locks::Held;
 use locks::Locks;
 use negatives::Negatives;
@@ -54,6 +56,8 @@ pub(crate) struct Index {
     overlay: Arc<Overlay>,
     negatives: Negatives,
     locks: Locks,
+    /// Kept up with every narinfo that comes and goes.
+    closures: Mutex<Closures>,
     db: Db,
     metrics: Arc<ControlMetrics>,
 }
@@ -85,7 +89,14 @@ impl Index {
             writer.run().await;
             drop(keep);
         });
-        Self { overlay, negatives: Negatives::new(negative_ttl), locks: Locks::new(), db, metrics }
+        Self {
+            overlay,
+            negatives: Negatives::new(negative_ttl),
+            locks: Locks::new(),
+            closures: Mutex::default(),
+            db,
+            metrics,
+        }
     }
 
     /// The random name of this index.
@@ -114,7 +125,7 @@ impl Index {
 
     pub(crate) async fn file(&self, name: NarFileName) -> Result<Option<Arc<NarFile>>> {
         match self.overlay.file(name) {
-            Some(waiting) => Ok(Some(waiting)),
+            Some(waiting) => Ok(waiting),
             None => Ok(self.db.nar_file(name).await?.map(Arc::new)),
         }
     }
@@ -173,7 +184,7 @@ impl Index {
             if waiting.is_none() && row.is_none() {
                 continue;
             }
-            let size = waiting.map(|file| file.file_size.filter(|_| file.proven));
+            let size = waiting.map(|file| file.and_then(|file| file.file_size.filter(|_| file.proven)));
             let accessed = accessed.or(row.map(|row| row.accessed)).unwrap_or(UnixTime(0));
             known.insert(*name, Met { accessed, size: size.unwrap_or(row.and_then(|row| row.size)) });
         }
@@ -259,7 +270,8 @@ impl Index {
     /// Puts a narinfo, which ends its absence. Its file was put before.
     pub(crate) fn put_narinfo(&self, narinfo: Arc<NarInfo>) {
         let hash = narinfo.store_path.hash();
-        self.overlay.put_narinfo(hash, Some(narinfo));
+        self.overlay.put_narinfo(hash, Some(Arc::clone(&narinfo)));
+        self.closures().put(hash, || Node::from(&*narinfo));
         self.negatives.remove(hash);
     }
 
@@ -267,6 +279,48 @@ impl Index {
     pub(crate) fn remove_narinfo(&self, hash: StorePathHash) {
         self.metrics.narinfos.add((), -1);
         self.overlay.put_narinfo(hash, None);
+        self.closures().removed(hash);
+    }
+
+    /// Remembers that a path, which had this file, is about to be removed, for edges that are away.
+    pub(crate) fn put_removal(&self, hash: StorePathHash, name: NarFileName) {
+        self.overlay.put_removal(hash, name);
+    }
+
+    /// Paths in the order of their hashes, after this one, as the database knows them. Their last uses are those of
+    /// the last batch.
+    pub(crate) async fn uses(&self, after: Option<StorePathHash>, limit: u32) -> Result<Vec<PathUse>> {
+        Ok(self.db.uses(after, limit).await?)
+    }
+
+    /// The same of one path.
+    pub(crate) async fn use_of(&self, hash: StorePathHash) -> Result<Option<PathUse>> {
+        Ok(self.db.use_of(hash).await?)
+    }
+
+    /// Whether any removal is remembered in the database.
+    pub(crate) async fn has_removals(&self) -> Result<bool> {
+        Ok(self.db.has_removals().await?)
+    }
+
+    /// The removed paths that had this file, as the database knows them.
+    pub(crate) async fn removals(&self, name: NarFileName) -> Result<Vec<StorePathHash>> {
+        Ok(self.db.removals(name).await?)
+    }
+
+    /// Forgets what was removed before `then`.
+    pub(crate) async fn forget_removals(&self, then: UnixTime) -> Result<()> {
+        Ok(self.db.forget_removals(then).await?)
+    }
+
+    /// Whether a path is believed absent.
+    pub(crate) fn is_absent(&self, hash: StorePathHash) -> bool {
+        self.negatives.get(hash).is_some()
+    }
+
+    /// Who asks for this path next has the upstreams asked.
+    pub(crate) fn forget_absence(&self, hash: StorePathHash) {
+        self.negatives.remove(hash);
     }
 
     /// Believes an absence; returns for how long.
@@ -281,7 +335,26 @@ impl Index {
     }
 
     pub(crate) fn put_file(&self, name: NarFileName, file: NarFile) {
-        self.overlay.put_file(name, Arc::new(file));
+        self.overlay.put_file(name, Some(Arc::new(file)));
+    }
+
+    /// Forgets a file and its origins; no narinfo names it any more.
+    pub(crate) fn remove_file(&self, name: NarFileName) {
+        self.overlay.put_file(name, None);
+    }
+
+    /// What pins protect, as far as it is known; see [`Index::settle_closures`].
+    pub(crate) fn closures(&self) -> MutexGuard<'_, Closures> {
+        self.closures.lock()
+    }
+
+    /// Answers what pins reach and is not known yet.
+    pub(crate) async fn settle_closures(&self) -> Result<()> {
+        loop {
+            let Some((ticket, hash)) = self.closures().question() else { return Ok(()) };
+            let narinfo = self.narinfo(hash).await?;
+            self.closures().answer(ticket, narinfo.as_deref().map(Node::from));
+        }
     }
 
     /// `None` takes the alias away.

@@ -7,7 +7,8 @@
 //! # Hidden contract
 //! Batches are taken oldest first, and a narinfo's file must be written in the same batch or before. So a
 //! file keeps the place in the queue that it got first, while a narinfo that is put again moves to the end:
-//! the file that it names now was put before it.
+//! the file that it names now was put before it. A file that is forgotten moves to the end, too, behind the narinfos
+//! that named it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -24,13 +25,15 @@ use crate::record::{NarFile, file_of};
 enum Key {
     File(NarFileName),
     Alias(NarFileName),
+    Removal(StorePathHash, NarFileName),
     NarInfo(StorePathHash),
 }
 
 #[derive(Clone, Debug)]
 enum State {
-    File(Arc<NarFile>),
+    File(Option<Arc<NarFile>>),
     Alias(Option<NarFileName>),
+    Removal,
     NarInfo(Option<Arc<NarInfo>>),
 }
 
@@ -78,7 +81,8 @@ impl Overlay {
         }
     }
 
-    pub(super) fn file(&self, name: NarFileName) -> Option<Arc<NarFile>> {
+    /// `None` where the database knows; `Some(None)` where the file is forgotten.
+    pub(super) fn file(&self, name: NarFileName) -> Option<Option<Arc<NarFile>>> {
         match self.state(Key::File(name))? {
             State::File(file) => Some(file),
             _ => None,
@@ -107,7 +111,9 @@ impl Overlay {
     /// The waiting files of a NAR.
     pub(super) fn files_of(&self, nar: NarHash) -> Vec<NarFileName> {
         self.select(|key, state| match (key, state) {
-            (Key::File(name), State::File(file)) if file.nar.is_some_and(|f| f.hash == nar) => Some(*name),
+            (Key::File(name), State::File(Some(file))) if file.nar.is_some_and(|f| f.hash == nar) => {
+                Some(*name)
+            }
             _ => None,
         })
     }
@@ -120,7 +126,8 @@ impl Overlay {
         self.put(Key::NarInfo(hash), State::NarInfo(narinfo));
     }
 
-    pub(super) fn put_file(&self, name: NarFileName, file: Arc<NarFile>) {
+    /// `None` forgets the file, which no narinfo names any more.
+    pub(super) fn put_file(&self, name: NarFileName, file: Option<Arc<NarFile>>) {
         self.put(Key::File(name), State::File(file));
     }
 
@@ -128,14 +135,21 @@ impl Overlay {
         self.put(Key::Alias(name), State::Alias(target));
     }
 
+    /// Remembers that a path, which had this file, is removed. Before the removal itself.
+    pub(super) fn put_removal(&self, hash: StorePathHash, name: NarFileName) {
+        self.put(Key::Removal(hash, name), State::Removal);
+    }
+
     fn put(&self, key: Key, state: State) {
         let mut inner = self.inner.lock();
         inner.last += 1;
         let version = inner.last;
+        let is_gone = matches!(state, State::File(None));
         let former = inner.entries.get(&key).map(|entry| entry.place);
         let place = match (key, former) {
-            (Key::File(_) | Key::Alias(_), Some(place)) => place,
-            (Key::NarInfo(_), Some(place)) => {
+            (Key::File(_), Some(place)) if !is_gone => place,
+            (Key::Alias(_), Some(place)) => place,
+            (Key::File(_) | Key::Removal(..) | Key::NarInfo(_), Some(place)) => {
                 inner.queue.remove(&place);
                 version
             }
@@ -220,8 +234,9 @@ impl Taken {
     fn add(&mut self, key: Key, entry: &Entry) {
         self.versions.push((key, entry.version));
         match (key, &entry.state) {
-            (Key::File(name), State::File(file)) => self.batch.files.push((name, Arc::clone(file))),
+            (Key::File(name), State::File(file)) => self.batch.files.push((name, file.clone())),
             (Key::Alias(name), State::Alias(target)) => self.batch.aliases.push((name, *target)),
+            (Key::Removal(hash, name), State::Removal) => self.batch.removals.push((hash, name)),
             (Key::NarInfo(hash), State::NarInfo(narinfo)) => {
                 self.batch.narinfos.push((hash, narinfo.clone()))
             }

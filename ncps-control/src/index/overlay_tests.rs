@@ -5,8 +5,8 @@ use ncps_nix::Compression;
 use super::*;
 use crate::testing::{Upstream, facts, file, unsigned};
 
-fn record(size: u64) -> Arc<NarFile> {
-    Arc::new(NarFile { file_size: Some(size), nar: Some(facts(1)), ..NarFile::default() })
+fn record(size: u64) -> Option<Arc<NarFile>> {
+    Some(Arc::new(NarFile { file_size: Some(size), nar: Some(facts(1)), ..NarFile::default() }))
 }
 
 fn narinfo(seed: u8) -> Arc<NarInfo> {
@@ -90,4 +90,21 @@ fn accesses_are_bounded_and_the_latest_counts() {
         accessed,
         [(file("b", Compression::Xz), UnixTime(2)), (file("a", Compression::Xz), UnixTime(4))]
     );
+}
+
+#[test]
+fn a_forgotten_file_is_written_after_the_narinfos_that_named_it() {
+    let overlay = Overlay::default();
+    let (name, narinfo) = (file_of(&unsigned(1)), narinfo(1));
+    let hash = narinfo.store_path.hash();
+    overlay.put_file(name, record(1));
+    overlay.put_narinfo(hash, Some(narinfo));
+    overlay.put_removal(hash, name);
+    overlay.put_narinfo(hash, None);
+    overlay.put_file(name, None);
+    assert_eq!((overlay.file(name), overlay.files_of(facts(1).hash)), (Some(None), vec![]));
+    let first = overlay.take(2).batch;
+    assert_eq!((first.removals.len(), first.narinfos.len(), first.files.len()), (1, 1, 0));
+    overlay.put_file(name, record(2));
+    assert_eq!(overlay.file(name), Some(record(2)), "it came back");
 }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::engine::Engine;
+use super::evict::Epoch;
 use crate::metrics::Ended;
 use crate::near::named;
 use crate::store::{Spool, blocking};
@@ -56,8 +57,8 @@ impl News {
         self.push(EdgeReport::Committed(held));
     }
 
-    pub(super) fn evicted(&self, names: Vec<NarFileName>) {
-        self.push(EdgeReport::Evicted(names));
+    pub(super) fn evicted(&self, number: u64, gone: Vec<NarFileName>) {
+        self.push(EdgeReport::Evicted { number, gone });
     }
 
     fn push(&self, report: EdgeReport) {
@@ -82,21 +83,40 @@ impl News {
 
 impl Engine {
     /// Makes a proven spool file a NAR file of the store and tells control. False where it is not kept, for want
-    /// of room: that is no failure, its readers have it.
-    pub(super) async fn commit(self: &Arc<Self>, spool: Spool, commit: Commit) -> bool {
+    /// of room, or since it was removed after its transfer began: that is no failure, its readers have it.
+    pub(super) async fn commit(self: &Arc<Self>, spool: Spool, commit: Commit, began: Epoch) -> bool {
         let _committing = self.commits().begin(commit.name);
         let Some(held) = self.keep(spool, &commit).await else {
             self.metrics().ended.inc(Ended::NotKept);
             return false;
         };
         fault::point(Point::NarStored);
+        let stays = self.removals().unless_removed(commit.name, began, || self.news().committed(held));
+        if stays.is_none() {
+            self.undo(commit.name).await;
+            self.metrics().ended.inc(Ended::NotKept);
+            return false;
+        }
         tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored a NAR");
-        self.news().committed(held);
         self.encodings().committed(&commit);
+        let name = commit.name;
         self.announce(commit).await;
+        if self.removals().unless_removed(name, began, || ()).is_none() {
+            // Control was told after it had it removed.
+            self.news().evicted(0, vec![name]);
+        }
         // Last: whoever is cut before that counts as failed.
         self.metrics().ended.inc(Ended::Committed);
         true
+    }
+
+    async fn undo(self: &Arc<Self>, name: NarFileName) {
+        tracing::info!(nar = %name, "a NAR was removed while it came: served, not kept");
+        let engine = Arc::clone(self);
+        let removed = blocking(move || engine.store().remove(name)).await;
+        if let Err(error) = removed {
+            tracing::warn!(nar = %name, %error, "a NAR file can't be removed");
+        }
     }
 
     async fn keep(&self, spool: Spool, commit: &Commit) -> Option<HeldNar> {

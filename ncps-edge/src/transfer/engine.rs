@@ -19,7 +19,7 @@ use super::commit::{News, PendingCommits};
 use super::distrust::Distrust;
 use super::download::disk_trouble;
 use super::encoded::Encodings;
-use super::evict::Commits;
+use super::evict::{Commits, Removals};
 use super::fetch;
 use super::plan::{Plan, Source, Wanted};
 use super::progress::Transfer;
@@ -60,6 +60,7 @@ pub struct Engine {
     pending: PendingCommits,
     news: News,
     commits: Commits,
+    removals: Removals,
     encodings: Encodings,
     counters: Counters,
     /// A transfer left the registry.
@@ -114,6 +115,7 @@ impl Engine {
             pending: PendingCommits::default(),
             news: News::default(),
             commits: Commits::default(),
+            removals: Removals::default(),
             encodings: Encodings::default(),
             counters: Counters::default(),
             left: Notify::new(),
@@ -143,7 +145,8 @@ impl Engine {
         let span = info_span!(target: trace::TARGET, parent: None, "transfer", nar = %name, otel.status_code = Empty);
         trace::join(&span);
         let link = trace::Link::to(&span);
-        let transfer = Arc::new(Transfer::new(wanted.clone(), self.distrust.covers_file(name), link));
+        let (cautious, began) = (self.distrust.covers_file(name), self.removals.epoch());
+        let transfer = Arc::new(Transfer::new(wanted.clone(), cautious, link, began));
         running.insert(name, Arc::clone(&transfer));
         drop(running);
         self.parts.metrics.started.inc(());
@@ -156,6 +159,12 @@ impl Engine {
     pub fn peek(self: &Arc<Self>, name: NarFileName) -> Option<Reader> {
         let running = self.running.lock().get(&name).cloned();
         running.map(|transfer| Reader::new(Arc::clone(self), transfer, true))
+    }
+
+    /// From here on no running transfer keeps these.
+    pub(super) fn note_removal(&self, names: &[NarFileName]) {
+        let running = self.running.lock();
+        self.removals.note(names, running.values().map(|transfer| transfer.began).min());
     }
 
     pub(super) fn is_running(&self, name: NarFileName) -> bool {
@@ -330,6 +339,10 @@ impl Engine {
 
     pub(super) fn commits(&self) -> &Commits {
         &self.commits
+    }
+
+    pub(super) fn removals(&self) -> &Removals {
+        &self.removals
     }
 
     pub(super) fn control(&self) -> &Arc<dyn ControlPlane> {

@@ -1,12 +1,12 @@
-//! Removing what control names. A file that a transfer is about to put there stays; one that is being read goes,
-//! and its readers keep it open.
+//! Removing what control names. A file that is being read goes, and its readers keep it open. What a transfer is about
+//! to put there stays where it is evicted; where it is removed its readers get it, and it is not kept.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
-use ncps_proto::Victim;
+use ncps_proto::{Removal, Victim};
 use ncps_runtime::fault::{self, Point};
 use parking_lot::Mutex;
 
@@ -42,17 +42,92 @@ impl Drop for Committing<'_> {
     }
 }
 
+/// Counts removals, to tell transfers that began before one.
+pub(super) type Epoch = u64;
+
+/// Names that were removed while transfers ran, which may bring them again. Those of which no running transfer is
+/// older are forgotten.
+#[derive(Default)]
+pub(super) struct Removals(Mutex<Removed>);
+
+#[derive(Default)]
+struct Removed {
+    epoch: Epoch,
+    names: HashMap<NarFileName, Epoch>,
+}
+
+impl Removals {
+    pub(super) fn epoch(&self) -> Epoch {
+        self.0.lock().epoch
+    }
+
+    /// `oldest` is when the oldest running transfer began.
+    pub(super) fn note(&self, names: &[NarFileName], oldest: Option<Epoch>) {
+        let mut removed = self.0.lock();
+        removed.epoch += 1;
+        let epoch = removed.epoch;
+        removed.names.retain(|_, at| oldest.is_some_and(|oldest| *at > oldest));
+        if oldest.is_some() {
+            removed.names.extend(names.iter().map(|name| (*name, epoch)));
+        }
+    }
+
+    /// Does something unless the name was removed since; a removal waits for its end.
+    pub(super) fn unless_removed<T>(
+        &self,
+        name: NarFileName,
+        since: Epoch,
+        act: impl FnOnce() -> T,
+    ) -> Option<T> {
+        let removed = self.0.lock();
+        let was_removed = removed.names.get(&name).is_some_and(|at| *at > since);
+        (!was_removed).then(act)
+    }
+}
+
 impl Engine {
+    /// Takes paths out of the store, and NAR files that nothing names any more, and says so to control.
+    pub async fn remove(self: &Arc<Self>, Removal { number, store_paths, nars }: Removal) {
+        self.note_removal(&nars);
+        let (engine, paths) = (Arc::clone(self), store_paths.clone());
+        let gone = blocking(move || {
+            // First: a crash in between must not leave narinfos that name nothing.
+            paths.iter().try_for_each(|hash| engine.store().remove_narinfo(*hash))?;
+            Ok(nars.into_iter().filter(|name| engine.removes(*name)).collect::<Vec<_>>())
+        });
+        let gone = gone.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "what was removed is still in the store");
+            Vec::new()
+        });
+        for hash in store_paths {
+            // Written meanwhile, or published anew: control knows.
+            if let Err(error) = self.lookups().refresh(hash).await {
+                tracing::warn!(%hash, error = error.story(), "the narinfo in the store may be behind");
+            }
+        }
+        let some = !gone.is_empty();
+        self.news().evicted(number, gone);
+        self.room().evicted(some);
+    }
+
+    fn removes(&self, name: NarFileName) -> bool {
+        let removed = self.store().remove(name);
+        if let Err(error) = &removed {
+            tracing::warn!(nar = %name, %error, "a NAR file can't be removed");
+        }
+        removed.is_ok()
+    }
+
     /// Removes NAR files and the narinfos that name them, and notes it for control. What is in use, and what
     /// can't be removed, stays.
-    pub async fn evict(self: &Arc<Self>, victims: Vec<Victim>) {
+    pub async fn evict(self: &Arc<Self>, number: u64, victims: Vec<Victim>) {
         let engine = Arc::clone(self);
         let evict = move || {
             let gone = victims.iter().filter(|victim| engine.evict_one(victim)).map(|victim| victim.name);
             let gone: Vec<_> = gone.collect();
             let some = !gone.is_empty();
             // Said in the order in which it happened: a file that comes again is said after this.
-            engine.news().evicted(gone);
+            engine.news().evicted(number, gone);
             Ok(some)
         };
         let some = blocking(evict).await.unwrap_or_else(|error| {

@@ -174,7 +174,7 @@ async fn obtain(
         match exhaust(engine, &mut download, &source, plan, upstreams).await {
             Ok(true_name) => {
                 transfer.prove(download.written());
-                if settle(engine, download.finish()?, true_name, plan, &source).await? {
+                if settle(engine, download.finish()?, true_name, plan, &source, transfer.began).await? {
                     turn.committed();
                 }
                 return Ok(Obtained::Whole);

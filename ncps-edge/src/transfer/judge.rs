@@ -8,6 +8,7 @@ use ncps_proto::{Code, Commit, Error, NarFacts, Result};
 
 use super::download::{Download, Downloaded, Trouble};
 use super::engine::Engine;
+use super::evict::Epoch;
 use super::plan::{Plan, Source};
 use crate::metrics::Reason;
 use crate::upstream::UpstreamError;
@@ -72,6 +73,7 @@ pub(super) async fn settle(
     name: NarFileName,
     plan: &Plan,
     source: &Source,
+    began: Epoch,
 ) -> Result<bool> {
     let Downloaded { spool, prover, size, hash, .. } = downloaded;
     let facts = match (name.compression, prover) {
@@ -89,7 +91,7 @@ pub(super) async fn settle(
             let asked_as = (name != plan.name).then_some(plan.name);
             let origin = source.origin().cloned();
             let commit = Commit { name, asked_as, file_size: size, nar, origin };
-            Ok(engine.commit(spool, commit).await)
+            Ok(engine.commit(spool, commit, began).await)
         }
         Err(reason) => {
             engine.distrust(source);

@@ -10,6 +10,7 @@ use ncps_proto::{Code, Error};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::evict::Epoch;
 use super::plan::{Plan, Wanted};
 use crate::upstream::Upstreams;
 
@@ -85,6 +86,8 @@ pub(super) struct Transfer {
     pub(super) wanted: Wanted,
     /// Wrong bytes came under this name lately: nothing is released before the proof, no sources are mixed.
     pub(super) cautious: bool,
+    /// What is removed from then on is not kept.
+    pub(super) began: Epoch,
     /// Its span, for those who join. `None` without traces.
     pub(super) link: Option<Link>,
     progress: watch::Sender<Progress>,
@@ -97,11 +100,12 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    pub(super) fn new(wanted: Wanted, cautious: bool, link: Option<Link>) -> Transfer {
+    pub(super) fn new(wanted: Wanted, cautious: bool, link: Option<Link>, began: Epoch) -> Transfer {
         Transfer {
             name: wanted.name,
             wanted,
             cautious,
+            began,
             link,
             progress: watch::Sender::new(Progress::default()),
             file: OnceLock::new(),

@@ -296,15 +296,18 @@ pub struct DiskReport {
 /// An upstream that had no say can be asked again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpstreamBack {}
-/// The answer to an eviction: what is gone. What is missing here was in use.
+/// The answer to an eviction or a removal: what is gone. What an eviction named and is missing here was in use.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Evicted {
     #[prost(message, repeated, tag = "1")]
     pub nars: ::prost::alloc::vec::Vec<NarFileName>,
+    /// of what is answered; 0 where nobody asked
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Directive {
-    #[prost(oneof = "directive::Directive", tags = "1, 2, 3, 20, 21")]
+    #[prost(oneof = "directive::Directive", tags = "1, 2, 3, 20, 21, 10")]
     pub directive: ::core::option::Option<directive::Directive>,
 }
 /// Nested message and enum types in `Directive`.
@@ -323,6 +326,8 @@ pub mod directive {
         /// what it still would say is not wanted any more
         #[prost(uint64, tag = "21")]
         EndJob(u64),
+        #[prost(message, tag = "10")]
+        Remove(super::Removal),
     }
 }
 /// Work in the background of an edge. It ends with the session.
@@ -434,6 +439,19 @@ pub struct Eviction {
     /// nothing more is removed because of the disk reports up to this one
     #[prost(uint64, optional, tag = "2")]
     pub settles: ::core::option::Option<u64>,
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+}
+/// Paths that are out of the index: their narinfos go from memory and store. With them these files, which nothing
+/// names any more: what is on its way is not kept. Always answered by an Evicted, when all of it is done.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Removal {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub store_path_hashes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(message, repeated, tag = "3")]
+    pub nars: ::prost::alloc::vec::Vec<NarFileName>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Victim {

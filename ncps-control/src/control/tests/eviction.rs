@@ -3,11 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ncps_nix::{Compression, NarFileName};
-use ncps_proto::{
-    Accesses, Code, Directive, DiskReport, EdgeReport, EdgeSettings, Eviction, HeldNar, Victim,
-};
-
+use ncps_proto::{Code, Directive, EdgeReport, Eviction, Victim};
 use ncps_runtime::clock::UnixTime;
 use ncps_runtime::exit::Exit;
 use ncps_runtime::lifecycle::{Lifecycle, Timing};
@@ -15,58 +11,7 @@ use ncps_runtime::telemetry::Telemetry;
 
 use super::*;
 use crate::metrics::ControlMetrics;
-use crate::{Control, Db, Parts, Schedule, Scrubs, Trigger, Zone};
-
-const BLOCK: u64 = 4096;
-
-async fn limited(change: impl FnOnce(&mut EdgeSettings)) -> Case {
-    let (upstream, key, folder) = (Upstream::new(), own_key(), folder());
-    let mut settings = settings(upstream.key.public());
-    change(&mut settings);
-    let house = House::open(folder.path(), same_key(&key), settings, Duration::from_secs(60)).await;
-    Case { upstream, key, folder, house }
-}
-
-/// Takes nine blocks, and one for its narinfo.
-fn held(name: NarFileName) -> HeldNar {
-    HeldNar { name, file_size: 9 * BLOCK, disk_bytes: 9 * BLOCK }
-}
-
-fn nar(seed: &str) -> NarFileName {
-    file(seed, Compression::Xz)
-}
-
-fn disk(number: u64, used: u64, wanted: u64) -> EdgeReport {
-    EdgeReport::Disk(DiskReport {
-        number,
-        total: 1 << 40,
-        free: 1 << 39,
-        used: used * BLOCK,
-        wanted: wanted * BLOCK,
-    })
-}
-
-impl Edge {
-    fn say(&self, report: EdgeReport) {
-        self.reports.send(report).expect("open");
-    }
-
-    fn holds(&self, names: &[NarFileName]) {
-        let held = names.iter().map(|name| held(*name)).collect();
-        self.say(EdgeReport::Inventory { held, last: true });
-    }
-
-    fn reads(&self, name: NarFileName) {
-        self.say(EdgeReport::Accesses(Accesses { narinfos: vec![], nars: vec![(name, 1)] }));
-    }
-
-    async fn told_to_remove(&mut self) -> Vec<NarFileName> {
-        match self.next().await {
-            Some(Directive::Evict(eviction)) => eviction.victims.iter().map(|victim| victim.name).collect(),
-            other => panic!("expected an eviction, not {other:?}"),
-        }
-    }
-}
+use crate::{Control, Db, EvictionOrder, Parts, Schedule, Scrubs, Trigger, Zone};
 
 #[tokio::test]
 async fn past_the_limit_the_least_recently_read_go_with_their_narinfos() {
@@ -81,11 +26,9 @@ async fn past_the_limit_the_least_recently_read_go_with_their_narinfos() {
     edge.reads(nar("older"));
     edge.say(disk(1, 50, 0));
     // "new" was never read: the index does not even know it.
-    assert_eq!(edge.told_to_remove().await, [nar("new"), named]);
-    edge.say(EdgeReport::Evicted(vec![nar("new"), named]));
+    assert_eq!(edge.evicts().await, [nar("new"), named]);
     edge.say(disk(2, 41, 0));
-    assert_eq!(edge.told_to_remove().await, [nar("old")], "one second, but a known order");
-    edge.say(EdgeReport::Evicted(vec![nar("old")]));
+    assert_eq!(edge.evicts().await, [nar("old")], "one second, but a known order");
     edge.say(disk(3, 30, 11));
     let Some(Directive::Evict(step)) = edge.next().await else { panic!("41 are too much") };
     assert_eq!(step.victims, [Victim { name: nar("newest"), narinfos: vec![] }]);
@@ -100,9 +43,9 @@ async fn victims_say_which_narinfos_name_them() {
     edge.holds(&[file_of(&ours)]);
     edge.say(disk(1, 10, 0));
     let victim = Victim { name: file_of(&ours), narinfos: vec![ours.store_path.hash()] };
-    let expected = Eviction { victims: vec![victim], settles: None };
-    assert_eq!(edge.next().await, Some(Directive::Evict(expected)));
-    edge.say(EdgeReport::Evicted(vec![file_of(&ours)]));
+    let Eviction { victims, settles, number } = edge.eviction().await;
+    assert_eq!((victims, settles), (vec![victim], None));
+    edge.say(EdgeReport::Evicted { number, gone: vec![file_of(&ours)] });
     while case.house.control.last_eviction().is_none() {
         tokio::task::yield_now().await;
     }
@@ -118,9 +61,8 @@ async fn who_waits_for_room_is_told_when_there_is_no_more() {
     edge.holds(&[nar("held"), nar("in flight")]);
     case.control().begin_fetch("a", nar("in flight")).await.expect("answers");
     edge.say(disk(7, 95, 10));
-    assert_eq!(edge.told_to_remove().await, [nar("held")], "15 are missing, but that is all");
-    edge.say(EdgeReport::Evicted(vec![nar("held")]));
-    let over = Eviction { victims: vec![], settles: Some(7) };
+    assert_eq!(edge.evicts().await, [nar("held")], "15 are missing, but that is all");
+    let over = Eviction { settles: Some(7), ..Eviction::default() };
     assert_eq!(edge.next().await, Some(Directive::Evict(over)));
     while case.house.control.last_eviction().is_none() {
         tokio::task::yield_now().await;
@@ -138,7 +80,7 @@ async fn on_demand_it_reports_even_that_there_was_nothing_to_do() {
     let edge = Edge::attach(case.control(), "a").await;
     edge.holds(&[nar("held")]);
     edge.say(disk(1, 10, 0));
-    let report = case.house.control.evict().await.expect("it runs");
+    let report = case.house.control.evict(EvictionOrder::default()).await.expect("it runs");
     assert_eq!((report.trigger, report.edges.len()), (Trigger::Demand, 0));
     assert_eq!(case.house.control.last_eviction(), Some(report));
     case.house.stop().await;
@@ -154,11 +96,9 @@ async fn on_schedule_what_is_too_much_is_planned_for_anew() {
     let mut edge = Edge::attach(&*house.control, "a").await;
     edge.holds(&[nar("held")]);
     edge.say(disk(1, 50, 0));
-    assert_eq!(edge.told_to_remove().await, [nar("held")], "it is too much");
+    assert_eq!(edge.evicts_but(&[nar("held")]).await, [nar("held")], "it is too much");
     // In use there, and nothing more is said of the disk: no limit is passed anew.
-    edge.say(EdgeReport::Evicted(vec![]));
-    assert_eq!(edge.told_to_remove().await, [nar("held")], "the schedule asks again");
-    edge.say(EdgeReport::Evicted(vec![nar("held")]));
+    assert_eq!(edge.evicts().await, [nar("held")], "the schedule asks again");
     let freed = || house.control.last_eviction().is_some_and(|r| r.edges.iter().any(|e| e.files == 1));
     while !freed() {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -193,7 +133,10 @@ async fn a_job_that_panics_ends_the_process() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     clock.broken.store(true, Ordering::SeqCst);
-    assert_eq!(control.evict().await.expect_err("it broke").code(), Code::Unavailable);
+    assert_eq!(
+        control.evict(EvictionOrder::default()).await.expect_err("it broke").code(),
+        Code::Unavailable
+    );
     let exit = tokio::time::timeout(Duration::from_secs(20), running).await.expect("it stops by itself");
     assert_eq!(exit.expect("no panic"), Exit::Failure);
 }
@@ -209,16 +152,14 @@ async fn a_clock_that_is_set_back_leaves_the_order_right() {
     edge.reads(nar("first"));
     // A report is heard before what follows it.
     edge.say(disk(1, 50, 0));
-    assert_eq!(edge.told_to_remove().await, [nar("never")]);
-    edge.say(EdgeReport::Evicted(vec![nar("never")]));
+    assert_eq!(edge.evicts().await, [nar("never")]);
     case.house.clock.set(UnixTime(1000));
     edge.say(EdgeReport::Committed(held(nar("newest"))));
     edge.reads(nar("second"));
     edge.say(disk(2, 50, 0));
-    assert_eq!(edge.told_to_remove().await, [nar("third")], "it was read before the clock was set");
-    edge.say(EdgeReport::Evicted(vec![nar("third")]));
+    assert_eq!(edge.evicts().await, [nar("third")], "it was read before the clock was set");
     edge.say(disk(3, 50, 0));
-    assert_eq!(edge.told_to_remove().await, [nar("first")]);
+    assert_eq!(edge.evicts().await, [nar("first")]);
     case.house.stop().await;
 }
 
@@ -232,7 +173,7 @@ async fn a_restart_keeps_the_order() {
     case.house.clock.advance(Duration::from_secs(1));
     edge.reads(first);
     edge.say(disk(1, 16, 0));
-    edge.told_to_remove().await;
+    edge.evicts().await;
     let Case { upstream, key, folder, house } = case;
     house.stop().await;
 
@@ -242,6 +183,6 @@ async fn a_restart_keeps_the_order() {
     let mut edge = Edge::attach(&*house.control, "a").await;
     edge.holds(&[first, second]);
     edge.say(disk(1, 20, 0));
-    assert_eq!(edge.told_to_remove().await, [second]);
+    assert_eq!(edge.evicts().await, [second]);
     house.stop().await;
 }

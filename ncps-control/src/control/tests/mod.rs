@@ -4,15 +4,20 @@ mod attach;
 mod clock;
 mod commit;
 mod eviction;
+mod pins;
 mod publication;
+mod purge;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use ncps_nix::{Compression, NarInfo};
+use ncps_nix::{Compression, NarFileName, NarInfo};
 use ncps_proto::conformance::{self, Setup};
-use ncps_proto::{Commit, ControlPlane, Directive, EdgeReport, Hello, Lookup, grpc};
+use ncps_proto::{
+    Accesses, Commit, ControlPlane, Directive, DiskReport, EdgeReport, EdgeSettings, Eviction, HeldNar,
+    Hello, Lookup, grpc,
+};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -169,5 +174,69 @@ impl Edge {
     async fn invalidated(&mut self, narinfo: &NarInfo) {
         let next = self.next().await;
         assert_eq!(next, Some(Directive::Invalidate(vec![narinfo.store_path.hash()])));
+    }
+}
+
+const BLOCK: u64 = 4096;
+
+async fn limited(change: impl FnOnce(&mut EdgeSettings)) -> Case {
+    let (upstream, key, folder) = (Upstream::new(), own_key(), folder());
+    let mut settings = settings(upstream.key.public());
+    change(&mut settings);
+    let house = House::open(folder.path(), same_key(&key), settings, Duration::from_secs(60)).await;
+    Case { upstream, key, folder, house }
+}
+
+/// Takes nine blocks, and one for its narinfo.
+fn held(name: NarFileName) -> HeldNar {
+    HeldNar { name, file_size: 9 * BLOCK, disk_bytes: 9 * BLOCK }
+}
+
+fn nar(seed: &str) -> NarFileName {
+    file(seed, Compression::Xz)
+}
+
+fn disk(number: u64, used: u64, wanted: u64) -> EdgeReport {
+    EdgeReport::Disk(DiskReport {
+        number,
+        total: 1 << 40,
+        free: 1 << 39,
+        used: used * BLOCK,
+        wanted: wanted * BLOCK,
+    })
+}
+
+impl Edge {
+    fn say(&self, report: EdgeReport) {
+        self.reports.send(report).expect("open");
+    }
+
+    fn holds(&self, names: &[NarFileName]) {
+        let held = names.iter().map(|name| held(*name)).collect();
+        self.say(EdgeReport::Inventory { held, last: true });
+    }
+
+    fn reads(&self, name: NarFileName) {
+        self.say(EdgeReport::Accesses(Accesses { narinfos: vec![], nars: vec![(name, 1)] }));
+    }
+
+    async fn eviction(&mut self) -> Eviction {
+        match self.next().await {
+            Some(Directive::Evict(eviction)) => eviction,
+            other => panic!("expected an eviction, not {other:?}"),
+        }
+    }
+
+    /// Obeys, as far as it can: what is `in_use` stays.
+    async fn evicts_but(&mut self, in_use: &[NarFileName]) -> Vec<NarFileName> {
+        let Eviction { victims, number, .. } = self.eviction().await;
+        let names: Vec<_> = victims.iter().map(|victim| victim.name).collect();
+        let gone = names.iter().filter(|name| !in_use.contains(name)).copied().collect();
+        self.say(EdgeReport::Evicted { number, gone });
+        names
+    }
+
+    async fn evicts(&mut self) -> Vec<NarFileName> {
+        self.evicts_but(&[]).await
     }
 }

@@ -1,0 +1,207 @@
+//! Purge: paths that an administrator wants out of the cache, chosen by name, glob, upstream and age, all of which
+//! must fit. Whoever asks for one of them again has it fetched anew.
+//!
+//! Pinned paths stay: one that is named is refused, those that a rule would choose are left and counted; unless they
+//! are forced, and then the pin protects what comes back. Absent on purpose: the removal itself (see
+//! [`super::removal`]).
+
+use std::time::Duration;
+
+use globset::{Glob, GlobMatcher};
+use ncps_nix::{StorePath, StorePathHash};
+use ncps_proto::{Code, Error, Result};
+use ncps_runtime::clock::UnixTime;
+
+use super::Control;
+use crate::record::PathUse;
+
+/// Paths that are looked at at once.
+const PAGE: u32 = 1000;
+/// How long what is on its way into the database is waited for: it may be chosen, too.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is to go: what fits all that is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PurgeOrder {
+    /// These paths only. Each must be known, or be believed absent, which is forgotten.
+    pub paths: Vec<StorePathHash>,
+    /// A glob on the part of the name after the hash: `firefox-*`, `{a,b}-1.?`, `[0-9]*`.
+    pub name: Option<String>,
+    /// Only what can be had from this upstream and no other.
+    pub upstream: Option<String>,
+    /// Only what nobody asked for in this time.
+    pub older_than: Option<Duration>,
+    /// What is pinned, too.
+    pub force: bool,
+    /// Only says what would go.
+    pub dry_run: bool,
+}
+
+/// What a purge did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PurgeReport {
+    /// In the order of their hashes.
+    pub paths: Vec<PurgedPath>,
+    /// Paths that were believed absent, which is forgotten.
+    pub absences: u64,
+    /// Paths that fit and stay, since they are pinned.
+    pub pinned: u64,
+    /// NAR files that were removed.
+    pub files: u64,
+    /// What these took on the edges' disks.
+    pub bytes: u64,
+    /// Attached edges that did not confirm it. They hear of it when they attach again.
+    pub unheard: Vec<String>,
+}
+
+/// A path that goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgedPath {
+    pub path: StorePath,
+    /// When anybody asked for it or its NAR.
+    pub last_use: UnixTime,
+    /// Of its NAR file, in bytes, where it is known.
+    pub file_size: Option<u64>,
+}
+
+/// An order that was understood.
+struct Choice {
+    name: Option<GlobMatcher>,
+    upstream: Option<String>,
+    /// Nobody asked for it since.
+    unused_since: Option<UnixTime>,
+}
+
+impl Control {
+    /// Purges what fits, and returns when every attached edge has dropped it or is attached no longer. `said` hears
+    /// how many paths are done, and of how many.
+    ///
+    /// # Errors
+    /// [`Code::Invalid`] where nothing is chosen by, a glob is none, or a path that is named is pinned;
+    /// [`Code::Absent`] where a path is not known, or nothing fits. Nothing is changed then.
+    pub async fn purge(
+        &self,
+        order: &PurgeOrder,
+        who: &str,
+        mut said: impl FnMut(usize, usize),
+    ) -> Result<PurgeReport> {
+        let choice = Choice::of(order, self.clock.now())?;
+        let _turn = self.purging.lock().await;
+        tokio::time::timeout(PATIENCE, self.index.flushed()).await.ok();
+        self.pins.settled().await?;
+        let (mut report, absent) = self.choose(order, &choice).await?;
+        if report.paths.is_empty() && absent.is_empty() {
+            return Err(nothing_fits(report.pinned));
+        }
+        report.absences = absent.len() as u64;
+        if order.dry_run {
+            return Ok(report);
+        }
+        absent.iter().for_each(|hash| self.index.forget_absence(*hash));
+        let hashes: Vec<_> = report.paths.iter().map(|purged| purged.path.hash()).collect();
+        let removed = self.remover.remove(&hashes, |done| said(done, hashes.len())).await?;
+        (report.files, report.bytes, report.unheard) = (removed.files, removed.bytes, removed.unheard);
+        tracing::info!(who, paths = hashes.len(), files = report.files, bytes = report.bytes, "purged");
+        Ok(report)
+    }
+
+    /// What fits and goes, and the named paths that are believed absent.
+    async fn choose(&self, order: &PurgeOrder, choice: &Choice) -> Result<(PurgeReport, Vec<StorePathHash>)> {
+        let mut report = PurgeReport::default();
+        if order.paths.is_empty() {
+            self.choose_of_all(order, choice, &mut report).await?;
+            return Ok((report, Vec::new()));
+        }
+        let mut absent = Vec::new();
+        for hash in &order.paths {
+            match self.index.use_of(*hash).await? {
+                Some(known) if !self.fits(&known, choice).await? => {}
+                Some(known) if self.stays(*hash, order) => return Err(pinned(&known.path)),
+                Some(known) => report.paths.push(self.purged(known).await?),
+                None if self.index.is_absent(*hash) => absent.push(*hash),
+                None => return Err(Error::new(Code::Absent, format!("{hash} is not in the index"))),
+            }
+        }
+        Ok((report, absent))
+    }
+
+    async fn choose_of_all(
+        &self,
+        order: &PurgeOrder,
+        choice: &Choice,
+        report: &mut PurgeReport,
+    ) -> Result<()> {
+        let mut after = None;
+        loop {
+            let page = self.index.uses(after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.path.hash());
+            for known in page {
+                if !self.fits(&known, choice).await? {
+                    continue;
+                }
+                if self.stays(known.path.hash(), order) {
+                    report.pinned += 1;
+                } else {
+                    report.paths.push(self.purged(known).await?);
+                }
+            }
+        }
+    }
+
+    fn stays(&self, hash: StorePathHash, order: &PurgeOrder) -> bool {
+        !order.force && self.index.closures().protects(hash)
+    }
+
+    async fn fits(&self, known: &PathUse, choice: &Choice) -> Result<bool> {
+        let name_fits = choice.name.as_ref().is_none_or(|glob| glob.is_match(known.path.name()));
+        let age_fits = choice.unused_since.is_none_or(|then| known.last_use < then);
+        if !name_fits || !age_fits {
+            return Ok(false);
+        }
+        let Some(upstream) = &choice.upstream else { return Ok(true) };
+        let file = self.index.file(known.file).await?;
+        let origins = file.iter().flat_map(|file| &file.origins);
+        let (theirs, others): (Vec<_>, Vec<_>) =
+            origins.partition(|origin| origin.upstream.trim_end_matches('/') == upstream);
+        Ok(!theirs.is_empty() && others.is_empty())
+    }
+
+    async fn purged(&self, known: PathUse) -> Result<PurgedPath> {
+        let file = self.index.file(known.file).await?;
+        let file_size = file.and_then(|file| file.file_size);
+        Ok(PurgedPath { path: known.path, last_use: known.last_use, file_size })
+    }
+}
+
+impl Choice {
+    fn of(order: &PurgeOrder, now: UnixTime) -> Result<Choice> {
+        let PurgeOrder { paths, name, upstream, older_than, .. } = order;
+        if paths.is_empty() && name.is_none() && upstream.is_none() && older_than.is_none() {
+            return Err(Error::new(
+                Code::Invalid,
+                "say what is to be purged: paths, a glob, an upstream, or an age",
+            ));
+        }
+        let unused_since = older_than.map(|age| UnixTime(now.0.saturating_sub(age.as_secs().cast_signed())));
+        Ok(Choice {
+            name: name.as_deref().map(glob).transpose()?,
+            upstream: upstream.as_ref().map(|url| url.trim_end_matches('/').to_owned()),
+            unused_since,
+        })
+    }
+}
+
+fn glob(text: &str) -> Result<GlobMatcher> {
+    let bad = |e: globset::Error| Error::new(Code::Invalid, format!("{text:?} is no glob: {}", e.kind()));
+    Ok(Glob::new(text).map_err(bad)?.compile_matcher())
+}
+
+fn pinned(path: &StorePath) -> Error {
+    Error::new(Code::Invalid, format!("{path} is pinned: unpin it first, or purge it with --force"))
+}
+
+fn nothing_fits(pinned: u64) -> Error {
+    let but = if pinned > 0 { format!(" but {pinned} pinned paths, which stay") } else { String::new() };
+    Error::new(Code::Absent, format!("nothing in the index fits{but}"))
+}

@@ -1,0 +1,195 @@
+//! Taking paths out of the cache: narinfo, NAR files that nothing else names, what edges hold of both. The one way
+//! for all who remove: DELETE, purge, and the eviction of uploads.
+//!
+//! Index first, then the edges: from the removal on nobody is told of the path who was not before. It is no ban: who
+//! asks for the path again has it fetched anew. What was removed is remembered for [`MEMORY`], for edges that are
+//! away. Absent on purpose: what is removed and who may ask for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ncps_nix::{NarFileName, NarInfo, StorePathHash};
+use ncps_proto::{HeldNar, Result};
+use ncps_runtime::clock::{Clock, UnixTime};
+
+use crate::index::Index;
+use crate::record::file_of;
+use crate::sessions::{Answered, Sessions};
+
+/// Paths that are taken out at once, and named to edges in one message.
+const STEP: usize = 64;
+/// How long an edge may take for these.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long it is remembered what was removed.
+pub(crate) const MEMORY: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// What a removal did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Paths that were in the index.
+    pub paths: Vec<Arc<NarInfo>>,
+    /// NAR files that nothing names any more.
+    pub files: u64,
+    /// What they took on the edges' disks, in bytes.
+    pub bytes: u64,
+    /// Attached edges that did not confirm it. They hear of it when they attach again.
+    pub unheard: Vec<String>,
+}
+
+/// Removes paths everywhere.
+#[derive(Clone)]
+pub(crate) struct Remover {
+    pub(crate) index: Arc<Index>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A path that is out of the index.
+struct TakenOut {
+    narinfo: Arc<NarInfo>,
+    orphans: Vec<NarFileName>,
+}
+
+impl Remover {
+    /// Takes these paths out of the index; those that are not there are passed over. Returns when every attached
+    /// edge has dropped what it had of them, or is attached no longer. `said` hears after each step how many of them
+    /// are done.
+    ///
+    /// # Errors
+    /// Where the index can't be read or written. What was taken out before stays so.
+    pub(crate) async fn remove(
+        &self,
+        hashes: &[StorePathHash],
+        mut said: impl FnMut(usize),
+    ) -> Result<Removed> {
+        let mut removed = Removed::default();
+        for (step, some) in hashes.chunks(STEP).enumerate() {
+            self.remove_some(some, &mut removed).await?;
+            said((step * STEP + some.len()).min(hashes.len()));
+        }
+        Ok(removed)
+    }
+
+    async fn remove_some(&self, hashes: &[StorePathHash], removed: &mut Removed) -> Result<()> {
+        let (mut paths, mut files) = (Vec::new(), Vec::new());
+        for hash in hashes {
+            if let Some(TakenOut { narinfo, orphans }) = self.take_out(*hash).await? {
+                paths.push(*hash);
+                files.extend(orphans);
+                removed.paths.push(narinfo);
+            }
+        }
+        // Before anything is done that can't be undone: a process that is killed here has removed them. And edges
+        // that attach from here on find it in the database.
+        self.index.flushed().await;
+        removed.files += files.len() as u64;
+        self.drop_from_edges(&paths, &files, removed).await;
+        Ok(())
+    }
+
+    /// Takes a path out of the index, with the files of its NAR that no other narinfo names.
+    async fn take_out(&self, hash: StorePathHash) -> Result<Option<TakenOut>> {
+        loop {
+            let Some(narinfo) = self.index.narinfo(hash).await? else { return Ok(None) };
+            let files = self.files_of(&narinfo).await?;
+            let _file_turns = self.index.lock_files(files.iter().copied()).await;
+            let _turn = self.index.lock_narinfos([hash]).await;
+            // It may have been replaced before the turns came.
+            if self.index.narinfo(hash).await?.as_ref() == Some(&narinfo) {
+                return self.take_out_in_turn(narinfo, files).await.map(Some);
+            }
+        }
+    }
+
+    async fn take_out_in_turn(&self, narinfo: Arc<NarInfo>, files: Vec<NarFileName>) -> Result<TakenOut> {
+        let hash = narinfo.store_path.hash();
+        let mut orphans = Vec::with_capacity(files.len());
+        for name in files {
+            let named = self.index.naming(name).await?;
+            self.index.put_removal(hash, name);
+            if named.iter().all(|other| other.store_path.hash() == hash) {
+                orphans.push(name);
+            }
+        }
+        self.index.remove_narinfo(hash);
+        orphans.iter().for_each(|name| self.index.remove_file(*name));
+        Ok(TakenOut { narinfo, orphans })
+    }
+
+    /// The file that a narinfo names, and every other one of its NAR.
+    async fn files_of(&self, narinfo: &NarInfo) -> Result<Vec<NarFileName>> {
+        let named = file_of(narinfo);
+        let files = self.index.files_of(narinfo.nar_hash).await?.into_iter().map(|(name, _)| name);
+        Ok(std::iter::once(named).chain(files.filter(|name| *name != named)).collect())
+    }
+
+    async fn drop_from_edges(&self, paths: &[StorePathHash], files: &[NarFileName], removed: &mut Removed) {
+        if paths.is_empty() {
+            return;
+        }
+        let told = self.sessions.attached().into_iter().map(|(instance, edge)| {
+            let answer = self.sessions.remove(&instance, paths.to_vec(), files.to_vec());
+            (instance, edge, answer)
+        });
+        for (instance, edge, answer) in told.collect::<Vec<_>>() {
+            match self.heard(&instance, answer).await {
+                Some(bytes) => removed.bytes = removed.bytes.saturating_add(bytes),
+                None if !removed.unheard.contains(&edge) => removed.unheard.push(edge),
+                None => {}
+            }
+        }
+    }
+
+    /// How many bytes an edge has dropped. One that does not answer is cut: it compares when it attaches again.
+    async fn heard(&self, instance: &str, answer: Option<Answered>) -> Option<u64> {
+        match tokio::time::timeout(ANSWER, answer?).await {
+            Ok(answer) => answer.ok().map(|gone| gone.bytes),
+            Err(_) => {
+                tracing::warn!(%instance, "an edge does not confirm a removal, its session is cut");
+                self.sessions.cut(instance);
+                None
+            }
+        }
+    }
+
+    /// Tells an edge what was removed of what it says to hold: it was away then.
+    pub(crate) async fn compare(&self, instance: &str, held: &[HeldNar]) -> Result<()> {
+        if !self.index.has_removals().await? {
+            return Ok(());
+        }
+        let (mut paths, mut files) = (Vec::new(), Vec::new());
+        for HeldNar { name, .. } in held {
+            let removed = self.removed_of(*name).await?;
+            if !removed.is_empty() && self.index.naming(*name).await?.is_empty() {
+                files.push(*name);
+            }
+            paths.extend(removed);
+        }
+        if !paths.is_empty() {
+            tracing::info!(%instance, paths = paths.len(), files = files.len(), "an edge drops what was removed");
+            // Nobody waits for the answer: it is done, or said again with the next inventory.
+            self.sessions.remove(instance, paths, files);
+        }
+        Ok(())
+    }
+
+    /// The paths of a file that were removed, and did not come back.
+    async fn removed_of(&self, name: NarFileName) -> Result<Vec<StorePathHash>> {
+        let mut removed = self.index.removals(name).await?;
+        let mut known = Vec::new();
+        for hash in &removed {
+            known.push(self.index.narinfo(*hash).await?.is_some());
+        }
+        let mut known = known.into_iter();
+        removed.retain(|_| !known.next().unwrap_or(false));
+        Ok(removed)
+    }
+
+    /// Forgets what was removed long ago.
+    pub(crate) async fn forget(&self) {
+        let then = UnixTime(self.clock.now().0.saturating_sub(MEMORY.as_secs().cast_signed()));
+        if let Err(error) = self.index.forget_removals(then).await {
+            tracing::warn!(error = error.story(), "old removals can't be forgotten");
+        }
+    }
+}
