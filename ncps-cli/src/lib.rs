@@ -5,6 +5,7 @@ mod admin;
 mod configuration;
 mod dbmate;
 pub mod failure;
+mod import;
 mod migrate;
 pub mod output;
 pub mod progress;
@@ -33,7 +34,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
     if args.first().is_some_and(|called| dbmate::is_meant(called)) {
         return dbmate::run(args, env);
     }
-    let fields = [&serve::all_fields()[..], migrate::FIELDS, &[REMOTE]].concat();
+    let fields = [&serve::all_fields()[..], migrate::FIELDS, &[REMOTE, import::OWN]].concat();
     match CommandLine::parse(command(), &fields, args) {
         Ok(line) => dispatch(line, env),
         Err(answer) => program::print("ncps", &answer),
@@ -45,6 +46,7 @@ fn command() -> Command {
         .subcommand(serve::command("serve", "Serve Nix clients").alias("s"))
         .subcommand(configuration::command())
         .subcommand(migrate::command())
+        .subcommand(import::command())
 }
 
 fn dispatch(line: CommandLine, env: Env<'_>) -> Exit {
@@ -53,6 +55,7 @@ fn dispatch(line: CommandLine, env: Env<'_>) -> Exit {
         "serve" => serve::run(&line, env),
         "config" => configuration::run(line, env),
         "migrate" => migrate::run(line, env),
+        "import" => import::run(&line, env),
         // clap let nothing else through.
         _ => Exit::Usage,
     }

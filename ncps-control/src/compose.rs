@@ -71,26 +71,31 @@ pub async fn compose(
     let locks = lock(&config)?;
     let key = key(&config.key, &config.settings.hostname)?;
     let db = Db::open(&config.database, clock.now()).await?;
-    let tokens = Tokens::open(&db).await?;
     announce::configuration(&config, key.as_ref(), clock.now());
-    let ControlConfig { settings, negative_ttl, eviction_schedule, scrubs, .. } = config;
-    let metrics = ControlMetrics::new(telemetry);
-    let parts = Parts {
-        db,
-        key,
-        settings,
-        tokens,
-        negative_ttl,
-        eviction_schedule,
-        scrubs,
-        clock,
-        metrics,
-        keep: locks,
-    };
-    Ok(Composed { control: Control::start(parts, tasks) })
+    let control = start(config, locks, key, db, tasks, clock, telemetry).await?;
+    Ok(Composed { control })
 }
 
-fn lock(config: &ControlConfig) -> Result<Vec<DirLock>, ComposeError> {
+/// Starts control over what was opened for it.
+pub(crate) async fn start(
+    config: ControlConfig,
+    keep: Vec<DirLock>,
+    key: Option<SecretKey>,
+    db: Db,
+    tasks: &Tasks,
+    clock: Arc<dyn Clock>,
+    telemetry: &Telemetry,
+) -> Result<Arc<Control>, ComposeError> {
+    let tokens = Tokens::open(&db).await?;
+    let ControlConfig { settings, negative_ttl, eviction_schedule, scrubs, .. } = config;
+    let metrics = ControlMetrics::new(telemetry);
+    let parts =
+        Parts { db, key, settings, tokens, negative_ttl, eviction_schedule, scrubs, clock, metrics, keep };
+    Ok(Control::start(parts, tasks))
+}
+
+/// Makes the folders of data path and database, and takes their locks.
+pub(crate) fn lock(config: &ControlConfig) -> Result<Vec<DirLock>, ComposeError> {
     let mut locks = Vec::new();
     make_folder(&config.data_path, SHARED)?;
     locks.push(DirLock::acquire(&config.data_path.join("lock"))?);
@@ -125,7 +130,8 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), ComposeError> {
     made.map_err(|source| ComposeError::Folder { path: path.to_owned(), source })
 }
 
-fn key(source: &KeySource, hostname: &str) -> Result<Option<SecretKey>, KeyFileError> {
+/// The signing key: read, or made where that is allowed.
+pub(crate) fn key(source: &KeySource, hostname: &str) -> Result<Option<SecretKey>, KeyFileError> {
     match source {
         KeySource::None => Ok(None),
         KeySource::Given(path) => keys::load(path).map(Some),

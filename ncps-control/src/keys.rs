@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use ncps_nix::{KeyError, SecretKey};
+use ncps_nix::{KeyError, PublicKey, SecretKey};
 use zeroize::Zeroizing;
 
 /// Far more than a key file has, so that a wrong path is noticed and not read.
@@ -28,6 +28,19 @@ pub enum KeyFileError {
         path: PathBuf,
         /// What is wrong, without the text.
         source: KeyError,
+    },
+    /// Ours is not the other cache's.
+    #[error(
+        "{path} holds the key {ours}, not {theirs} of the cache that is imported, which its clients trust, and was left \
+         as it is: move it away to go on with {theirs}, or say which one counts with --cache-secret-key-path"
+    )]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// The public key of what it holds.
+        ours: Box<PublicKey>,
+        /// The other cache's.
+        theirs: Box<PublicKey>,
     },
     /// A new key could not be made.
     #[error("a key named {name} can't be generated")]
@@ -64,6 +77,23 @@ pub(crate) fn load_or_generate(path: &Path, name: &str) -> Result<SecretKey, Key
             Ok(key)
         }
         None => generate(path, name),
+    }
+}
+
+/// Makes another cache's key ours, where we have none or the same.
+pub(crate) fn take_over(path: &Path, key: &SecretKey) -> Result<(), KeyFileError> {
+    match read(path)? {
+        Some(ours) if ours.public() == key.public() => Ok(()),
+        Some(ours) => Err(KeyFileError::Other {
+            path: path.to_owned(),
+            ours: Box::new(ours.public()),
+            theirs: Box::new(key.public()),
+        }),
+        None => store(path, key).map_err(|source| KeyFileError::Io {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 

@@ -5,7 +5,8 @@
 //! `eviction`. Around them:
 //! `index` (memory) over [`Db`] (SQLite), `sessions` (who is attached), `settings` (what edges are configured with),
 //! [`Control`] (the use cases), and the
-//! process: [`config`], [`compose`], [`serve`], [`http`], [`metrics`], [`run`]; and [`migrate`], which serves nobody.
+//! process: [`config`], [`compose`], [`serve`], [`http`], [`metrics`], [`run`]; and [`migrate`] and [`import`], which
+//! serve nobody.
 //!
 //! Absent on purpose: HTTP towards clients or upstreams, and any NAR body.
 
@@ -18,6 +19,7 @@ mod db;
 mod eviction;
 mod gate;
 pub mod http;
+pub mod import;
 mod index;
 mod jobs;
 pub mod journal;

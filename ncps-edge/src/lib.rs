@@ -16,6 +16,7 @@ pub mod compose;
 pub mod config;
 mod flights;
 pub mod http;
+pub mod import;
 pub mod jobs;
 mod listener;
 pub mod live;

@@ -33,7 +33,7 @@ impl Control {
         Ok(narinfos)
     }
 
-    async fn put_committed_file(&self, commit: &Commit, wrong: Option<NarFileName>) -> Result<()> {
+    pub(super) async fn put_committed_file(&self, commit: &Commit, wrong: Option<NarFileName>) -> Result<()> {
         let known = self.index.file(commit.name).await?;
         let mut file = known.as_deref().cloned().unwrap_or_default();
         file.file_size = Some(commit.file_size);

@@ -3,6 +3,7 @@
 //! Each use case that changes something has its own file; here are the short ones and what they share.
 //! Absent on purpose: sockets and the process (see [`crate::serve`]), and any NAR body.
 
+mod adoption;
 mod arrivals;
 mod attach;
 mod commit;
@@ -35,6 +36,8 @@ use ncps_proto::{
 use ncps_runtime::clock::{Clock, Pace};
 use ncps_runtime::tasks::Tasks;
 use tokio_util::sync::CancellationToken;
+
+pub use adoption::Adoption;
 
 use crate::db::Db;
 use crate::eviction::job::Evictor;
@@ -254,7 +257,6 @@ impl Control {
         &self.remover
     }
 
-    #[cfg(test)]
     pub(crate) fn index(&self) -> &Index {
         &self.index
     }

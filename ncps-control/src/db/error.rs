@@ -8,8 +8,9 @@ use std::path::PathBuf;
 pub enum OpenError {
     /// The Go original's.
     #[error(
-        "{0} is a database of the Go ncps and was left untouched: choose another --cache-database-url, or move \
-         the file away (what it lists is fetched anew when asked for)"
+        "{0} is a database of the Go ncps and was left untouched: take it over where it is with `ncps import --in-place` \
+         and the same flags, or choose another --cache-database-url and import what it lists with \
+         `ncps import --from=ITS-DATA-PATH --database=sqlite:{0}`"
     )]
     GoOriginal(PathBuf),
     /// Some other program's.

@@ -28,6 +28,7 @@ use sqlx::SqlitePool;
 pub(crate) use error::DbError;
 pub use error::OpenError;
 pub(crate) use listing::Listed;
+pub(crate) use recognise::{Found, recognise_any};
 pub(crate) use write::Batch;
 
 use crate::record::{NarFile, PathUse};
@@ -182,6 +183,13 @@ impl Db {
             .await
             .map_err(|e| DbError::Sqlite("read a path", e))?;
         row.map(UseRow::into_use).transpose()
+    }
+
+    /// Folds the write-ahead log into the file, and both are synced: a commit alone survives a killed process, this a
+    /// power cut, too.
+    pub(crate) async fn checkpoint(&self) -> Result<()> {
+        let checkpoint = sqlx::query("PRAGMA wal_checkpoint(FULL)").execute(&self.writer).await;
+        checkpoint.map(drop).map_err(|e| DbError::Sqlite("sync the write-ahead log", e))
     }
 
     /// Closes every connection; the write-ahead log is folded into the file.

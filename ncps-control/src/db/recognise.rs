@@ -20,11 +20,13 @@ const HEADER_BYTES: usize = 100;
 
 /// What lies at the path.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// Nothing, or a database without any table.
     Nothing,
-    /// A database of ours, not newer than this program.
+    /// A database of ours.
     Ours,
+    /// The Go original's.
+    GoOriginal,
 }
 
 struct Header {
@@ -33,17 +35,24 @@ struct Header {
     application_id: u32,
 }
 
-/// Recognises what lies at `path`, and changes nothing.
+/// Recognises what lies at `path`, and changes nothing. What can't be used is an error: what is not ours, or newer
+/// than this program.
 pub(super) async fn recognise(path: &Path, known: i64) -> Result<Found, OpenError> {
+    match recognise_any(path).await? {
+        Found::GoOriginal => Err(OpenError::GoOriginal(path.to_owned())),
+        Found::Ours => check_version(path, known).await.map(|()| Found::Ours),
+        Found::Nothing => Ok(Found::Nothing),
+    }
+}
+
+/// The same, whoever wrote it.
+pub(crate) async fn recognise_any(path: &Path) -> Result<Found, OpenError> {
     let Some(header) = read_header(path)? else { return Ok(Found::Nothing) };
     if header.application_id == APPLICATION_ID {
-        check_version(path, &header, known).await?;
         return Ok(Found::Ours);
     }
     match tables(path, true).await {
-        Ok(tables) if tables.iter().any(|table| table == "schema_migrations") => {
-            Err(OpenError::GoOriginal(path.to_owned()))
-        }
+        Ok(tables) if tables.iter().any(|table| table == "schema_migrations") => Ok(Found::GoOriginal),
         // Its log may hold anything, and reading that would change it.
         _ if wal_is_pending(path) => Err(OpenError::Foreign(path.to_owned())),
         Ok(tables) if tables.is_empty() && header.application_id == 0 => Ok(Found::Nothing),
@@ -91,8 +100,9 @@ fn wal_is_pending(path: &Path) -> bool {
     std::fs::metadata(beside(path, "-wal")).is_ok_and(|wal| wal.len() > 0)
 }
 
-async fn check_version(path: &Path, header: &Header, known: i64) -> Result<(), OpenError> {
-    let found = if header.pages == 0 { None } else { applied(path).await?.into_iter().max() };
+async fn check_version(path: &Path, known: i64) -> Result<(), OpenError> {
+    let is_empty = read_header(path)?.is_none_or(|header| header.pages == 0);
+    let found = if is_empty { None } else { applied(path).await?.into_iter().max() };
     match found.filter(|found| *found > known) {
         Some(found) => Err(OpenError::Newer { path: path.to_owned(), found, known }),
         None => Ok(()),

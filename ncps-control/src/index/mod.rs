@@ -231,6 +231,11 @@ impl Index {
         self.wait_until(0).await;
     }
 
+    /// Waits until every row that was written is on the disk for good.
+    pub(crate) async fn checkpoint(&self) -> Result<()> {
+        Ok(self.db.checkpoint().await?)
+    }
+
     async fn wait_until(&self, waiting: usize) {
         loop {
             let written = self.overlay.written.notified();

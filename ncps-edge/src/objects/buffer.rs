@@ -89,7 +89,7 @@ impl Taken {
     }
 }
 
-fn file_is_json(file: &Arc<File>, len: u64) -> bool {
+pub(crate) fn file_is_json(file: &Arc<File>, len: u64) -> bool {
     let mut head = [0; 64];
     let read = read_at(file, 0, &mut head).unwrap_or_default();
     let reader = BufReader::with_capacity(CHUNK, FileReader { file: Arc::clone(file), at: 0, len });

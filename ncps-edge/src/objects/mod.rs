@@ -28,6 +28,7 @@ use crate::store::{LocalStore, ObjectStore, StoredObject, blocking};
 use crate::transfer::Failure;
 use crate::via::Via;
 
+pub(crate) use buffer::file_is_json;
 pub use rules::{Rules, rules};
 
 /// Objects fetched at once; others wait for their turn, as many as there may be requests.

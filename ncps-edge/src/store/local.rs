@@ -121,6 +121,15 @@ impl LocalStore {
         Spool::create(self.spool_path("part"), size)
     }
 
+    /// A spool that is a file of another cache, by hard link. To be proven and committed like any other, and never
+    /// written to.
+    ///
+    /// # Errors
+    /// Where it can't be linked: on another file system, say.
+    pub fn begin_linked(&self, source: &Path) -> io::Result<Spool> {
+        Spool::link(self.spool_path("part"), source)
+    }
+
     /// Makes a proven spool file the NAR file `name`: durable before it is visible. With a limit of the whole
     /// store in bytes on disk, only if it fits; `fits` is called then, before anybody sees that it is there.
     pub fn commit(

@@ -1,5 +1,6 @@
 //! The file that a transfer grows. It has a name of its own under `spool/`; only a commit moves it into the
 //! store. Dropped without a commit it is removed, and what a killed process left there is removed at start.
+//! An import spools a file of another cache by hard link: such a spool is that file, and is never written to.
 
 use std::fs::File;
 use std::io;
@@ -14,18 +15,42 @@ use rustix::fs::FallocateFlags;
 pub struct Spool {
     file: Arc<File>,
     path: PathBuf,
+    content: Content,
     sealed: bool,
     committed: bool,
 }
 
+/// Whose the bytes of a spool are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Ours,
+    /// Another cache has the same file.
+    Linked,
+}
+
 impl Spool {
+    fn of(file: File, path: PathBuf, content: Content) -> Spool {
+        Spool { file: Arc::new(file), path, content, sealed: false, committed: false }
+    }
+
+    /// A second name of a file of another cache.
+    ///
+    /// # Errors
+    /// Where the file systems differ, or have no hard links, or the system refuses to link others' files.
+    pub(super) fn link(path: PathBuf, source: &Path) -> io::Result<Spool> {
+        // What a symbolic link leads to is meant, which linking would not follow.
+        std::fs::hard_link(std::fs::canonicalize(source)?, &path)?;
+        let opened = File::open(&path).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
+        Ok(Spool::of(opened, path, Content::Linked))
+    }
+
     /// Creates the file and reserves `size` bytes for it.
     ///
     /// # Errors
     /// [`io::ErrorKind::StorageFull`] where the disk can't hold `size` more bytes.
     pub(super) fn create(path: PathBuf, size: Option<u64>) -> io::Result<Spool> {
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        let spool = Spool { file: Arc::new(file), path, sealed: false, committed: false };
+        let spool = Spool::of(file, path, Content::Ours);
         if let Some(size) = size.filter(|size| *size > 0) {
             spool.reserve(size)?;
         }
@@ -56,6 +81,12 @@ impl Spool {
         if self.sealed {
             return Ok(());
         }
+        if self.content == Content::Linked {
+            // Its mode is the other cache's, too.
+            self.file.sync_all()?;
+            self.sealed = true;
+            return Ok(());
+        }
         // Gives back what was reserved and not needed.
         self.file.set_len(self.file.metadata()?.len())?;
         // Explicit, since a unit's umask may be 0066 and the store is for every user of this machine.
@@ -68,7 +99,8 @@ impl Spool {
     /// Moves the sealed file to its final place.
     pub(super) fn commit_to(mut self, target: &Path) -> io::Result<()> {
         std::fs::rename(&self.path, target)?;
-        self.committed = true;
+        // Where the target is the same file already, a rename leaves both names.
+        self.committed = self.content == Content::Ours || !self.path.try_exists()?;
         Ok(())
     }
 }

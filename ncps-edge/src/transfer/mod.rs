@@ -36,4 +36,5 @@ pub use encoded::StoredZstd;
 pub use engine::{Counters, Engine, Parts};
 pub use plan::Wanted;
 pub use progress::{Failure, HOLD_BACK};
+pub(crate) use prover::prove;
 pub use reader::{Head, Reader};

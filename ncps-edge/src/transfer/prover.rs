@@ -57,8 +57,13 @@ impl Drop for Prover {
     }
 }
 
-fn prove(tail: Tail, compression: Compression, max_size: u64) -> io::Result<NarFacts> {
-    let mut decoder = decoder(compression, tail)?;
+/// What a source decodes to; an error where it does not, or to more than `max_size` bytes.
+pub(crate) fn prove(
+    source: impl Read + 'static,
+    compression: Compression,
+    max_size: u64,
+) -> io::Result<NarFacts> {
+    let mut decoder = decoder(compression, source)?;
     let mut hasher = nar::Hasher::new();
     let mut chunk = vec![0; CHUNK];
     loop {

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 /// A data path of the Go original's.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{data} is a data path of the Go ncps ({evidence} is its) and was left untouched: choose another \
-     --cache-data-path, or move it away (what it holds is fetched anew when asked for)"
+    "{data} is a data path of the Go ncps ({evidence} is its) and was left untouched: take it over with \
+     `ncps import --in-place --cache-data-path={data}`, or choose another --cache-data-path and import it there with \
+     `ncps import --from={data}`"
 )]
 pub struct GoDataPath {
     /// The data path.
@@ -31,7 +32,7 @@ pub fn refuse_go_data(data: &Path) -> Result<(), GoDataPath> {
 }
 
 /// What in this data path is the Go original's, if anything.
-fn go_evidence(data: &Path) -> Option<PathBuf> {
+pub fn go_evidence(data: &Path) -> Option<PathBuf> {
     let certain = [data.join("store/narinfo"), data.join("config/cache.key")];
     certain.into_iter().find(|path| path.exists()).or_else(|| sharded_nars(&data.join("store/nar")))
 }

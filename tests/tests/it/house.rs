@@ -132,7 +132,8 @@ all of them are printed, and the program exits with 2. `ncps config check` says 
 `ncps config show` what would be used and where each value came from.
 
 `ncps serve` takes all of these but `--control-url`; `ncps-control` and `ncps-edge`
-take their own. `ncps migrate up` takes `--cache-database-url` and the data path, and `--dry-run`. One file can be for all of them, as long as two on one host get a data path each.
+take their own. `ncps migrate up` takes `--cache-database-url` and the data path, and `--dry-run`; `ncps import` takes
+those of `ncps serve` and its own, which its help lists. One file can be for all of them, as long as two on one host get a data path each.
 ";
 
 const LATER_HEAD: &str = "## Names of the original

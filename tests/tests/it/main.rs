@@ -19,6 +19,8 @@ mod first_start;
 mod foreign_names;
 mod full_at_start;
 mod house;
+mod import;
+mod import_plain;
 mod integrity;
 mod killed;
 mod limits;
