@@ -92,6 +92,8 @@ pub async fn compose(
     let workshop = Arc::new(Workshop {
         store: store.clone(),
         engine: engine.clone(),
+        lookups: lookups.clone(),
+        current: current.clone(),
         tasks: tasks.clone(),
         metrics: metrics.clone(),
     });

@@ -6,10 +6,11 @@
 
 use std::num::NonZeroU64;
 
-use ncps_nix::NarFileName;
+use ncps_nix::{NarFileName, StorePathHash};
 
 use crate::convert::{
     all, malformed, nar_facts, nar_facts_wire, nar_file_name, nar_file_name_wire, non_empty, required,
+    store_path_hash,
 };
 use crate::gen_v1 as wire;
 use crate::{NarFacts, Result};
@@ -24,6 +25,8 @@ pub enum Job {
     Verify(Vec<NarFileName>),
     /// Says every narinfo file of the store, in pages. What control makes of them is its own business.
     ListNarinfos,
+    /// Fetches paths as for clients, as far as they are not here, and says of each what became of it.
+    Prefetch(Prefetch),
 }
 
 /// Jobs of one kind exclude each other.
@@ -32,6 +35,7 @@ pub enum JobKind {
     Scrub,
     Verify,
     ListNarinfos,
+    Prefetch,
 }
 
 impl Job {
@@ -41,6 +45,7 @@ impl Job {
             Job::Scrub(_) => JobKind::Scrub,
             Job::Verify(_) => JobKind::Verify,
             Job::ListNarinfos => JobKind::ListNarinfos,
+            Job::Prefetch(_) => JobKind::Prefetch,
         }
     }
 }
@@ -54,6 +59,34 @@ pub struct Scrub {
     pub rate: Option<NonZeroU64>,
     /// Decodes compressed files, too, and says what each decodes to.
     pub deep: bool,
+}
+
+/// What is prefetched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prefetch {
+    pub paths: Vec<StorePathHash>,
+    /// With all that they refer to, and so on.
+    pub closure: bool,
+}
+
+/// A path, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefetched {
+    pub path: StorePathHash,
+    pub outcome: Outcome,
+}
+
+/// What a prefetch did with one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its NAR file was in the store, with so many bytes.
+    Here(u64),
+    /// Its NAR file is in the store now, with so many bytes.
+    Fetched(u64),
+    /// Nobody has it, or its NAR; who says so.
+    Absent(String),
+    /// It can't be said whether it can be had, or it could not be kept; why.
+    Failed(String),
 }
 
 /// What an edge says of a job.
@@ -72,6 +105,8 @@ pub enum JobSaid {
     Checked(Checked),
     /// A page of narinfo files, unread.
     Narinfos(Vec<String>),
+    /// What became of one path.
+    Prefetched(Prefetched),
     /// The last that is said; why, where it could not do all that it should.
     Ended(std::result::Result<(), String>),
 }
@@ -129,6 +164,10 @@ pub(crate) fn job(wire: wire::Job) -> Result<Job> {
         }),
         Wire::Verify(verify) => Job::Verify(names(verify.files)?),
         Wire::ListNarinfos(wire::ListNarinfos {}) => Job::ListNarinfos,
+        Wire::Prefetch(prefetch) => Job::Prefetch(Prefetch {
+            paths: all(prefetch.store_path_hashes, |hash| store_path_hash(&hash))?,
+            closure: prefetch.closure,
+        }),
     })
 }
 
@@ -143,6 +182,10 @@ pub(crate) fn job_wire(id: u64, job: Job) -> wire::Job {
         }),
         Job::Verify(files) => Wire::Verify(wire::Verify { files: names(files) }),
         Job::ListNarinfos => Wire::ListNarinfos(wire::ListNarinfos {}),
+        Job::Prefetch(Prefetch { paths, closure }) => Wire::Prefetch(wire::Prefetch {
+            store_path_hashes: paths.iter().map(|hash| hash.as_bytes().to_vec()).collect(),
+            closure,
+        }),
     };
     wire::Job { id, job: Some(job) }
 }
@@ -153,6 +196,7 @@ pub(crate) fn report(wire: wire::JobReport) -> Result<JobReport> {
         Said::Progress(p) => JobSaid::Progress(progress(p)),
         Said::Checked(file) => JobSaid::Checked(checked(file)?),
         Said::Narinfos(page) => JobSaid::Narinfos(page.narinfos),
+        Said::Prefetched(path) => JobSaid::Prefetched(prefetched(path)?),
         Said::End(end) => JobSaid::Ended(non_empty(end.failure).map_or(Ok(()), Err)),
     };
     Ok(JobReport { id: wire.id, said })
@@ -164,17 +208,18 @@ pub(crate) fn report_wire(report: JobReport) -> wire::JobReport {
         JobSaid::Progress(p) => Said::Progress(progress_wire(p)),
         JobSaid::Checked(file) => Said::Checked(checked_wire(file)),
         JobSaid::Narinfos(narinfos) => Said::Narinfos(wire::NarinfoPage { narinfos }),
+        JobSaid::Prefetched(path) => Said::Prefetched(prefetched_wire(path)),
         JobSaid::Ended(end) => Said::End(wire::JobEnd { failure: end.err().unwrap_or_default() }),
     };
     wire::JobReport { id: report.id, said: Some(said) }
 }
 
-fn progress(wire: wire::JobProgress) -> JobProgress {
+pub(crate) fn progress(wire: wire::JobProgress) -> JobProgress {
     let wire::JobProgress { files, bytes, all_files, all_bytes } = wire;
     JobProgress { files, bytes, all_files, all_bytes }
 }
 
-fn progress_wire(progress: JobProgress) -> wire::JobProgress {
+pub(crate) fn progress_wire(progress: JobProgress) -> wire::JobProgress {
     let JobProgress { files, bytes, all_files, all_bytes } = progress;
     wire::JobProgress { files, bytes, all_files, all_bytes }
 }
@@ -197,6 +242,28 @@ fn checked_wire(checked: Checked) -> wire::CheckedFile {
         facts: checked.nar.map(nar_facts_wire),
         reason: checked.reason,
     }
+}
+
+pub(crate) fn prefetched(wire: wire::PrefetchedPath) -> Result<Prefetched> {
+    use wire::prefetched_path::Outcome as Wire;
+    let outcome = match required(wire.outcome, "outcome")? {
+        Wire::Here(bytes) => Outcome::Here(bytes),
+        Wire::Fetched(bytes) => Outcome::Fetched(bytes),
+        Wire::Absent(why) => Outcome::Absent(why),
+        Wire::Failed(why) => Outcome::Failed(why),
+    };
+    Ok(Prefetched { path: store_path_hash(&wire.store_path_hash)?, outcome })
+}
+
+pub(crate) fn prefetched_wire(Prefetched { path, outcome }: Prefetched) -> wire::PrefetchedPath {
+    use wire::prefetched_path::Outcome as Wire;
+    let outcome = match outcome {
+        Outcome::Here(bytes) => Wire::Here(bytes),
+        Outcome::Fetched(bytes) => Wire::Fetched(bytes),
+        Outcome::Absent(why) => Wire::Absent(why),
+        Outcome::Failed(why) => Wire::Failed(why),
+    };
+    wire::PrefetchedPath { store_path_hash: path.as_bytes().to_vec(), outcome: Some(outcome) }
 }
 
 fn verdict(wire: wire::Verdict) -> Result<Verdict> {
@@ -236,8 +303,14 @@ mod tests {
     #[test]
     fn jobs_survive_the_wire() {
         let scrub = Scrub { files: vec![name()], rate: NonZeroU64::new(5), deep: true };
-        let jobs =
-            [Job::Scrub(Scrub::default()), Job::Scrub(scrub), Job::Verify(vec![name()]), Job::ListNarinfos];
+        let prefetch = Prefetch { paths: vec![StorePathHash::from_bytes([7; 20])], closure: true };
+        let jobs = [
+            Job::Scrub(Scrub::default()),
+            Job::Scrub(scrub),
+            Job::Verify(vec![name()]),
+            Job::ListNarinfos,
+            Job::Prefetch(prefetch),
+        ];
         for sent in jobs {
             assert_eq!(job(job_wire(7, sent.clone())).expect("parses"), sent);
         }
@@ -258,6 +331,15 @@ mod tests {
         let checked = verdicts.map(|verdict| {
             JobSaid::Checked(Checked { name: name(), verdict, file_size: 9, nar, reason: "so".to_owned() })
         });
+        let outcomes = [
+            Outcome::Here(1),
+            Outcome::Fetched(2),
+            Outcome::Absent("a".to_owned()),
+            Outcome::Failed("b".to_owned()),
+        ];
+        let prefetched = outcomes.map(|outcome| {
+            JobSaid::Prefetched(Prefetched { path: StorePathHash::from_bytes([7; 20]), outcome })
+        });
         let progress = JobProgress { files: 1, bytes: 2, all_files: 3, all_bytes: 4 };
         let others = [
             JobSaid::Progress(progress),
@@ -265,7 +347,7 @@ mod tests {
             JobSaid::Ended(Ok(())),
             JobSaid::Ended(Err("the disk failed".to_owned())),
         ];
-        for said in checked.into_iter().chain(others) {
+        for said in checked.into_iter().chain(prefetched).chain(others) {
             let sent = JobReport { id: 4, said };
             assert_eq!(report(report_wire(sent.clone())).expect("parses"), sent);
         }

@@ -28,7 +28,9 @@ pub mod fake;
 
 pub use code::Code;
 pub use error::{Error, Result};
-pub use jobs::{Checked, Job, JobKind, JobProgress, JobReport, JobSaid, Scrub, Verdict};
+pub use jobs::{
+    Checked, Job, JobKind, JobProgress, JobReport, JobSaid, Outcome, Prefetch, Prefetched, Scrub, Verdict,
+};
 pub use outward::{Login, NetrcEntry, Outward, Secret, Target, UpstreamSettings};
 pub use plane::{ControlPlane, Directives, Reports};
 pub use settings::{decode_settings, encode_settings};

@@ -6,6 +6,7 @@
 mod events;
 mod key;
 mod paths;
+mod prefetch;
 mod session;
 mod units;
 
@@ -61,6 +62,8 @@ enum Command {
     Paths(paths::Command),
     /// What happened, and what happens.
     Events(events::Command),
+    /// Fetches store paths, with all that they refer to, before anybody asks for them.
+    Prefetch(prefetch::Command),
 }
 
 /// Runs `ncps-cli`. Never panics on what it is given.
@@ -86,5 +89,6 @@ async fn run(command: Command, session: Session) -> Done {
         Command::Key(command) => key::run(command, &session).await,
         Command::Paths(command) => paths::run(command, &session).await,
         Command::Events(command) => events::run(command, &session).await,
+        Command::Prefetch(command) => prefetch::run(command, &session).await,
     }
 }

@@ -8,7 +8,10 @@ mod pattern;
 use async_trait::async_trait;
 use ncps_nix::StorePathHash;
 use ncps_proto::Result;
-use ncps_proto::admin::{AdminPlane, Events, EventsWanted, Keys, PathDetails, PathPage, PathsWanted};
+use ncps_proto::admin::{
+    AdminPlane, Events, EventsWanted, Keys, PathDetails, PathPage, PathsWanted, PrefetchRequest,
+    PrefetchStream,
+};
 
 use crate::Control;
 
@@ -29,5 +32,9 @@ impl AdminPlane for Control {
     async fn path(&self, hash: StorePathHash) -> Result<PathDetails> {
         self.flushed().await;
         self.path_details(hash).await
+    }
+
+    async fn prefetch(&self, request: PrefetchRequest) -> Result<PrefetchStream> {
+        self.begin_prefetch(request)
     }
 }

@@ -9,6 +9,7 @@ mod attach;
 mod commit;
 mod locate;
 mod pinning;
+mod prefetch;
 mod proof;
 mod publication;
 mod purge;

@@ -204,7 +204,7 @@ impl Control {
                     tell(progress);
                 }
                 JobSaid::Checked(checked) => self.hear_checked(scrub, checked).await?,
-                JobSaid::Narinfos(_) | JobSaid::Ended(_) => {}
+                JobSaid::Narinfos(_) | JobSaid::Prefetched(_) | JobSaid::Ended(_) => {}
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 //! than the session lasts.
 //!
 //! ```text
-//! Directive::Job ─→ SessionJobs ─→ scrub, verify, list ─→ EdgeReport::Job: progress, findings, the end
+//! Directive::Job ─→ SessionJobs ─→ scrub, verify, list, prefetch ─→ EdgeReport::Job: progress, findings, the end
 //! ```
 //!
 //! Knows how a job begins, what it may say and how it ends. Absent on purpose: when jobs run, and what is made of
@@ -11,6 +11,7 @@
 mod check;
 mod list;
 mod pace;
+mod prefetch;
 mod scrub;
 mod verify;
 
@@ -23,6 +24,8 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::live::Current;
+use crate::lookup::Lookups;
 use crate::metrics::EdgeMetrics;
 use crate::store::LocalStore;
 use crate::transfer::Engine;
@@ -31,6 +34,8 @@ use crate::transfer::Engine;
 pub struct Workshop {
     pub store: Arc<LocalStore>,
     pub engine: Arc<Engine>,
+    pub lookups: Arc<Lookups>,
+    pub current: Arc<Current>,
     pub tasks: Tasks,
     pub metrics: Arc<EdgeMetrics>,
 }
@@ -126,6 +131,7 @@ impl Workshop {
             Job::Scrub(scrub) => self.scrub(scrub, teller, stop).await,
             Job::Verify(names) => self.verify(names, teller, stop).await,
             Job::ListNarinfos => self.list_narinfos(teller).await,
+            Job::Prefetch(prefetch) => self.prefetch(prefetch, teller).await,
         }
     }
 }

@@ -10,6 +10,7 @@ mod client;
 mod events;
 mod keys;
 mod paths;
+mod prefetch;
 mod server;
 
 use async_trait::async_trait;
@@ -22,6 +23,7 @@ pub use client::RemoteAdmin;
 pub use events::{Event, EventKind, EventsWanted};
 pub use keys::Keys;
 pub use paths::{PathDetails, PathPage, PathRow, PathsWanted};
+pub use prefetch::{MOST_PREFETCHED, PrefetchNews, PrefetchRequest, PrefetchStream};
 pub use server::{AdminPlaneService, server};
 
 /// What happens, one after the other.
@@ -42,4 +44,8 @@ pub trait AdminPlane: Send + Sync + 'static {
 
     /// All that is known of a path: of one that nobody ever asked for, nothing.
     async fn path(&self, hash: StorePathHash) -> Result<PathDetails>;
+
+    /// Has an edge fetch paths. What is here is not fetched again.
+    /// [`crate::Code::Invalid`] where nothing is asked for, too much, or no such edge is attached.
+    async fn prefetch(&self, request: PrefetchRequest) -> Result<PrefetchStream>;
 }

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
-use super::{AdminPlane, events, keys, paths};
+use super::{AdminPlane, events, keys, paths, prefetch};
 use crate::convert::store_path_hash;
 use crate::gen_v1::{self as wire, admin_plane_server as generated};
 use crate::grpc::{MAX_MESSAGE_BYTES, to_status};
@@ -36,6 +36,7 @@ fn reply<T>(result: crate::Result<T>) -> Reply<T> {
 #[tonic::async_trait]
 impl generated::AdminPlane for Adapter {
     type EventsStream = BoxStream<'static, Result<wire::Event, Status>>;
+    type PrefetchStream = BoxStream<'static, Result<wire::PrefetchNews, Status>>;
 
     async fn keys(&self, _: Request<wire::KeysRequest>) -> Reply<wire::KeysReply> {
         reply(self.plane.keys().await.map(keys::keys_wire))
@@ -55,5 +56,12 @@ impl generated::AdminPlane for Adapter {
     async fn path(&self, request: Request<wire::PathRequest>) -> Reply<wire::PathReply> {
         let hash = store_path_hash(&request.into_inner().store_path_hash).map_err(to_status)?;
         reply(self.plane.path(hash).await.map(paths::details_wire))
+    }
+
+    async fn prefetch(&self, request: Request<wire::PrefetchRequest>) -> Reply<Self::PrefetchStream> {
+        let wanted = prefetch::request(request.into_inner()).map_err(to_status)?;
+        let news = self.plane.prefetch(wanted).await.map_err(to_status)?;
+        let news = news.map(|said| said.map(prefetch::news_wire).map_err(to_status));
+        Ok(Response::new(news.boxed()))
     }
 }

@@ -336,7 +336,7 @@ pub struct Job {
     /// of the session
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "job::Job", tags = "2, 3, 4")]
+    #[prost(oneof = "job::Job", tags = "2, 3, 4, 5")]
     pub job: ::core::option::Option<job::Job>,
 }
 /// Nested message and enum types in `Job`.
@@ -349,6 +349,8 @@ pub mod job {
         Verify(super::Verify),
         #[prost(message, tag = "4")]
         ListNarinfos(super::ListNarinfos),
+        #[prost(message, tag = "5")]
+        Prefetch(super::Prefetch),
     }
 }
 /// Stored files are compared with their names. What is wrong goes into quarantine and is fetched again.
@@ -372,11 +374,20 @@ pub struct Verify {
 /// Every narinfo file beside the NAR files, as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListNarinfos {}
+/// Paths whose narinfos and NARs are fetched as for clients, as far as they are not here.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Prefetch {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub store_path_hashes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// and all that they refer to
+    #[prost(bool, tag = "2")]
+    pub closure: bool,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JobReport {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "job_report::Said", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "job_report::Said", tags = "2, 3, 4, 5, 6")]
     pub said: ::core::option::Option<job_report::Said>,
 }
 /// Nested message and enum types in `JobReport`.
@@ -392,6 +403,8 @@ pub mod job_report {
         /// always the last
         #[prost(message, tag = "5")]
         End(super::JobEnd),
+        #[prost(message, tag = "6")]
+        Prefetched(super::PrefetchedPath),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -419,6 +432,31 @@ pub struct CheckedFile {
     /// for people; may be empty
     #[prost(string, tag = "5")]
     pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrefetchedPath {
+    #[prost(bytes = "vec", tag = "1")]
+    pub store_path_hash: ::prost::alloc::vec::Vec<u8>,
+    #[prost(oneof = "prefetched_path::Outcome", tags = "2, 3, 4, 5")]
+    pub outcome: ::core::option::Option<prefetched_path::Outcome>,
+}
+/// Nested message and enum types in `PrefetchedPath`.
+pub mod prefetched_path {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Outcome {
+        /// it was: bytes of its NAR file
+        #[prost(uint64, tag = "2")]
+        Here(u64),
+        /// bytes of its NAR file
+        #[prost(uint64, tag = "3")]
+        Fetched(u64),
+        /// nobody has it; why that is said
+        #[prost(string, tag = "4")]
+        Absent(::prost::alloc::string::String),
+        /// why
+        #[prost(string, tag = "5")]
+        Failed(::prost::alloc::string::String),
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NarinfoPage {
@@ -1653,6 +1691,32 @@ pub struct PathReply {
     #[prost(message, repeated, tag = "8")]
     pub history: ::prost::alloc::vec::Vec<Event>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrefetchRequest {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub store_path_hashes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// and all that they refer to
+    #[prost(bool, tag = "2")]
+    pub closure: bool,
+    /// its name; empty: the first one
+    #[prost(string, tag = "3")]
+    pub edge: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrefetchNews {
+    #[prost(oneof = "prefetch_news::News", tags = "1, 2")]
+    pub news: ::core::option::Option<prefetch_news::News>,
+}
+/// Nested message and enum types in `PrefetchNews`.
+pub mod prefetch_news {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum News {
+        #[prost(message, tag = "1")]
+        Progress(super::JobProgress),
+        #[prost(message, tag = "2")]
+        Path(super::PrefetchedPath),
+    }
+}
 /// Generated client implementations.
 pub mod admin_plane_client {
     #![allow(
@@ -1814,6 +1878,31 @@ pub mod admin_plane_client {
             req.extensions_mut().insert(GrpcMethod::new("ncps.v1.AdminPlane", "Path"));
             self.inner.unary(req, path, codec).await
         }
+        /// An edge fetches paths before anybody asks for them. The stream ends when all was tried.
+        pub async fn prefetch(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PrefetchRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::PrefetchNews>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.AdminPlane/Prefetch",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.AdminPlane", "Prefetch"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1855,6 +1944,17 @@ pub mod admin_plane_server {
             &self,
             request: tonic::Request<super::PathRequest>,
         ) -> std::result::Result<tonic::Response<super::PathReply>, tonic::Status>;
+        /// Server streaming response type for the Prefetch method.
+        type PrefetchStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::PrefetchNews, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// An edge fetches paths before anybody asks for them. The stream ends when all was tried.
+        async fn prefetch(
+            &self,
+            request: tonic::Request<super::PrefetchRequest>,
+        ) -> std::result::Result<tonic::Response<Self::PrefetchStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct AdminPlaneServer<T> {
@@ -2103,6 +2203,52 @@ pub mod admin_plane_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/Prefetch" => {
+                    #[allow(non_camel_case_types)]
+                    struct PrefetchSvc<T: AdminPlane>(pub Arc<T>);
+                    impl<
+                        T: AdminPlane,
+                    > tonic::server::ServerStreamingService<super::PrefetchRequest>
+                    for PrefetchSvc<T> {
+                        type Response = super::PrefetchNews;
+                        type ResponseStream = T::PrefetchStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PrefetchRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::prefetch(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PrefetchSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

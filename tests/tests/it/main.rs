@@ -36,6 +36,7 @@ mod object_names;
 mod objects;
 mod observed;
 mod original;
+mod prefetch;
 mod private;
 mod processes;
 mod proxies;
