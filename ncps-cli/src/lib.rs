@@ -3,6 +3,7 @@
 
 mod admin;
 mod configuration;
+pub mod confirm;
 mod dbmate;
 pub mod failure;
 mod import;

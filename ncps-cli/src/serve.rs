@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ncps_control::compose::Composed;
 use ncps_control::config::{CONTROL, ControlAddr, ControlConfig, LATER, LATER_GLOBAL};
-use ncps_control::serve::{ControlListener, serve_beside};
+use ncps_control::serve::{ControlListener, open_beside, serve_beside};
 use ncps_control::{Control, http};
 use ncps_edge::compose::Edge;
 use ncps_edge::config::{EDGE, EdgeConfig};
@@ -72,13 +72,13 @@ pub async fn start(
     tasks: &Tasks,
     telemetry: &Telemetry,
 ) -> anyhow::Result<(Arc<Control>, Edge)> {
-    let (addr, http_addr) = (control.addr.clone(), control.http_addr);
+    let (addr, socket, http_addr) = (control.addr.clone(), control.socket.clone(), control.http_addr);
     // Control takes the lock of the data path that both share.
     let Composed { control } =
         ncps_control::compose::compose(control, tasks, Arc::new(SystemClock), telemetry).await?;
     let plane = grpc::in_process(Arc::clone(&control) as _);
     let edge = ncps_edge::compose::compose(edge, plane, tasks, telemetry).await?;
-    open_socket(&addr, Arc::clone(&control), tasks).await;
+    listen(&addr, socket.as_ref(), Arc::clone(&control), tasks).await?;
     if let Some(addr) = http_addr
         && let Err(error) = http::serve(addr, tasks, telemetry).await
     {
@@ -89,13 +89,20 @@ pub async fn start(
     Ok((control, edge))
 }
 
-/// Clients are served without it, too.
-async fn open_socket(addr: &ControlAddr, control: Arc<Control>, tasks: &Tasks) {
-    match ControlListener::bind(addr).await {
-        Ok(listener) => serve_beside(listener, control, tasks),
-        Err(error) => {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(%error, cause, "going on without control's socket, so without ncps-cli");
-        }
+/// A socket is for administrators alone, and clients are served without it, too. An address was asked for.
+async fn listen(
+    addr: &ControlAddr,
+    socket: Option<&ControlAddr>,
+    control: Arc<Control>,
+    tasks: &Tasks,
+) -> anyhow::Result<()> {
+    if matches!(addr, ControlAddr::Tcp { .. }) {
+        serve_beside(ControlListener::bind(addr).await?, Arc::clone(&control), tasks);
+    } else {
+        open_beside(addr, Arc::clone(&control), tasks).await;
     }
+    if let Some(socket) = socket {
+        open_beside(socket, control, tasks).await;
+    }
+    Ok(())
 }

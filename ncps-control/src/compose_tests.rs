@@ -25,6 +25,7 @@ fn config(data: &Path) -> ControlConfig {
         key: KeySource::Default(data.join("secret.key")),
         negative_ttl: Duration::from_secs(60),
         addr: ControlAddr::FirstOf(vec![]),
+        socket: None,
         temp_path: None,
         without_effect: Vec::new(),
         warnings: Vec::new(),

@@ -18,6 +18,7 @@ mod control;
 mod db;
 mod eviction;
 mod gate;
+mod handshakes;
 pub mod http;
 pub mod import;
 mod index;

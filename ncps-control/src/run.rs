@@ -15,7 +15,7 @@ use ncps_runtime::telemetry::Telemetry;
 use crate::compose::{Composed, compose};
 use crate::config::{CONTROL, ControlConfig, LATER, LATER_GLOBAL};
 use crate::http;
-use crate::serve::{ControlListener, serve};
+use crate::serve::{ControlListener, open_beside, serve};
 
 const PROGRAM: Program<'_> = Program {
     name: "ncps-control",
@@ -37,10 +37,13 @@ fn read(r: &mut Resolver, env: Env<'_>) -> Option<ControlConfig> {
 }
 
 async fn start(config: ControlConfig, tasks: Tasks, telemetry: Telemetry) -> anyhow::Result<()> {
-    let (addr, http_addr) = (config.addr.clone(), config.http_addr);
+    let (addr, socket, http_addr) = (config.addr.clone(), config.socket.clone(), config.http_addr);
     let Composed { control } = compose(config, &tasks, Arc::new(SystemClock), &telemetry).await?;
     if let Some(addr) = http_addr {
         http::serve(addr, &tasks, &telemetry).await?;
+    }
+    if let Some(socket) = socket {
+        open_beside(&socket, Arc::clone(&control), &tasks).await;
     }
     serve(ControlListener::bind(&addr).await?, control, &tasks);
     Ok(())

@@ -1,6 +1,6 @@
 //! The gRPC server of control: a socket that edges and administrators connect to. Knows how a socket is made so
-//! that nobody else can use it, and how the server ends. Absent: TLS, so only loopback addresses and Unix sockets;
-//! and what is served (see [`ncps_proto::grpc`] and [`ncps_proto::admin`]).
+//! that nobody else can use it, that a port has TLS and gates, and how the server ends. Absent:
+//! what is served (see [`ncps_proto::grpc`] and [`ncps_proto::admin`]).
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use ncps_proto::admin::{self, AdminPlane};
 use ncps_proto::{ControlPlane, Scope, grpc};
+use ncps_runtime::config::ListenAddr;
 use ncps_runtime::tasks::Tasks;
+use ncps_runtime::tls::{Tls, TlsError};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::service::interceptor::InterceptedService;
@@ -20,6 +22,7 @@ use tonic::transport::Server;
 
 use crate::Control;
 use crate::config::ControlAddr;
+use crate::handshakes::secured;
 
 /// How often a silent connection is asked whether it lives, and how long it may take to answer.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -36,6 +39,9 @@ pub enum BindError {
         /// Why.
         source: io::Error,
     },
+    /// TLS can't be used.
+    #[error("--control-tls-cert, --control-tls-key")]
+    Tls(#[from] TlsError),
     /// None of the default places can have a socket.
     #[error("can't make a socket in any of the default places; name one with --control-addr ({tried})")]
     Nowhere {
@@ -44,20 +50,28 @@ pub enum BindError {
     },
 }
 
+/// A port that others can connect to.
+#[derive(Debug)]
+pub struct Port {
+    listener: TcpListener,
+    addr: SocketAddr,
+    tls: Option<Tls>,
+}
+
 /// A bound socket.
 #[derive(Debug)]
 pub enum ControlListener {
     /// Of mode 0600.
     Unix(UnixListener, SocketFile),
-    /// On the loopback.
-    Tcp(TcpListener, SocketAddr),
+    /// At an address of the machine.
+    Tcp(Port),
 }
 
 impl fmt::Display for ControlListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(_, file) => write!(f, "unix:{}", file.path.display()),
-            Self::Tcp(_, addr) => addr.fmt(f),
+            Self::Tcp(port) => port.addr.fmt(f),
         }
     }
 }
@@ -73,7 +87,10 @@ impl ControlListener {
             ControlAddr::Unix(path) => {
                 unix(path).await.map_err(|e| at(format!("unix:{}", path.display()), e))
             }
-            ControlAddr::Tcp(addr) => tcp(*addr).await.map_err(|e| at(addr.to_string(), e)),
+            ControlAddr::Tcp { addr, tls } => {
+                let tls = tls.as_ref().map(|files| Tls::load(files, &["h2"])).transpose()?;
+                tcp(*addr, tls).await.map_err(|e| at(addr.to_string(), e))
+            }
             ControlAddr::FirstOf(paths) => first_of(paths).await,
         }
     }
@@ -83,10 +100,10 @@ fn at(at: String, source: io::Error) -> BindError {
     BindError::At { at, source }
 }
 
-async fn tcp(addr: SocketAddr) -> io::Result<ControlListener> {
-    let listener = TcpListener::bind(addr).await?;
+async fn tcp(addr: ListenAddr, tls: Option<Tls>) -> io::Result<ControlListener> {
+    let listener = addr.bind().await?;
     let addr = listener.local_addr()?;
-    Ok(ControlListener::Tcp(listener, addr))
+    Ok(ControlListener::Tcp(Port { listener, addr, tls }))
 }
 
 async fn first_of(paths: &[PathBuf]) -> Result<ControlListener, BindError> {
@@ -162,9 +179,9 @@ impl Drop for SocketFile {
 /// Serves control at a socket until the soft token fires; then sessions end, calls that run finish, and no
 /// new ones come. The process can't do without it: its early end is the process'.
 pub fn serve(listener: ControlListener, control: Arc<Control>, tasks: &Tasks) {
-    tracing::info!(addr = %listener, "control listens");
-    let life = tasks.life().clone();
-    tasks.spawn_critical("control-grpc", async move {
+    say(&listener);
+    let (life, tasks) = (tasks.life().clone(), tasks.clone());
+    tasks.clone().spawn_critical("control-grpc", async move {
         let stop = life.soft();
         let sessions = Arc::clone(&control);
         let asked = async move {
@@ -172,7 +189,7 @@ pub fn serve(listener: ControlListener, control: Arc<Control>, tasks: &Tasks) {
             sessions.cut_sessions();
         };
         tokio::select! {
-            served = run(listener, control, asked) => {
+            served = run(listener, control, &tasks, asked) => {
                 if let Err(error) = served {
                     tracing::error!(%error, "the control server failed");
                 }
@@ -185,11 +202,11 @@ pub fn serve(listener: ControlListener, control: Arc<Control>, tasks: &Tasks) {
 /// The same in a process that can do without it, since its own edge needs no socket: sessions go on while work
 /// finishes.
 pub fn serve_beside(listener: ControlListener, control: Arc<Control>, tasks: &Tasks) {
-    tracing::info!(addr = %listener, "control listens");
-    let life = tasks.life().clone();
-    tasks.spawn_background("control-grpc", async move {
+    say(&listener);
+    let (life, tasks) = (tasks.life().clone(), tasks.clone());
+    tasks.clone().spawn_background("control-grpc", async move {
         tokio::select! {
-            served = run(listener, control, life.soft().cancelled_owned()) => {
+            served = run(listener, control, &tasks, life.soft().cancelled_owned()) => {
                 if let Err(error) = served {
                     tracing::error!(%error, "the control server failed");
                 }
@@ -199,9 +216,26 @@ pub fn serve_beside(listener: ControlListener, control: Arc<Control>, tasks: &Ta
     });
 }
 
+/// The same at a socket that is a convenience: where it can't be made, that is a warning.
+pub async fn open_beside(addr: &ControlAddr, control: Arc<Control>, tasks: &Tasks) {
+    match ControlListener::bind(addr).await {
+        Ok(listener) => serve_beside(listener, control, tasks),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "going on without control's socket, so without ncps-cli at it");
+        }
+    }
+}
+
+fn say(listener: &ControlListener) {
+    let tls = matches!(listener, ControlListener::Tcp(Port { tls: Some(_), .. }));
+    tracing::info!(addr = %listener, tls, "control listens");
+}
+
 async fn run(
     listener: ControlListener,
     control: Arc<Control>,
+    tasks: &Tasks,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let plane: Arc<dyn ControlPlane> = Arc::clone(&control) as _;
@@ -215,12 +249,20 @@ async fn run(
             let router = server.add_service(grpc::server(plane)).add_service(admin::server(admin));
             router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await
         }
-        // Every user of this machine can connect here.
-        ControlListener::Tcp(listener, _) => {
-            let edges = InterceptedService::new(grpc::server(plane), control.gate(Scope::Edge, true));
+        ControlListener::Tcp(Port { listener, addr, tls }) => {
+            // Until there is a token, whoever is on this machine may be an edge.
+            let edges = control.gate(Scope::Edge, addr.ip().is_loopback());
+            let edges = InterceptedService::new(grpc::server(plane), edges);
             let admins = InterceptedService::new(admin::server(admin), control.gate(Scope::Admin, false));
             let router = server.add_service(edges).add_service(admins);
-            router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await
+            match tls {
+                None => router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await,
+                Some(tls) => {
+                    let secured = secured(listener, &tls, tasks);
+                    tasks.spawn_background("control-certificate", tls.watch(tasks.life().hard()));
+                    router.serve_with_incoming_shutdown(secured, stop).await
+                }
+            }
         }
     }
 }

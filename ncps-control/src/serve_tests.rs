@@ -143,7 +143,7 @@ async fn control_is_served_at_a_socket_until_the_process_is_asked_to_stop() {
 async fn control_is_served_at_a_loopback_address() {
     let folder = folder();
     let house = house(&folder).await;
-    let any = ControlAddr::Tcp((Ipv4Addr::LOCALHOST, 0).into());
+    let any = ControlAddr::Tcp { addr: ListenAddr::At((Ipv4Addr::LOCALHOST, 0).into()), tls: None };
     let listener = ControlListener::bind(&any).await.expect("binds");
     let uri = format!("http://{listener}");
     serve(listener, Arc::clone(&house.control), &house.tasks());

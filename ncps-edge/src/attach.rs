@@ -94,7 +94,8 @@ async fn session(attachment: &Attachment, ready: &mut Option<ReadyLatch>, pause:
         said = attachment.speak(reports) => match said {
             // The last words are on their way: control ends the session when it has heard them.
             Ok(()) => listen.await,
-            Err(error) => Err(error),
+            // The stream breaks with the session, which knows why.
+            Err(error) => tokio::time::timeout(LAST_WORDS, listen).await.unwrap_or(Err(error)),
         },
     };
     attachment.room.set_attached(false);

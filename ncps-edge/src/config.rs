@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use ncps_runtime::config::values::listen_addr;
+use ncps_runtime::config::values::{absolute_path, listen_addr};
 use ncps_runtime::config::{Env, Field, ListenAddr, Resolver};
 use ncps_runtime::tls::TlsFiles;
 use ncps_runtime::{fields, paths};
@@ -40,9 +40,28 @@ pub const CONTROL_URL: Field = Field::value(
     "control-url",
     "CONTROL_URL",
     "control.url",
-    "Where control is: unix:PATH, or http://HOST:PORT on this machine. By default its socket in the usual places.",
+    "Where control is: unix:PATH, https://HOST:PORT, or http://HOST:PORT on this machine. By default its socket in the \
+     usual places.",
 )
 .value_name("URL");
+
+/// Who vouches for control.
+pub const CONTROL_CA_FILE: Field = Field::value(
+    "control-ca-file",
+    "CONTROL_CA_FILE",
+    "control.ca-file",
+    "Certificate authorities in PEM that alone may certify control. By default those of the system.",
+)
+.value_name("PATH");
+
+/// What control is shown.
+pub const CONTROL_TOKEN_FILE: Field = Field::value(
+    "control-token-file",
+    "CONTROL_TOKEN_FILE",
+    "control.token-file",
+    "A file with a token of scope edge, which control asks for over TCP; read again when control refuses it.",
+)
+.value_name("PATH");
 
 /// What the server proves itself with.
 pub const SERVER_TLS_CERT: Field = Field::value(
@@ -87,7 +106,7 @@ pub const EDGE: &[Field] =
     &[SERVER_ADDR, EDGE_NAME, EDGE_URL, SERVER_TLS_CERT, SERVER_TLS_KEY, MAX_CONNECTIONS, MAX_REQUESTS];
 
 /// The fields of an edge in a process of its own.
-pub const REMOTE: &[Field] = &[CONTROL_URL];
+pub const REMOTE: &[Field] = &[CONTROL_URL, CONTROL_CA_FILE, CONTROL_TOKEN_FILE];
 
 /// An edge, wherever control is.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,13 +145,46 @@ impl Default for Limits {
     }
 }
 
-/// How an edge of its own process reaches control.
+/// How an edge of its own process, or a command, reaches control.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlLink {
+    pub url: ControlUrl,
+    /// Who vouches for control, in PEM; `None`: the authorities of the system.
+    pub ca_file: Option<PathBuf>,
+    /// The token that control is shown.
+    pub token_file: Option<PathBuf>,
+}
+
+impl From<ControlUrl> for ControlLink {
+    /// A link that needs nothing else.
+    fn from(url: ControlUrl) -> Self {
+        ControlLink { url, ca_file: None, token_file: None }
+    }
+}
+
+impl ControlLink {
+    /// Reads [`REMOTE`]. `None` where a problem was noted.
+    pub fn read(r: &mut Resolver, env: Env<'_>, data: Option<&Path>) -> Option<ControlLink> {
+        let url = ControlUrl::read(r, env, data);
+        let ca_file = r.get(&CONTROL_CA_FILE, absolute_path);
+        let token_file = r.get(&CONTROL_TOKEN_FILE, absolute_path);
+        let url = url?;
+        if ca_file.is_some() && !matches!(url, ControlUrl::Https(_)) {
+            r.problem(&CONTROL_CA_FILE, "needs an https:// URL (--control-url)");
+        }
+        Some(ControlLink { url, ca_file, token_file })
+    }
+}
+
+/// Where that is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlUrl {
     /// A socket on this host.
     Unix(PathBuf),
     /// Plain HTTP/2, on the loopback only.
     Http(Url),
+    /// HTTP/2 over TLS.
+    Https(Url),
     /// The first of these sockets that is there.
     FirstOf(Vec<PathBuf>),
 }
@@ -155,8 +207,16 @@ impl EdgeConfig {
 }
 
 impl ControlUrl {
-    /// Reads [`REMOTE`]. `None` where a problem was noted.
-    pub fn read(r: &mut Resolver, env: Env<'_>, data: Option<&Path>) -> Option<ControlUrl> {
+    /// Those that are tried, in their order; `None` where it is no socket.
+    pub(crate) fn sockets(&self) -> Option<Vec<PathBuf>> {
+        match self {
+            ControlUrl::Unix(path) => Some(vec![path.clone()]),
+            ControlUrl::FirstOf(paths) => Some(paths.clone()),
+            ControlUrl::Http(_) | ControlUrl::Https(_) => None,
+        }
+    }
+
+    fn read(r: &mut Resolver, env: Env<'_>, data: Option<&Path>) -> Option<ControlUrl> {
         if r.given(&CONTROL_URL) {
             return r.get(&CONTROL_URL, control_url);
         }
@@ -209,11 +269,19 @@ fn control_url(text: &str) -> Result<ControlUrl, String> {
             Err("expected an absolute path after unix:".to_owned())
         };
     }
-    let url = Url::parse(text).map_err(|e| format!("{e}; expected unix:PATH or http://HOST:PORT"))?;
+    let expected = "expected unix:PATH, https://HOST:PORT, or http://HOST:PORT on this machine";
+    let url = Url::parse(text).map_err(|e| format!("{e}; {expected}"))?;
+    // Nor would they be sent anywhere.
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a token stands in a file of its own, not in the URL".to_owned());
+    }
     match (url.scheme(), is_loopback(&url)) {
+        ("https", _) if url.has_host() => Ok(ControlUrl::Https(url)),
         ("http", true) => Ok(ControlUrl::Http(url)),
-        ("http", false) => Err("plain HTTP leaves this host: only loopback addresses can be used".to_owned()),
-        _ => Err("expected unix:PATH or http://HOST:PORT (TLS is not there yet)".to_owned()),
+        ("http", false) => {
+            Err("plain HTTP leaves this host, and a token would, too: use https://".to_owned())
+        }
+        _ => Err(expected.to_owned()),
     }
 }
 
@@ -263,11 +331,14 @@ mod tests {
     }
 
     #[test]
-    fn control_is_reached_on_this_host_only() {
+    fn control_is_reached_over_tls_or_on_this_host() {
         assert_eq!(control_url("unix:/run/c.sock"), Ok(ControlUrl::Unix("/run/c.sock".into())));
         assert!(matches!(control_url("http://127.0.0.1:8502"), Ok(ControlUrl::Http(_))));
         assert!(matches!(control_url("http://[::1]:8502"), Ok(ControlUrl::Http(_))));
-        for refused in ["http://10.0.0.1:8502", "https://127.0.0.1", "unix:relative", "control", ""] {
+        assert!(matches!(control_url("https://control.example:8502"), Ok(ControlUrl::Https(_))));
+        for refused in
+            ["http://10.0.0.1:8502", "https://me:secret@host", "ftp://host", "unix:relative", "control", ""]
+        {
             assert!(control_url(refused).is_err(), "{refused}");
         }
     }

@@ -14,7 +14,7 @@ use ncps_runtime::tasks::Tasks;
 use ncps_runtime::telemetry::Telemetry;
 
 use crate::compose::compose;
-use crate::config::{ControlUrl, EDGE, EdgeConfig, REMOTE};
+use crate::config::{ControlLink, EDGE, EdgeConfig, REMOTE};
 use crate::remote;
 
 const PROGRAM: Program<'_> = Program {
@@ -29,15 +29,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
     PROGRAM.run(args, env, read, start)
 }
 
-fn read(r: &mut Resolver, env: Env<'_>) -> Option<(EdgeConfig, ControlUrl)> {
+fn read(r: &mut Resolver, env: Env<'_>) -> Option<(EdgeConfig, ControlLink)> {
     let edge = EdgeConfig::read(r, env);
     let data = edge.as_ref().map(|edge| edge.data_path.as_path());
-    let control = ControlUrl::read(r, env, data);
+    let control = ControlLink::read(r, env, data);
     Some((edge?, control?))
 }
 
 async fn start(
-    (edge, control): (EdgeConfig, ControlUrl),
+    (edge, control): (EdgeConfig, ControlLink),
     tasks: Tasks,
     telemetry: Telemetry,
 ) -> anyhow::Result<()> {
@@ -45,7 +45,8 @@ async fn start(
     let made = std::fs::create_dir_all(&edge.data_path);
     made.with_context(|| format!("make {} (--cache-data-path)", edge.data_path.display()))?;
     let lock = DirLock::acquire(&edge.data_path.join("lock"))?;
-    let control = remote::connect(&control, remote::DEADLINE)?;
+    let control = remote::connect(&control, remote::DEADLINE);
+    let control = control.context("--control-url, --control-ca-file, --control-token-file")?;
     compose(edge, control, &tasks, &telemetry).await?;
     keep_locked(lock, &tasks);
     Ok(())

@@ -244,7 +244,7 @@ impl ClusterBuilder {
         let (control_plane, control) = self.start_control(control, &telemetry).await;
         let link = Link::unix(&self.data.path().join("link.sock"), socket.as_path()).await;
         let url = ControlUrl::Unix(self.data.path().join("link.sock"));
-        let remote = ncps_edge::remote::connect(&url, self.deadline).expect("a channel");
+        let remote = ncps_edge::remote::connect(&url.into(), self.deadline).expect("a channel");
         let (life, tasks) = a_process();
         let edge = ncps_edge::compose::compose(self.edge(), remote, &tasks, &self.telemetry()).await;
         let edge = edge.expect("the edge starts");
@@ -267,6 +267,7 @@ impl ClusterBuilder {
             key: if self.sign { KeySource::Default(data.join("secret.key")) } else { KeySource::None },
             negative_ttl: self.negative_ttl,
             addr: ControlAddr::Unix(self.data.path().join("control.sock")),
+            socket: None,
             http_addr: None,
             temp_path: None,
             without_effect: Vec::new(),

@@ -53,7 +53,7 @@ pub use cluster::{Cluster, ClusterBuilder, Mode};
 pub use codec::{decode, encode};
 pub use collector::Collector;
 pub use fixture::{Fixture, FixtureBuilder, UpstreamKey};
-pub use front::Front;
+pub use front::{Authority, Front};
 pub use gate::Gate;
 pub use go_ncps::{Era, GoEntry, GoNcps};
 pub use http1::Headers;

@@ -8,6 +8,7 @@ mod key;
 mod paths;
 mod prefetch;
 mod session;
+mod token;
 mod units;
 
 use std::ffi::OsString;
@@ -38,15 +39,19 @@ struct Line {
 
 #[derive(Args)]
 struct Global {
-    /// Where control is: unix:PATH, or http://HOST:PORT on this machine.
+    /// Where control is: unix:PATH, https://HOST:PORT, or http://HOST:PORT on this machine.
     ///
     /// By default $NCPS_CONTROL, else the first socket that answers of control.sock in $RUNTIME_DIRECTORY, /run/ncps
     /// (root), $XDG_RUNTIME_DIR/ncps and the data path.
     #[arg(long, global = true, value_name = "ADDR")]
     control: Option<ControlUrl>,
-    /// A file with the token that control asks for; not needed at a socket.
+    /// A file with a token of scope admin, which control asks for over TCP. By default $NCPS_TOKEN_FILE.
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Certificate authorities in PEM that alone may certify control. By default $NCPS_CA_FILE, else those of the
+    /// system.
+    #[arg(long, global = true, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// How answers are printed: as tables for people, or as JSON for programs.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
     output: Output,
@@ -64,6 +69,9 @@ enum Command {
     Events(events::Command),
     /// Fetches store paths, with all that they refer to, before anybody asks for them.
     Prefetch(prefetch::Command),
+    /// Who may do what: tokens for clients, edges and administrators.
+    #[command(subcommand)]
+    Token(token::Command),
 }
 
 /// Runs `ncps-cli`. Never panics on what it is given.
@@ -90,5 +98,6 @@ async fn run(command: Command, session: Session) -> Done {
         Command::Paths(command) => paths::run(command, &session).await,
         Command::Events(command) => events::run(command, &session).await,
         Command::Prefetch(command) => prefetch::run(command, &session).await,
+        Command::Token(command) => token::run(command, &session).await,
     }
 }

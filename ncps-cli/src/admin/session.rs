@@ -1,12 +1,12 @@
 //! What every command has: where control is, and how answers are printed. Nothing is connected until a command
 //! asks for it.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use ncps_edge::config::ControlUrl;
+use ncps_edge::config::{ControlLink, ControlUrl};
 use ncps_edge::remote;
-use ncps_proto::Secret;
 use ncps_proto::admin::RemoteAdmin;
+use ncps_proto::{Code, Secret};
 use ncps_runtime::config::Env;
 use ncps_runtime::paths;
 
@@ -16,7 +16,7 @@ use crate::output::Output;
 
 /// One run of a command.
 pub(crate) struct Session {
-    place: ControlUrl,
+    link: ControlLink,
     token: Option<Secret>,
     /// How answers are printed.
     pub(crate) output: Output,
@@ -24,17 +24,24 @@ pub(crate) struct Session {
 
 impl Session {
     pub(super) fn of(global: Global, env: Env<'_>) -> Result<Session, Failure> {
-        let place = match global.control {
-            Some(place) => place,
+        let url = match global.control {
+            Some(url) => url,
             None => place(env)?,
         };
-        let token = global.token_file.as_deref().map(read_token).transpose()?;
-        Ok(Session { place, token, output: global.output })
+        let secure = matches!(url, ControlUrl::Https(_));
+        let named = |given: Option<PathBuf>, variable| given.or_else(|| env(variable).map(PathBuf::from));
+        let ca_file =
+            named(global.ca_file, "NCPS_CA_FILE").filter(|path| secure && !path.as_os_str().is_empty());
+        let token_file =
+            named(global.token_file, "NCPS_TOKEN_FILE").filter(|path| !path.as_os_str().is_empty());
+        let token = token_file.as_deref().map(remote::read_token).transpose();
+        let token = token.map_err(|error| Failure::Input(format!("--token-file: {error}")))?;
+        Ok(Session { link: ControlLink { url, ca_file, token_file }, token, output: global.output })
     }
 
     /// Control, which answers.
     pub(crate) async fn admin(&self) -> Result<RemoteAdmin, Failure> {
-        let admin = RemoteAdmin::new(remote::dial(&self.place).await.map_err(|error| hint(&error))?);
+        let admin = RemoteAdmin::new(remote::dial(&self.link).await.map_err(|error| hint(&error))?);
         match &self.token {
             Some(token) => Ok(admin.with_token(token)?),
             None => Ok(admin),
@@ -52,14 +59,11 @@ fn place(env: Env<'_>) -> Result<ControlUrl, Failure> {
 }
 
 fn hint(error: &ncps_proto::Error) -> Failure {
+    if error.code() == Code::Invalid {
+        return Failure::Input(format!("--ca-file: {}", error.story()));
+    }
     Failure::Unreachable(format!(
         "{}\nDoes it run? --control or NCPS_CONTROL says where it is.",
         error.story()
     ))
-}
-
-fn read_token(path: &Path) -> Result<Secret, Failure> {
-    let text = std::fs::read_to_string(path).map(Secret::new);
-    let text = text.map_err(|error| Failure::Input(format!("--token-file {}: {error}", path.display())))?;
-    Ok(Secret::new(text.reveal().trim()))
 }

@@ -4,14 +4,15 @@ mod events;
 mod keys;
 mod paths;
 mod pattern;
+mod tokens;
 
 use async_trait::async_trait;
 use ncps_nix::StorePathHash;
-use ncps_proto::Result;
 use ncps_proto::admin::{
-    AdminPlane, Events, EventsWanted, Keys, PathDetails, PathPage, PathsWanted, PrefetchRequest,
+    AdminPlane, Caller, Events, EventsWanted, Keys, PathDetails, PathPage, PathsWanted, PrefetchRequest,
     PrefetchStream,
 };
+use ncps_proto::{MadeToken, NewToken, Result, Scope, TokenInfo};
 
 use crate::Control;
 
@@ -36,5 +37,21 @@ impl AdminPlane for Control {
 
     async fn prefetch(&self, request: PrefetchRequest) -> Result<PrefetchStream> {
         self.begin_prefetch(request)
+    }
+
+    async fn create_token(&self, caller: &Caller, new: NewToken) -> Result<MadeToken> {
+        self.create_token(caller, new).await
+    }
+
+    async fn revoke_token(&self, caller: &Caller, which: &str) -> Result<TokenInfo> {
+        self.revoke_token(caller, which).await
+    }
+
+    async fn tokens(&self) -> Result<Vec<TokenInfo>> {
+        Ok(self.tokens())
+    }
+
+    async fn open_to_all(&self, without: Option<&str>) -> Result<Vec<Scope>> {
+        Ok(self.open_scopes(without))
     }
 }

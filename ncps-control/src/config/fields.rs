@@ -353,10 +353,36 @@ pub(super) const CONTROL_ADDR: Field = Field::value(
     "control-addr",
     "CONTROL_ADDR",
     "control.addr",
-    "Where edges reach control: unix:PATH, or a loopback address and port. By default control.sock in \
-     $RUNTIME_DIRECTORY, /run/ncps for root, $XDG_RUNTIME_DIR/ncps or the data path.",
+    "Where edges and administrators reach control: unix:PATH, or an address and port such as :8502, which needs TLS \
+     unless it is a loopback address. By default control.sock in $RUNTIME_DIRECTORY, /run/ncps for root, \
+     $XDG_RUNTIME_DIR/ncps or the data path; that socket is there beside an address and port, too.",
 )
 .value_name("ADDR");
+
+pub(super) const CONTROL_TLS_CERT: Field = Field::value(
+    "control-tls-cert",
+    "CONTROL_TLS_CERT",
+    "control.tls.cert",
+    "Certificate chain in PEM for the address of --control-addr; read again when it changes. Needs \
+     --control-tls-key.",
+)
+.value_name("PATH");
+
+pub(super) const CONTROL_TLS_KEY: Field = Field::value(
+    "control-tls-key",
+    "CONTROL_TLS_KEY",
+    "control.tls.key",
+    "Private key of the certificate, in PEM.",
+)
+.value_name("PATH");
+
+pub(super) const CONTROL_INSECURE: Field = Field::switch(
+    "control-insecure",
+    "CONTROL_INSECURE",
+    "control.insecure",
+    "Listen at an address beyond this machine without TLS. Whoever sees the traffic can read the tokens in it: only \
+     for a proxy in front that does TLS.",
+);
 
 pub(super) const CONTROL_HTTP_ADDR: Field = Field::value(
     "control-http-addr",
@@ -410,6 +436,9 @@ pub const CONTROL: &[Field] = &[
     NEAR_CACHE,
     ABSENT_ON_FAILURE,
     CONTROL_ADDR,
+    CONTROL_TLS_CERT,
+    CONTROL_TLS_KEY,
+    CONTROL_INSECURE,
     OBJECT_TTL,
     MAX_OBJECTS,
     MAX_NARINFO_REQUESTS,

@@ -14,7 +14,6 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +24,7 @@ use ncps_runtime::config::values::{absolute_path, byte_size, duration, listen_ad
 use ncps_runtime::config::{Env, Field, ListenAddr, Resolver};
 use ncps_runtime::fields::read_data_path;
 use ncps_runtime::paths;
+use ncps_runtime::tls::TlsFiles;
 
 use crate::Scrubs;
 use crate::eviction::{Schedule, Zone};
@@ -40,8 +40,13 @@ const DEFAULT_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFG
 pub enum ControlAddr {
     /// At this socket.
     Unix(PathBuf),
-    /// At this loopback address.
-    Tcp(SocketAddr),
+    /// At this address. Without TLS it was checked, or somebody insists.
+    Tcp {
+        /// Where.
+        addr: ListenAddr,
+        /// What it proves itself with.
+        tls: Option<TlsFiles>,
+    },
     /// At the first of these sockets that can be made.
     FirstOf(Vec<PathBuf>),
 }
@@ -70,6 +75,8 @@ pub struct ControlConfig {
     pub negative_ttl: Duration,
     /// Where edges reach control.
     pub addr: ControlAddr,
+    /// Where administrators of this host reach it, where `addr` is no socket: the first token is made there.
+    pub socket: Option<ControlAddr>,
     /// Where probes and Prometheus are answered; `None` where nowhere was named. The programs have defaults.
     pub http_addr: Option<ListenAddr>,
     /// Given, and not needed.
@@ -99,7 +106,7 @@ impl ControlConfig {
         let scrubs = scrubs(r, zone);
         let negative_ttl = settings.negative_ttl;
         let database = r.get(&fields::DATABASE_URL, database_path);
-        let addr = r.get(&fields::CONTROL_ADDR, values::control_addr);
+        let addr = control_addr(r, &mut warnings);
         let http_addr = r.get(&fields::CONTROL_HTTP_ADDR, listen_addr);
         let sign = r.flag(&fields::SIGN_NARINFO);
         let key_path = r.get(&fields::SECRET_KEY_PATH, absolute_path);
@@ -108,6 +115,7 @@ impl ControlConfig {
             database: database.unwrap_or_else(|| default_database(r, &data_path)),
             key: if sign { key_source(r, key_path, &data_path) } else { KeySource::None },
             negative_ttl,
+            socket: matches!(addr, Some(ControlAddr::Tcp { .. })).then(|| default_addr(r, env, &data_path)),
             addr: addr.unwrap_or_else(|| default_addr(r, env, &data_path)),
             http_addr,
             temp_path,
@@ -157,6 +165,43 @@ fn key_source(r: &mut Resolver, given: Option<PathBuf>, data: &Path) -> KeySourc
         r.computed(&fields::SECRET_KEY_PATH, path.display());
     }
     KeySource::Default(path)
+}
+
+/// What leaves this machine is encrypted, unless somebody insists.
+fn control_addr(r: &mut Resolver, warnings: &mut Vec<String>) -> Option<ControlAddr> {
+    let tls = TlsFiles::read(r, &fields::CONTROL_TLS_CERT, &fields::CONTROL_TLS_KEY);
+    let insists = r.flag(&fields::CONTROL_INSECURE);
+    let addr = match r.get(&fields::CONTROL_ADDR, values::control_addr) {
+        Some(ControlAddr::Tcp { addr, .. }) => addr,
+        other => {
+            if tls.is_some() {
+                r.problem(
+                    &fields::CONTROL_TLS_CERT,
+                    "needs an address and port, such as --control-addr=:8502",
+                );
+            }
+            return other;
+        }
+    };
+    if tls.is_none() && !is_loopback(addr) {
+        if insists {
+            warnings.push(format!(
+                "--control-insecure: control listens at {addr} without TLS, and whoever sees the traffic can read the \
+                 tokens in it"
+            ));
+        } else {
+            r.problem(
+                &fields::CONTROL_ADDR,
+                "without TLS (--control-tls-cert, --control-tls-key) control listens on a loopback address or a Unix \
+                 socket only; --control-insecure forces it",
+            );
+        }
+    }
+    Some(ControlAddr::Tcp { addr, tls })
+}
+
+fn is_loopback(addr: ListenAddr) -> bool {
+    matches!(addr, ListenAddr::At(addr) if addr.ip().is_loopback())
 }
 
 fn default_addr(r: &mut Resolver, env: Env<'_>, data: &Path) -> ControlAddr {

@@ -201,14 +201,36 @@ fn unusable_upstreams_are_refused() {
 }
 
 #[test]
-fn control_listens_on_this_machine_only() {
-    let addr = |addr| read(&[&format!("--control-addr={addr}")], &[STATE]).map(|config| config.addr);
-    for text in ["127.0.0.1:8502", "[::1]:8502", "localhost:8502"] {
-        assert!(matches!(addr(text), Ok(ControlAddr::Tcp(at)) if at.port() == 8502), "{text}");
+fn beyond_this_machine_control_listens_with_tls_only() {
+    let tls = ["--control-tls-cert=/c.pem", "--control-tls-key=/k.pem"];
+    let addr = |addr: &str, flags: &[&str]| {
+        let addr = format!("--control-addr={addr}");
+        read(&[&[&*addr], flags].concat(), &[STATE])
+    };
+    let listens = |config: ControlConfig, encrypted: bool| {
+        assert!(matches!(config.socket, Some(ControlAddr::FirstOf(places)) if !places.is_empty()));
+        matches!(config.addr, ControlAddr::Tcp { addr, tls } if addr.port() == 8502 && tls.is_some() == encrypted)
+    };
+    let (here, beyond) = (
+        ["127.0.0.1:8502", "[::1]:8502", "localhost:8502"],
+        [":8502", "0.0.0.0:8502", "192.168.1.1:8502", "[::]:8502"],
+    );
+    for text in here {
+        assert!(listens(addr(text, &[]).expect(text), false), "{text}");
     }
-    for text in [":8502", "0.0.0.0:8502", "192.168.1.1:8502", "[::]:8502"] {
-        assert!(addr(text).expect_err(text).to_string().contains("without TLS"), "{text}");
+    for text in beyond {
+        assert!(addr(text, &[]).expect_err(text).to_string().contains("without TLS"), "{text}");
+        let insists = addr(text, &["--control-insecure"]).expect(text);
+        assert!(insists.warnings.concat().contains("--control-insecure"));
+        assert!(listens(insists, false), "{text}");
     }
+    for text in here.into_iter().chain(beyond) {
+        assert!(listens(addr(text, &tls).expect(text), true), "{text}");
+        assert!(addr(text, &tls[..1]).is_err(), "{text}: half of it");
+    }
+    let addr = |text| addr(text, &[]);
+    assert_eq!(addr("unix:/c.sock").expect("usable").socket, None);
+    assert_eq!(problems(&tls).len(), 1, "a socket needs no TLS");
     for text in ["unix:control.sock", "control.example:8502", "8502"] {
         assert!(addr(text).is_err(), "{text}");
     }

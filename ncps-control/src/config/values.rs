@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use ncps_proto::MinFree;
-use ncps_runtime::config::ListenAddr;
 use ncps_runtime::config::values::{absolute_path, byte_size, listen_addr};
 use ncps_runtime::program::BLOCKING_THREADS;
 
@@ -45,16 +44,13 @@ pub fn database_path(text: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(path))
 }
 
-/// `unix:PATH`, or an address of this machine's loopback: there is no encryption yet.
+/// `unix:PATH`, or an address and port.
 pub(super) fn control_addr(text: &str) -> Result<ControlAddr, String> {
     if let Some(path) = text.strip_prefix("unix:") {
         return absolute_path(path).map(ControlAddr::Unix);
     }
-    match listen_addr(text) {
-        Ok(ListenAddr::At(addr)) if addr.ip().is_loopback() => Ok(ControlAddr::Tcp(addr)),
-        Ok(_) => Err("without TLS control listens on a loopback address or a Unix socket only".to_owned()),
-        Err(_) => Err("expected unix:PATH or a loopback address and port, such as 127.0.0.1:8502".to_owned()),
-    }
+    let addr = listen_addr(text).map(|addr| ControlAddr::Tcp { addr, tls: None });
+    addr.map_err(|_| "expected unix:PATH, or an address and port such as :8502 or 127.0.0.1:8502".to_owned())
 }
 
 /// A size, or a percentage of the disk.

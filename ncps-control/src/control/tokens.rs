@@ -1,9 +1,11 @@
 //! Tokens as use cases: what changes is in the register first, and then said to every edge where it counts.
 
+use ncps_proto::admin::{Caller, EventKind};
 use ncps_proto::{EdgeSettings, MadeToken, NewToken, Result, Scope, Token, TokenInfo};
 
 use super::Control;
 use crate::gate::Gate;
+use crate::journal::Note;
 
 impl Control {
     /// Makes a token. It counts from now on, at every edge that is attached.
@@ -11,11 +13,15 @@ impl Control {
     /// # Errors
     /// [`ncps_proto::Code::Invalid`] where it can't be made as asked for, [`ncps_proto::Code::Overloaded`] where there
     /// are too many, [`ncps_proto::Code::Unavailable`] where it can't be kept.
-    pub async fn create_token(&self, new: NewToken) -> Result<MadeToken> {
+    pub async fn create_token(&self, caller: &Caller, new: NewToken) -> Result<MadeToken> {
+        let was_lenient = !self.tokens.any(Scope::Edge);
         let made = self.tokens.create(new, self.clock.now()).await?;
         self.announce_tokens();
-        let TokenInfo { name, id, .. } = &made.token;
-        tracing::info!(name, id, scopes = scopes(&made.token), "token created");
+        if was_lenient && self.tokens.any(Scope::Edge) {
+            // Who came in without one, where that was enough, has to show one now; others are back in a moment.
+            self.sessions.cut_all();
+        }
+        self.journal.audit(caller, Note::new(EventKind::TokenCreated, described(&made.token))).await?;
         Ok(made)
     }
 
@@ -24,10 +30,10 @@ impl Control {
     /// # Errors
     /// [`ncps_proto::Code::Absent`] where there is none, [`ncps_proto::Code::Invalid`] where it was revoked before,
     /// [`ncps_proto::Code::Unavailable`] where that can't be kept: then it counts on.
-    pub async fn revoke_token(&self, which: &str) -> Result<TokenInfo> {
+    pub async fn revoke_token(&self, caller: &Caller, which: &str) -> Result<TokenInfo> {
         let token = self.tokens.revoke(which, self.clock.now()).await?;
         self.announce_tokens();
-        tracing::info!(name = token.name, id = token.id, "token revoked");
+        self.journal.audit(caller, Note::new(EventKind::TokenRevoked, described(&token))).await?;
         Ok(token)
     }
 
@@ -63,7 +69,8 @@ pub(super) fn as_told_to(edge: &str, settings: &EdgeSettings) -> EdgeSettings {
     EdgeSettings { tokens: here.map(bound).collect(), ..settings.clone() }
 }
 
-fn scopes(token: &TokenInfo) -> String {
-    let names: Vec<_> = token.scopes.iter().copied().map(Scope::name).collect();
-    names.join(",")
+/// For the audit log: which token, and what it is good for.
+fn described(token: &TokenInfo) -> String {
+    let scopes: Vec<_> = token.scopes.iter().copied().map(Scope::name).collect();
+    format!("{} ({}): {}", token.name, token.id, scopes.join(","))
 }

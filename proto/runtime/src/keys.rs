@@ -14,6 +14,8 @@ pub const EDGE_KEYS: &[&str] = &[
     "max-connections",
     "max-requests",
     "control.url",
+    "control.ca-file",
+    "control.token-file",
 ];
 
 /// What a file may hold for control.
@@ -94,6 +96,9 @@ pub const CONTROL_KEYS: &[&str] = &[
     "cache.upstream.transfer-timeout",
     "cache.upstream.urls",
     "control.addr",
+    "control.insecure",
+    "control.tls.cert",
+    "control.tls.key",
     "control.http-addr",
     "max-decoders",
     "max-downloads",

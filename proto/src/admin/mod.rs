@@ -12,12 +12,13 @@ mod keys;
 mod paths;
 mod prefetch;
 mod server;
+mod tokens;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use ncps_nix::StorePathHash;
 
-use crate::Result;
+use crate::{MadeToken, NewToken, Result, Scope, TokenInfo};
 pub use caller::Caller;
 pub use client::RemoteAdmin;
 pub use events::{Event, EventKind, EventsWanted};
@@ -48,4 +49,18 @@ pub trait AdminPlane: Send + Sync + 'static {
     /// Has an edge fetch paths. What is here is not fetched again.
     /// [`crate::Code::Invalid`] where nothing is asked for, too much, or no such edge is attached.
     async fn prefetch(&self, request: PrefetchRequest) -> Result<PrefetchStream>;
+
+    /// Makes a token, which counts at once at every attached edge. [`crate::Code::Invalid`] where it can't be made as
+    /// asked for, [`crate::Code::Overloaded`] where there are too many.
+    async fn create_token(&self, caller: &Caller, new: NewToken) -> Result<MadeToken>;
+
+    /// Ends a token, by its name or its id; whoever uses it is cut off. [`crate::Code::Absent`] where there is none,
+    /// [`crate::Code::Invalid`] where it was revoked before.
+    async fn revoke_token(&self, caller: &Caller, which: &str) -> Result<TokenInfo>;
+
+    /// Every token, in the order in which they were made; those too that were revoked not long ago.
+    async fn tokens(&self) -> Result<Vec<TokenInfo>>;
+
+    /// What everybody may do, token or not; `without` a token as if that were not there.
+    async fn open_to_all(&self, without: Option<&str>) -> Result<Vec<Scope>>;
 }

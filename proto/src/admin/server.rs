@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use tonic::{Request, Response, Status};
 
-use super::{AdminPlane, events, keys, paths, prefetch};
+use super::{AdminPlane, Caller, events, keys, paths, prefetch, tokens};
 use crate::convert::store_path_hash;
 use crate::gen_v1::{self as wire, admin_plane_server as generated};
 use crate::grpc::{MAX_MESSAGE_BYTES, to_status};
@@ -37,6 +37,7 @@ fn reply<T>(result: crate::Result<T>) -> Reply<T> {
 impl generated::AdminPlane for Adapter {
     type EventsStream = BoxStream<'static, Result<wire::Event, Status>>;
     type PrefetchStream = BoxStream<'static, Result<wire::PrefetchNews, Status>>;
+    type ListTokensStream = BoxStream<'static, Result<wire::TokenInfo, Status>>;
 
     async fn keys(&self, _: Request<wire::KeysRequest>) -> Reply<wire::KeysReply> {
         reply(self.plane.keys().await.map(keys::keys_wire))
@@ -63,5 +64,32 @@ impl generated::AdminPlane for Adapter {
         let news = self.plane.prefetch(wanted).await.map_err(to_status)?;
         let news = news.map(|said| said.map(prefetch::news_wire).map_err(to_status));
         Ok(Response::new(news.boxed()))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<wire::CreateTokenRequest>,
+    ) -> Reply<wire::CreateTokenReply> {
+        let caller = Caller::of(request.extensions());
+        let new = tokens::new_token(request.into_inner()).map_err(to_status)?;
+        reply(self.plane.create_token(&caller, new).await.map(tokens::made_wire))
+    }
+
+    async fn list_tokens(&self, _: Request<wire::ListTokensRequest>) -> Reply<Self::ListTokensStream> {
+        let listed = self.plane.tokens().await.map_err(to_status)?;
+        let listed = listed.into_iter().map(|token| Ok(tokens::token_wire(token)));
+        Ok(Response::new(stream::iter(listed).boxed()))
+    }
+
+    async fn revoke_token(&self, request: Request<wire::RevokeTokenRequest>) -> Reply<wire::TokenInfo> {
+        let caller = Caller::of(request.extensions());
+        let which = request.into_inner().which;
+        reply(self.plane.revoke_token(&caller, &which).await.map(tokens::token_wire))
+    }
+
+    async fn open_to_all(&self, request: Request<wire::OpenToAllRequest>) -> Reply<wire::OpenToAllReply> {
+        let without = request.into_inner().without;
+        let open = self.plane.open_to_all(without.as_deref()).await;
+        reply(open.map(|scopes| wire::OpenToAllReply { scopes: tokens::names(&scopes) }))
     }
 }

@@ -1,6 +1,8 @@
 //! [`Error`] to gRPC status and back. The code travels by name in the metadata, so that the other side gets
 //! the very same one; a status without it (a broken link, a foreign server) is mapped to the nearest code.
 
+use std::error::Error as _;
+
 use tonic::Status;
 use tonic::metadata::MetadataValue;
 
@@ -20,8 +22,23 @@ pub fn to_status(error: Error) -> Status {
 pub(crate) fn plain(status: Status) -> Error {
     let named = status.metadata().get(CODE).and_then(|v| v.to_str().ok()).and_then(Code::from_name);
     let code = named.unwrap_or_else(|| Code::from_grpc(status.code()));
-    // A status's message is its whole story already; the transport's own causes are not repeated.
-    Error::new(code, status.message())
+    Error::new(code, story(&status))
+}
+
+/// What control says is its whole story. Where it can't be reached the transport knows why, one cause below the other,
+/// and some say what those below say, too.
+fn story(status: &Status) -> String {
+    let mut story = status.message().to_owned();
+    let mut next = status.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !story.contains(&said) {
+            story.push_str(": ");
+            story.push_str(&said);
+        }
+        next = cause.source();
+    }
+    story
 }
 
 pub(super) fn from_status(status: Status) -> Error {

@@ -38,6 +38,11 @@ impl Authority {
         self.sign("client.test", ExtendedKeyUsagePurpose::ClientAuth).pem
     }
 
+    /// The certificate and key in PEM, one after the other, of the server at `host`.
+    pub fn server_identity(&self, host: &str) -> String {
+        self.server(host).pem
+    }
+
     pub(super) fn server(&self, host: &str) -> Pair {
         self.sign(host, ExtendedKeyUsagePurpose::ServerAuth)
     }

@@ -9,6 +9,7 @@ mod cli;
 mod cli_paths;
 mod cold;
 mod command_line;
+mod control_port;
 mod disk_full;
 mod doubt;
 mod encoded;

@@ -1,0 +1,87 @@
+//! Connections to control's TLS port: each shakes hands in a task of its own, so that one that is slow, or speaks no
+//! TLS, keeps nobody waiting. Those that succeed come out as a stream.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use ncps_runtime::tasks::Tasks;
+use ncps_runtime::tls::Tls;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// Handshakes at once; more connections wait in the kernel's queue.
+const AT_ONCE: usize = 64;
+const PATIENCE: Duration = Duration::from_secs(10);
+/// When the process is out of file descriptors, a moment may bring one back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection whose handshake is done.
+type Secured = io::Result<TlsStream<TcpStream>>;
+
+/// Connections from now on, until the process drains.
+pub(crate) fn secured(
+    listener: TcpListener,
+    tls: &Tls,
+    tasks: &Tasks,
+) -> impl Stream<Item = Secured> + use<> {
+    let (done, secured) = mpsc::channel(1);
+    let front = Front { tls: tls.clone(), tasks: tasks.clone(), done };
+    tasks.spawn_background("control-accept", front.accept(listener));
+    ReceiverStream::new(secured)
+}
+
+#[derive(Clone)]
+struct Front {
+    tls: Tls,
+    tasks: Tasks,
+    done: mpsc::Sender<Secured>,
+}
+
+impl Front {
+    async fn accept(self, listener: TcpListener) {
+        let (drain, places) = (self.tasks.life().soft(), Arc::new(Semaphore::new(AT_ONCE)));
+        let next = async || {
+            let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((place, listener.accept().await?))
+        };
+        while let Some(accepted) = drain.run_until_cancelled(next()).await {
+            match accepted {
+                Ok((place, (stream, peer))) => {
+                    let front = self.clone();
+                    self.tasks.spawn_background("control-handshake", async move {
+                        front.shake(stream, peer).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection can't be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn shake(&self, stream: TcpStream, peer: SocketAddr) {
+        // Latency matters more than packets; a socket that refuses is used as it is.
+        stream.set_nodelay(true).ok();
+        let handshake = tokio::time::timeout(PATIENCE, self.handshake(stream));
+        match self.tasks.life().hard().run_until_cancelled(handshake).await {
+            Some(Ok(Ok(stream))) => self.done.send(Ok(stream)).await.unwrap_or_default(),
+            Some(Ok(Err(error))) => tracing::info!(%peer, %error, "a TLS handshake with control failed"),
+            Some(Err(_)) => tracing::info!(%peer, "a TLS handshake with control took too long"),
+            None => {}
+        }
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> Secured {
+        if self.tls.is_plaintext(&stream).await? {
+            return Err(io::Error::other("plaintext on a TLS port"));
+        }
+        self.tls.accept(stream).await
+    }
+}
