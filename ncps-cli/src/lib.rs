@@ -22,7 +22,7 @@ use ncps_runtime::exit::Exit;
 use ncps_runtime::fields::RUNTIME;
 use ncps_runtime::program;
 
-pub use admin::administer;
+pub use admin::{administer, cli_reference};
 pub use configuration::{later_reference, reference};
 pub use serve::start;
 

@@ -48,7 +48,8 @@ fn json(text: serde_json::Result<String>) -> Result<String, Failure> {
     text.map_err(|error| Failure::Failed(format!("write JSON: {error}")))
 }
 
-fn write(text: &str) -> Done {
+/// Prints what is no answer, as it is.
+pub(crate) fn write(text: &str) -> Done {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),

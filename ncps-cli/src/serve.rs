@@ -59,6 +59,7 @@ pub(crate) fn read(r: &mut Resolver, env: Env<'_>) -> Option<Both> {
     let mut control = control?;
     // The edge's port says the same; this one is for whoever looks at the host.
     control.default_http_addr(r, ListenAddr::At((Ipv4Addr::LOCALHOST, http::PORT).into()));
+    control.note(r);
     Some(Both { control, edge: edge? })
 }
 

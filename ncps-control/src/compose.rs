@@ -18,7 +18,7 @@ use ncps_runtime::telemetry::Telemetry;
 
 use crate::announce;
 use crate::config::{ControlConfig, KeySource};
-use crate::keys::{self, KeyFileError};
+use crate::keys::{self, KeyFileError, KeyPlace};
 use crate::metrics::ControlMetrics;
 use crate::{Control, Db, OpenError, Parts, Tokens};
 
@@ -87,10 +87,23 @@ pub(crate) async fn start(
     telemetry: &Telemetry,
 ) -> Result<Arc<Control>, ComposeError> {
     let tokens = Tokens::open(&db).await?;
-    let ControlConfig { settings, negative_ttl, eviction_schedule, scrubs, .. } = config;
+    let key_place = key_place(&config.key, key.as_ref())?;
+    let ControlConfig { settings, negative_ttl, eviction_schedule, scrubs, shown, .. } = config;
     let metrics = ControlMetrics::new(telemetry);
-    let parts =
-        Parts { db, key, settings, tokens, negative_ttl, eviction_schedule, scrubs, clock, metrics, keep };
+    let parts = Parts {
+        db,
+        key,
+        settings,
+        tokens,
+        negative_ttl,
+        eviction_schedule,
+        scrubs,
+        clock,
+        key_place,
+        shown,
+        metrics,
+        keep,
+    };
     Ok(Control::start(parts, tasks))
 }
 
@@ -136,6 +149,13 @@ pub(crate) fn key(source: &KeySource, hostname: &str) -> Result<Option<SecretKey
         KeySource::None => Ok(None),
         KeySource::Given(path) => keys::load(path).map(Some),
         KeySource::Default(path) => keys::load_or_generate(path, hostname).map(Some),
+    }
+}
+
+fn key_place(source: &KeySource, key: Option<&SecretKey>) -> Result<KeyPlace, KeyFileError> {
+    match (source, key) {
+        (KeySource::Default(path), Some(key)) => KeyPlace::load(path, &key.public()),
+        _ => Ok(KeyPlace::default()),
     }
 }
 

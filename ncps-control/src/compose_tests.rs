@@ -32,6 +32,7 @@ fn config(data: &Path) -> ControlConfig {
         http_addr: None,
         eviction_schedule: None,
         scrubs: Scrubs::default(),
+        shown: Vec::new(),
         settings: settings(Upstream::new().key.public()),
     }
 }

@@ -1,6 +1,8 @@
 //! The file of the secret key, in Nix's format (`name:base64`): read, and made where the default one is
 //! missing. The key is never logged, and leaves this module only as a [`SecretKey`].
 
+mod former;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -8,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 use ncps_nix::{KeyError, PublicKey, SecretKey};
 use zeroize::Zeroizing;
+
+pub use former::KeyPlace;
+pub(crate) use former::{next_name, replace, retire};
 
 /// Far more than a key file has, so that a wrong path is noticed and not read.
 const MAX_BYTES: u64 = 4096;
@@ -127,13 +132,21 @@ fn generate(path: &Path, name: &str) -> Result<SecretKey, KeyFileError> {
 
 /// All of it or nothing: a crash can't leave half a key, nor one that others may read.
 fn store(path: &Path, key: &SecretKey) -> io::Result<()> {
+    let text = key.to_text();
+    let mut line = Zeroizing::new(Vec::with_capacity(text.len() + 1));
+    line.extend_from_slice(text.as_bytes());
+    line.push(b'\n');
+    write_whole(path, 0o600, &line)
+}
+
+/// The same of any file beside it.
+fn write_whole(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
     remove_if_there(&temporary)?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(key.to_text().as_bytes())?;
-    file.write_all(b"\n")?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;
     let folder = path.parent().ok_or_else(|| io::Error::other("the file has no folder"))?;

@@ -24,7 +24,7 @@ pub mod import;
 mod index;
 mod jobs;
 pub mod journal;
-mod keys;
+pub mod keys;
 mod leases;
 pub mod metrics;
 pub mod migrate;
@@ -39,6 +39,7 @@ mod settings;
 #[cfg(test)]
 mod testing;
 mod tokens;
+mod totals;
 
 pub use control::{
     Control, EdgeScrub, Parts, PurgeOrder, PurgeReport, PurgedPath, Removed, ScrubReport, ScrubRequest,

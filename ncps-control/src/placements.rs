@@ -98,6 +98,11 @@ impl Placements {
         self.edges.get(instance).into_iter().flat_map(|edge| edge.held.iter().map(|(n, h)| (*n, *h)))
     }
 
+    /// How many files it is believed to hold.
+    pub(crate) fn count(&self, instance: &str) -> usize {
+        self.edges.get(instance).map_or(0, |edge| edge.held.len())
+    }
+
     /// What it is believed to hold of one name.
     pub(crate) fn held(&self, instance: &str, name: NarFileName) -> Option<Held> {
         self.edges.get(instance)?.held.get(&name).copied()

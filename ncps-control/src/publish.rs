@@ -6,9 +6,13 @@
 //! signed, or what the signature leaves to the upstream.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use ncps_nix::{Compression, NarFileName, NarInfo, SecretKey, Signature, TrustedKeys};
+use ncps_proto::admin::FormerKey;
 use ncps_proto::{Code, EdgeSettings, Error, NarFacts, Origin, Publication, Result};
+
+use parking_lot::RwLock;
 
 use crate::record::{facts_of, file_of, point_at, uncompressed};
 
@@ -17,10 +21,25 @@ use crate::record::{facts_of, file_of, point_at, uncompressed};
 pub(crate) struct Policy {
     /// The upstreams' keys: one pool for all, as in Nix.
     pub(crate) trusted: TrustedKeys,
-    /// Our key; `None` where narinfos are not signed.
-    pub(crate) key: Option<SecretKey>,
+    signer: Signer,
     /// Upstreams whose narinfos are passed on although nobody vouches for them.
     pub(crate) unsigned: HashSet<String>,
+}
+
+/// Our keys, which may change while we run.
+#[derive(Debug)]
+struct Signer(RwLock<Signing>);
+
+#[derive(Debug)]
+struct Signing {
+    key: Option<Arc<SecretKey>>,
+    former: Vec<FormerKey>,
+}
+
+impl Signer {
+    fn of(key: Option<SecretKey>, former: Vec<FormerKey>) -> Signer {
+        Signer(RwLock::new(Signing { key: key.map(Arc::new), former }))
+    }
 }
 
 /// A narinfo as it would be served.
@@ -56,13 +75,43 @@ impl Offer {
 
 impl Policy {
     /// What the configuration says, and the key.
-    pub(crate) fn of(settings: &EdgeSettings, key: Option<SecretKey>) -> Policy {
+    pub(crate) fn of(settings: &EdgeSettings, key: Option<SecretKey>, former: Vec<FormerKey>) -> Policy {
         let unsigned = settings.upstreams.iter().filter(|upstream| upstream.unsigned);
         Policy {
             trusted: TrustedKeys::from_iter(settings.trusted_keys.iter().cloned()),
-            key,
+            signer: Signer::of(key, former),
             unsigned: unsigned.map(|upstream| upstream.url.clone()).collect(),
         }
+    }
+
+    /// What signs; `None` where narinfos are not signed.
+    pub(crate) fn key(&self) -> Option<Arc<SecretKey>> {
+        self.signer.0.read().key.clone()
+    }
+
+    /// What signed before, the newest first.
+    pub(crate) fn former(&self) -> Vec<FormerKey> {
+        self.signer.0.read().former.clone()
+    }
+
+    /// From here on this key signs, and `former` signed before.
+    pub(crate) fn sign_with(&self, key: SecretKey, former: Vec<FormerKey>) {
+        *self.signer.0.write() = Signing { key: Some(Arc::new(key)), former };
+    }
+
+    /// A stored narinfo with our signature beside those that it has, where a former key of ours vouches for it and
+    /// the one that signs now has not signed it yet.
+    pub(crate) fn renewed(&self, narinfo: &NarInfo) -> Option<NarInfo> {
+        let signing = self.signer.0.read();
+        let key = signing.key.as_ref().filter(|_| !signing.former.is_empty())?;
+        if narinfo.signatures.iter().any(|signature| signature.key_name == key.name()) {
+            return None;
+        }
+        let ours = TrustedKeys::from_iter(signing.former.iter().map(|former| former.key.clone()));
+        ours.verify(narinfo)?;
+        let mut renewed = narinfo.clone();
+        renewed.signatures.push(key.sign(&narinfo.fingerprint()));
+        Some(renewed)
     }
 
     /// Checks a publication and makes of it what we serve.
@@ -88,13 +137,14 @@ impl Policy {
     /// The upstream's signatures, each once, and ours in the place of any former one of our key's name.
     fn signatures(&self, narinfo: &NarInfo, vouched: bool) -> Vec<Signature> {
         let mut kept: Vec<Signature> = Vec::with_capacity(narinfo.signatures.len() + 1);
-        let own_name = self.key.as_ref().map(SecretKey::name);
+        let key = self.key();
+        let own_name = key.as_ref().map(|key| key.name());
         for signature in &narinfo.signatures {
             if Some(signature.key_name.as_str()) != own_name && !kept.contains(signature) {
                 kept.push(signature.clone());
             }
         }
-        if let Some(key) = self.key.as_ref().filter(|_| vouched) {
+        if let Some(key) = key.as_ref().filter(|_| vouched) {
             kept.push(key.sign(&narinfo.fingerprint()));
         }
         kept

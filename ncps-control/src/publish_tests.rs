@@ -14,7 +14,14 @@ impl Case {
     fn new() -> Self {
         let upstream = Upstream::new();
         let trusted = TrustedKeys::from_iter([upstream.key.public()]);
-        Self { upstream, policy: Policy { trusted, key: Some(own_key()), unsigned: HashSet::new() } }
+        Self {
+            upstream,
+            policy: Policy {
+                trusted,
+                signer: Signer::of(Some(own_key()), Vec::new()),
+                unsigned: HashSet::new(),
+            },
+        }
     }
 
     fn offer(&self, narinfo: NarInfo) -> Offer {
@@ -27,8 +34,8 @@ impl Case {
         error.to_string()
     }
 
-    fn own(&self) -> &SecretKey {
-        self.policy.key.as_ref().expect("signs")
+    fn own(&self) -> Arc<SecretKey> {
+        self.policy.key().expect("signs")
     }
 }
 
@@ -100,7 +107,7 @@ fn signatures_are_kept_once_and_ours_replaces_a_former_one() {
 #[test]
 fn without_a_key_upstream_signatures_pass_only() {
     let mut case = Case::new();
-    case.policy.key = None;
+    case.policy.signer = Signer::of(None, Vec::new());
     let theirs = case.upstream.narinfo(1);
     assert_eq!(case.offer(theirs.clone()).narinfo.signatures, theirs.signatures);
 }
@@ -186,4 +193,30 @@ fn who_may_be_unsigned_is_passed_on_and_not_signed() {
     assert_eq!(case.offer(unsigned).narinfo.signatures, vec![], "nobody vouches for it, and neither do we");
     let ours = case.own().name().to_owned();
     assert!(case.offer(signed).narinfo.signatures.iter().any(|s| s.key_name == ours), "somebody does");
+}
+
+#[test]
+fn after_a_rotation_what_a_former_key_signed_is_signed_anew() {
+    let case = Case::new();
+    let stored = case.offer(case.upstream.narinfo(1)).narinfo;
+    assert_eq!(case.policy.renewed(&stored), None, "nothing was rotated");
+    let (old, new) = (case.own(), SecretKey::generate("host-2").expect("made"));
+    let public = new.public();
+    case.policy.sign_with(new, vec![FormerKey { key: old.public(), retired_at: 1 }]);
+    let renewed = case.policy.renewed(&stored).expect("another signature");
+    assert_eq!(renewed.signatures[..stored.signatures.len()], stored.signatures, "the former ones stay");
+    let last = renewed.signatures.last().expect("ours");
+    assert!(public.verify(&renewed.fingerprint(), last));
+    assert_eq!(case.policy.renewed(&renewed), None, "once");
+}
+
+#[test]
+fn what_no_former_key_vouches_for_is_not_signed_anew() {
+    let case = Case::new();
+    let (old, new) = (case.own(), SecretKey::generate("host-2").expect("made"));
+    let mut forged = case.offer(case.upstream.narinfo(1)).narinfo;
+    forged.nar_size += 1;
+    let foreign = case.upstream.narinfo(2);
+    case.policy.sign_with(new, vec![FormerKey { key: old.public(), retired_at: 1 }]);
+    assert_eq!((case.policy.renewed(&forged), case.policy.renewed(&foreign)), (None, None));
 }

@@ -33,6 +33,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
 fn read(r: &mut Resolver, env: Env<'_>) -> Option<ControlConfig> {
     let mut config = ControlConfig::read(r, env)?;
     config.default_http_addr(r, ListenAddr::Every(http::PORT));
+    config.note(r);
     Some(config)
 }
 

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 
 use ncps_nix::{NarFileName, StorePathHash};
+use ncps_proto::admin::EdgeStats;
 use ncps_proto::{
-    Code, Directive, DiskReport, Error, Eviction, HeldNar, Hello, Job, JobReport, Removal, Result, Turn,
-    Victim,
+    Code, Counts, Directive, DiskReport, Error, Eviction, HeldNar, Hello, Job, JobReport, Removal, Result,
+    Totals, Turn, Victim,
 };
 use ncps_runtime::clock::UnixTime;
 use parking_lot::Mutex;
@@ -42,6 +43,9 @@ struct Session {
     disk: Option<DiskReport>,
     /// What it was told to remove and has not answered yet, by number.
     asked: HashMap<u64, Asked>,
+    /// What it said last of what it counted.
+    totals: Option<Totals>,
+    since: UnixTime,
     jobs: SessionJobs,
 }
 
@@ -112,7 +116,7 @@ pub(crate) struct Opened {
 
 impl Sessions {
     /// Opens a session. A former session of the same instance ends, and its turns go over to this one.
-    pub(crate) fn open(&self, hello: &Hello) -> Opened {
+    pub(crate) fn open(&self, hello: &Hello, at: UnixTime) -> Opened {
         let (sender, directives) = mpsc::channel(QUEUE);
         let cut = CancellationToken::new();
         let mut state = self.state.lock();
@@ -127,6 +131,8 @@ impl Sessions {
             cut: cut.clone(),
             disk: None,
             asked: HashMap::new(),
+            totals: None,
+            since: at,
             jobs: SessionJobs::default(),
         };
         if let Some(former) = state.sessions.insert(hello.instance.clone(), session) {
@@ -228,6 +234,35 @@ impl Sessions {
         if let Some(session) = self.state.lock().sessions.get_mut(instance) {
             session.disk = Some(disk);
         }
+    }
+
+    /// An edge says what it has counted.
+    pub(crate) fn totals(&self, instance: &str, totals: Totals) {
+        if let Some(session) = self.state.lock().sessions.get_mut(instance) {
+            session.totals = Some(totals);
+        }
+    }
+
+    /// The attached edges by name, without what they counted.
+    pub(crate) fn edges(&self) -> Vec<EdgeStats> {
+        let state = self.state.lock();
+        let edge = |(instance, session): (&String, &Session)| {
+            let totals = session.totals.as_ref();
+            EdgeStats {
+                name: session.name.clone(),
+                instance: instance.clone(),
+                url: session.url.clone(),
+                version: totals.map(|totals| totals.version.clone()).unwrap_or_default(),
+                attached_at: session.since.0,
+                disk: session.disk,
+                files: state.placements.count(instance) as u64,
+                counts: Counts::default(),
+                upstreams: totals.map(|totals| totals.upstreams.clone()).unwrap_or_default(),
+            }
+        };
+        let mut edges: Vec<_> = state.sessions.iter().map(edge).collect();
+        edges.sort_unstable_by(|a, b| (&a.name, &a.instance).cmp(&(&b.name, &b.instance)));
+        edges
     }
 
     /// An edge says what it removed. Returns whether that was to make room.

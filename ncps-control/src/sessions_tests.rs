@@ -8,7 +8,7 @@ use crate::testing::{file, path};
 fn open(sessions: &Sessions, instance: &str) -> Opened {
     let url = Some(format!("http://{instance}"));
     let hello = Hello { name: "edge".to_owned(), instance: instance.to_owned(), url };
-    sessions.open(&hello)
+    sessions.open(&hello, UnixTime(1))
 }
 
 #[tokio::test]

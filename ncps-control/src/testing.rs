@@ -182,6 +182,8 @@ impl House {
             eviction_schedule,
             scrubs: Scrubs::default(),
             clock: Arc::new(clock.clone()),
+            key_place: crate::keys::KeyPlace::default(),
+            shown: Vec::new(),
             metrics: ControlMetrics::new(&Telemetry::off()),
             keep: (),
         };

@@ -22,6 +22,7 @@ use crate::metrics::EdgeMetrics;
 use crate::room::Room;
 use crate::state::StateFile;
 use crate::store::{LocalStore, blocking};
+use crate::totals::totals;
 use crate::transfer::Engine;
 
 /// Files in one page of the inventory.
@@ -47,6 +48,8 @@ pub struct Attachment {
     pub workshop: Arc<Workshop>,
     pub tasks: Tasks,
     pub metrics: Arc<EdgeMetrics>,
+    /// Of this process, for what it counts.
+    pub run: String,
 }
 
 /// Keeps a session with control until the process stops. `ready` is released with the first configuration.
@@ -158,6 +161,7 @@ impl Attachment {
                 Ok(disk) => say(EdgeReport::Disk(disk)).await?,
                 Err(error) => tracing::warn!(%error, "it can't be said how full the disk is"),
             }
+            say(EdgeReport::Totals(totals(&self.run, &self.metrics, &self.current))).await?;
             if stop.is_cancelled() {
                 return Ok(());
             }

@@ -23,6 +23,7 @@ use crate::objects::Objects;
 use crate::room::Room;
 use crate::state::StateFile;
 use crate::store::{LocalStore, ObjectStore};
+use crate::totals::new_run;
 use crate::transfer::{Engine, Parts};
 use crate::upstream::Surroundings;
 
@@ -110,6 +111,7 @@ pub async fn compose(
         workshop,
         tasks: tasks.clone(),
         metrics: metrics.clone(),
+        run: new_run(),
     };
     tasks.spawn_critical_background("attach", attach::run(attachment, ready));
     let service = Arc::new(Service {

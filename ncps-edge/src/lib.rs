@@ -30,6 +30,7 @@ mod run;
 pub mod state;
 pub mod store;
 mod store_read;
+mod totals;
 pub mod transfer;
 pub mod upstream;
 pub mod via;

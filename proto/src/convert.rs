@@ -1,14 +1,16 @@
 //! Domain types to messages and back. Whatever comes off the wire is parsed here, once; a message that does not
 //! parse is [`Code::Invalid`]. Nothing else in the project knows the generated types, [`crate::grpc`] excepted.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use ncps_nix::{Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, Sha256Hash, StorePathHash};
 
 use crate::gen_v1 as wire;
 use crate::{
-    Accesses, Code, Commit, Directive, DiskReport, EdgeReport, Error, Eviction, Heard, HeldNar, Hello,
-    Location, Lookup, NarFacts, Origin, Publication, Removal, Result, Turn, Victim,
+    Accesses, Code, Commit, Counter, Counts, Directive, DiskReport, EdgeReport, Error, Eviction, Heard,
+    HeldNar, Hello, Location, Lookup, NarFacts, Origin, Publication, Removal, Result, Totals, Turn,
+    UpstreamState, UpstreamTotals, Victim,
 };
 use crate::{jobs, settings};
 
@@ -226,6 +228,7 @@ pub(crate) fn report(wire: wire::EdgeReport) -> Result<EdgeReport> {
             gone: all(evicted.nars, |n| nar_file_name(Some(n)))?,
         },
         Report::UpstreamBack(_) => EdgeReport::UpstreamBack,
+        Report::Totals(totals) => EdgeReport::Totals(self::totals(totals)?),
         Report::Job(report) => EdgeReport::Job(jobs::report(report)?),
     })
 }
@@ -260,6 +263,7 @@ pub(crate) fn report_wire(report: EdgeReport) -> wire::EdgeReport {
             number,
         }),
         EdgeReport::UpstreamBack => Report::UpstreamBack(wire::UpstreamBack {}),
+        EdgeReport::Totals(totals) => Report::Totals(totals_wire(totals)),
         EdgeReport::Job(report) => Report::Job(jobs::report_wire(report)),
     };
     wire::EdgeReport { report: Some(report) }
@@ -270,14 +274,67 @@ fn held_wire(held: HeldNar) -> wire::HeldNar {
     wire::HeldNar { nar: Some(nar_file_name_wire(name)), file_size, disk_bytes }
 }
 
-fn disk_report(wire: &wire::DiskReport) -> DiskReport {
+pub(crate) fn disk_report(wire: &wire::DiskReport) -> DiskReport {
     let wire::DiskReport { number, total, free, used, wanted } = *wire;
     DiskReport { number, total, free, used, wanted }
 }
 
-fn disk_report_wire(disk: DiskReport) -> wire::DiskReport {
+pub(crate) fn disk_report_wire(disk: DiskReport) -> wire::DiskReport {
     let DiskReport { number, total, free, used, wanted } = disk;
     wire::DiskReport { number, total, free, used, wanted }
+}
+
+fn totals(wire: wire::Totals) -> Result<Totals> {
+    Ok(Totals {
+        run: wire.run,
+        version: wire.version,
+        counts: counts(&wire.counts),
+        upstreams: all(wire.upstreams, upstream_totals)?,
+    })
+}
+
+fn totals_wire(totals: Totals) -> wire::Totals {
+    wire::Totals {
+        run: totals.run,
+        version: totals.version,
+        counts: counts_wire(&totals.counts),
+        upstreams: totals.upstreams.into_iter().map(upstream_totals_wire).collect(),
+    }
+}
+
+pub(crate) fn counts(wire: &HashMap<String, u64>) -> Counts {
+    let mut counts = Counts::default();
+    for counter in Counter::ALL {
+        counts.set(*counter, wire.get(counter.name()).copied().unwrap_or(0));
+    }
+    counts
+}
+
+pub(crate) fn counts_wire(counts: &Counts) -> HashMap<String, u64> {
+    counts.iter().map(|(counter, number)| (counter.name().to_owned(), number)).collect()
+}
+
+pub(crate) fn upstream_totals(wire: wire::UpstreamTotals) -> Result<UpstreamTotals> {
+    Ok(UpstreamTotals {
+        state: required(UpstreamState::from_name(&wire.state), "state of an upstream")?,
+        url: wire.url,
+        latency: wire.latency_us.map(Duration::from_micros),
+        requests: wire.requests,
+        errors: wire.errors,
+        bytes: wire.bytes,
+    })
+}
+
+pub(crate) fn upstream_totals_wire(upstream: UpstreamTotals) -> wire::UpstreamTotals {
+    let micros = |latency: Duration| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+    wire::UpstreamTotals {
+        url: upstream.url,
+        state: upstream.state.name().to_owned(),
+        latency_us: upstream.latency.map(micros),
+        requests: upstream.requests,
+        errors: upstream.errors,
+        bytes: upstream.bytes,
+    }
 }
 
 fn eviction(wire: wire::Eviction) -> Result<Eviction> {

@@ -18,6 +18,7 @@ mod outward;
 mod plane;
 mod settings;
 pub mod tokens;
+mod totals;
 pub mod trace;
 mod types;
 
@@ -35,4 +36,5 @@ pub use outward::{Login, NetrcEntry, Outward, Secret, Target, UpstreamSettings};
 pub use plane::{ControlPlane, Directives, Reports};
 pub use settings::{decode_settings, encode_settings};
 pub use tokens::{Expiry, MadeToken, NewToken, Scope, Token, TokenInfo, Writing};
+pub use totals::{Counter, Counts, Totals, UpstreamState, UpstreamTotals};
 pub use types::*;

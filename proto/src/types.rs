@@ -8,6 +8,7 @@ use ncps_nix::{Compression, NarFileName, NarHash, NarInfo, PublicKey, StorePathH
 use crate::jobs::{Job, JobReport};
 use crate::outward::{Outward, UpstreamSettings};
 use crate::tokens::{Token, Writing};
+use crate::totals::Totals;
 
 /// What control knows of a store path.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,6 +121,8 @@ pub enum EdgeReport {
     Evicted { number: u64, gone: Vec<NarFileName> },
     /// An upstream that had no say can be asked again: what was called absent without it may be there.
     UpstreamBack,
+    /// What it has counted, and how its upstreams are: after each disk report.
+    Totals(Totals),
     /// What a [`Job`] has to say.
     Job(JobReport),
 }

@@ -275,6 +275,7 @@ impl ClusterBuilder {
             eviction_schedule: self.eviction_schedule.clone(),
             scrubs: self.scrubs.clone(),
             settings: self.settings.clone(),
+            shown: Vec::new(),
         }
     }
 

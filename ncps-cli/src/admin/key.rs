@@ -1,10 +1,17 @@
 //! `ncps-cli key`: the keys that narinfos are signed with.
 
-use clap::Subcommand;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use ncps_nix::SecretKey;
 use ncps_proto::admin::Keys;
 use serde::Serialize;
 
 use super::Session;
+use super::units::Time;
 use crate::failure::{Done, Failure};
 use crate::output::Shown;
 
@@ -12,31 +19,160 @@ use crate::output::Shown;
 pub(super) enum Command {
     /// Print the public key that clients trust (trusted-public-keys in nix.conf).
     Show,
+    /// Print all public keys, former ones too; or write the secret key to a file.
+    Export(Export),
+    /// Make a pair of keys on this machine, without asking control.
+    Generate(Generate),
+    /// Let a new key sign from now on.
+    ///
+    /// It has a new name, since Nix keeps one key per name. The former key stays listed and its signatures stay, so
+    /// that clients which trust it alone go on for as long as they need; stored paths get the new signature when they
+    /// are asked for.
+    Rotate(Rotate),
 }
 
-/// The keys of a cache.
+#[derive(Args)]
+pub(super) struct Export {
+    /// The secret key instead: whoever has it can sign as this cache. Noted in the audit log.
+    #[arg(long, requires = "to")]
+    secret: bool,
+    /// A file to be made, readable for its owner alone. One that is there already is left as it is.
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct Generate {
+    /// The name of both keys, such as a host name.
+    name: String,
+    /// A file to be made for the secret key, readable for its owner alone.
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct Rotate {
+    /// The new key's name; by default the former one's with a number: host, host-2, host-3.
+    #[arg(long)]
+    name: Option<String>,
+}
+
+/// A signing key.
 #[derive(Serialize)]
 struct Shows {
     /// `NAME:BASE64`, the public half of what signs.
     signing: String,
+    /// What signed before, the newest first.
+    former: Vec<Former>,
+    /// The same as lines: the signing key alone, or all.
+    #[serde(skip)]
+    all: bool,
+}
+
+#[derive(Serialize)]
+struct Former {
+    key: String,
+    retired_at: Time,
 }
 
 impl Shown for Shows {
     fn text(&self) -> String {
-        format!("{}\n", self.signing)
+        let former = self.former.iter().filter(|_| self.all).map(|former| &former.key);
+        std::iter::once(&self.signing).chain(former).map(|key| format!("{key}\n")).collect()
+    }
+}
+
+/// The public half of a pair that was made.
+#[derive(Serialize)]
+struct Made {
+    public: String,
+    /// Where the secret half is.
+    secret_file: String,
+}
+
+impl Shown for Made {
+    fn text(&self) -> String {
+        format!("{}\n", self.public)
     }
 }
 
 pub(super) async fn run(command: Command, session: &Session) -> Done {
     match command {
-        Command::Show => show(session).await,
+        Command::Show => session.output.print(&shows(session.admin().await?.keys().await?, false)?),
+        Command::Export(Export { secret: true, to: Some(to) }) => export_secret(&to, session).await,
+        Command::Export(Export { to, .. }) => export(to.as_deref(), session).await,
+        Command::Generate(Generate { name, to }) => generate(&name, &to, session),
+        Command::Rotate(Rotate { name }) => {
+            session.output.print(&shows(session.admin().await?.rotate_key(name).await?, true)?)
+        }
     }
 }
 
-async fn show(session: &Session) -> Done {
-    let Keys { signing } = session.admin().await?.keys().await?;
-    let Some(signing) = signing else {
-        return Err(Failure::Failed("narinfos are not signed here (--cache-sign-narinfo=false)".to_owned()));
-    };
-    session.output.print(&Shows { signing: signing.to_string() })
+fn shows(keys: Keys, all: bool) -> Result<Shows, Failure> {
+    let unsigned = || Failure::Failed("narinfos are not signed here (--cache-sign-narinfo=false)".to_owned());
+    let former = keys.former.into_iter();
+    Ok(Shows {
+        signing: keys.signing.ok_or_else(unsigned)?.to_string(),
+        former: former.map(|f| Former { key: f.key.to_string(), retired_at: Time(f.retired_at) }).collect(),
+        all,
+    })
+}
+
+async fn export(to: Option<&Path>, session: &Session) -> Done {
+    let keys = shows(session.admin().await?.keys().await?, true)?;
+    match to {
+        None => session.output.print(&keys),
+        Some(to) => Private::make(to)?.write(&keys.text()),
+    }
+}
+
+/// The file comes first: nothing is told, and noted, that can't be kept.
+async fn export_secret(to: &Path, session: &Session) -> Done {
+    let admin = session.admin().await?;
+    let file = Private::make(to)?;
+    let secret = admin.export_key().await?;
+    file.write(&format!("{}\n", secret.reveal()))
+}
+
+fn generate(name: &str, to: &Path, session: &Session) -> Done {
+    let key = SecretKey::generate(name)
+        .map_err(|error| Failure::Input(format!("a key can't be named {name:?}: {error}")))?;
+    Private::make(to)?.write(&format!("{}\n", key.to_text().as_str()))?;
+    let secret_file = to.display().to_string();
+    session.output.print(&Made { public: key.public().to_string(), secret_file })
+}
+
+/// A new file for its owner alone; taken away again unless it was written.
+struct Private<'a> {
+    path: &'a Path,
+    file: File,
+    written: bool,
+}
+
+impl<'a> Private<'a> {
+    fn make(path: &'a Path) -> Result<Self, Failure> {
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let file = made.map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => {
+                Failure::Input(format!("{} is there already, and is left as it is", path.display()))
+            }
+            _ => Failure::Input(format!("{} can't be made: {error}", path.display())),
+        })?;
+        Ok(Private { path, file, written: false })
+    }
+
+    fn write(mut self, text: &str) -> Done {
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
+        self.written = written.is_ok();
+        written.map_err(|error| Failure::Failed(format!("write {}: {error}", self.path.display())))
+    }
+}
+
+impl Drop for Private<'_> {
+    fn drop(&mut self) {
+        if !self.written {
+            // It is empty or half, and ours; a failure to remove it can't be told.
+            std::fs::remove_file(self.path).ok();
+        }
+    }
 }

@@ -3,11 +3,14 @@
 //!
 //! Absent on purpose: any decision. Control decides; here is only what was typed, and what is printed.
 
+mod config;
 mod events;
+mod generated;
 mod key;
 mod paths;
 mod prefetch;
 mod session;
+mod stats;
 mod token;
 mod units;
 
@@ -22,6 +25,7 @@ use ncps_runtime::program;
 
 use crate::failure::{Done, Failure};
 use crate::output::Output;
+pub use generated::cli_reference;
 use session::Session;
 
 /// Looks into a running ncps, and changes what it keeps.
@@ -72,6 +76,18 @@ enum Command {
     /// Who may do what: tokens for clients, edges and administrators.
     #[command(subcommand)]
     Token(token::Command),
+    /// Numbers: hit ratios, bytes saved and fetched, sizes, edges and upstreams.
+    Stats(stats::Command),
+    /// The attached edges: what they hold, and how full their disks are.
+    Edges,
+    /// The upstreams, as each edge sees them: whether they are asked, how fast they answer, what failed.
+    Upstreams,
+    /// What control runs with, and where each value comes from.
+    Config,
+    /// Print a script that completes commands in a shell.
+    Completions(generated::Completions),
+    /// Write man pages.
+    Man(generated::Man),
 }
 
 /// Runs `ncps-cli`. Never panics on what it is given.
@@ -99,5 +115,11 @@ async fn run(command: Command, session: Session) -> Done {
         Command::Events(command) => events::run(command, &session).await,
         Command::Prefetch(command) => prefetch::run(command, &session).await,
         Command::Token(command) => token::run(command, &session).await,
+        Command::Stats(command) => stats::run(command, &session).await,
+        Command::Edges => stats::edges(&session).await,
+        Command::Upstreams => stats::all_upstreams(&session).await,
+        Command::Config => config::run(&session).await,
+        Command::Completions(wanted) => generated::completions(wanted),
+        Command::Man(wanted) => generated::man(wanted),
     }
 }

@@ -4,15 +4,16 @@ mod events;
 mod keys;
 mod paths;
 mod pattern;
+mod stats;
 mod tokens;
 
 use async_trait::async_trait;
 use ncps_nix::StorePathHash;
 use ncps_proto::admin::{
     AdminPlane, Caller, Events, EventsWanted, Keys, PathDetails, PathPage, PathsWanted, PrefetchRequest,
-    PrefetchStream,
+    PrefetchStream, Setting, Stats,
 };
-use ncps_proto::{MadeToken, NewToken, Result, Scope, TokenInfo};
+use ncps_proto::{MadeToken, NewToken, Result, Scope, Secret, TokenInfo};
 
 use crate::Control;
 
@@ -22,12 +23,28 @@ impl AdminPlane for Control {
         Ok(self.public_keys())
     }
 
+    async fn rotate_key(&self, caller: &Caller, name: Option<String>) -> Result<Keys> {
+        self.rotate(caller, name).await
+    }
+
+    async fn export_key(&self, caller: &Caller) -> Result<Secret> {
+        self.export(caller).await
+    }
+
+    async fn config(&self) -> Result<Vec<Setting>> {
+        Ok(self.shown.clone())
+    }
+
     async fn events(&self, wanted: EventsWanted) -> Result<Events> {
         self.read_journal(wanted).await
     }
 
     async fn paths(&self, wanted: PathsWanted) -> Result<PathPage> {
         self.list_paths(wanted).await
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        self.numbers().await
     }
 
     async fn path(&self, hash: StorePathHash) -> Result<PathDetails> {

@@ -19,9 +19,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ncps_nix::Sha256Hash;
+use ncps_proto::admin::Setting;
 use ncps_proto::{EdgeSettings, MinFree, Scope, Token, Writing};
 use ncps_runtime::config::values::{absolute_path, byte_size, duration, listen_addr};
-use ncps_runtime::config::{Env, Field, ListenAddr, Resolver};
+use ncps_runtime::config::{Env, Field, ListenAddr, Resolver, Source};
 use ncps_runtime::fields::read_data_path;
 use ncps_runtime::paths;
 use ncps_runtime::tls::TlsFiles;
@@ -91,6 +92,8 @@ pub struct ControlConfig {
     pub scrubs: Scrubs,
     /// What edges are configured with; index id and public keys are known later.
     pub settings: EdgeSettings,
+    /// All values as they are shown, filled in by the program that reads them.
+    pub shown: Vec<Setting>,
 }
 
 impl ControlConfig {
@@ -124,12 +127,25 @@ impl ControlConfig {
             eviction_schedule,
             scrubs,
             settings,
+            shown: Vec::new(),
             data_path,
         })
     }
 }
 
 impl ControlConfig {
+    /// Notes all that was read, as it is shown: secrets are hidden, and what was accepted for the sake of others counts
+    /// as nothing until it is given.
+    pub fn note(&mut self, r: &Resolver) {
+        let shown = r.show().into_iter().filter(|(field, ..)| !field.hidden || r.given(field));
+        let setting = |(field, value, source): (Field, String, Source)| Setting {
+            flag: field.flag.to_owned(),
+            value,
+            source: source.to_string(),
+        };
+        self.shown = shown.map(setting).collect();
+    }
+
     /// Where probes and Prometheus are answered, unless something else was given.
     pub fn default_http_addr(&mut self, r: &mut Resolver, addr: ListenAddr) {
         if !r.given(&fields::CONTROL_HTTP_ADDR) {

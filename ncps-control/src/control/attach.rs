@@ -10,6 +10,7 @@ use ncps_nix::NarFileName;
 use ncps_proto::admin::EventKind;
 use ncps_proto::{
     Accesses, Code, Directive, Directives, EdgeReport, EdgeSettings, Error, HeldNar, Hello, Reports, Result,
+    Totals,
 };
 use ncps_runtime::clock::{Clock, UnixTime};
 use ncps_runtime::tasks::Tasks;
@@ -25,6 +26,7 @@ use crate::eviction::job::Pressure;
 use crate::index::Index;
 use crate::journal::{Journal, Note};
 use crate::sessions::{Opened, Sessions};
+use crate::totals::Tally;
 
 /// Until when an edge must have said who it is.
 const HELLO: Duration = Duration::from_secs(10);
@@ -34,12 +36,13 @@ const MAX_NAME_BYTES: usize = 255;
 impl Control {
     pub(super) async fn attach_edge(&self, mut reports: Reports) -> Result<Directives> {
         let hello = hello(&mut reports).await?;
-        let Opened { id, directives, cut } = self.sessions.open(&hello);
+        let Opened { id, directives, cut } = self.sessions.open(&hello, self.clock.now());
         let edge = hello.name.clone();
         tracing::info!(edge, instance = hello.instance, url = hello.url, "edge attached");
         let listener = Listener {
             index: Arc::clone(&self.index),
             journal: Arc::clone(&self.journal),
+            tally: Arc::clone(&self.tally),
             sessions: Arc::clone(&self.sessions),
             clock: Arc::clone(&self.clock),
             pressure: self.evictor.pressure(),
@@ -76,6 +79,7 @@ fn is_name(text: &str) -> bool {
 struct Listener {
     index: Arc<Index>,
     journal: Arc<Journal>,
+    tally: Arc<Tally>,
     sessions: Arc<Sessions>,
     clock: Arc<dyn Clock>,
     pressure: Pressure,
@@ -123,6 +127,7 @@ impl Listener {
                 self.sessions.disk(instance, disk);
                 self.pressure.consider(&disk);
             }
+            EdgeReport::Totals(totals) => self.count(totals).await,
             EdgeReport::UpstreamBack => self.index.forget_tentative_absences(),
             EdgeReport::Job(report) => self.sessions.heard_of_job(instance, report).await,
             EdgeReport::Evicted { number, gone } => {
@@ -164,6 +169,16 @@ impl Listener {
                 tracing::warn!(%instance, error = error.story(), "what it holds is not compared with what was removed");
             }
         });
+    }
+
+    async fn count(&self, totals: Totals) {
+        let instance = &self.session.hello.instance;
+        if let Some(counted) = self.tally.hear(instance, &totals)
+            && let Err(error) = self.index.put_counted(instance, &counted).await
+        {
+            tracing::warn!(error = error.story(), "what an edge counted can't be written");
+        }
+        self.sessions.totals(instance, totals);
     }
 
     async fn note(&self, accesses: &Accesses) {

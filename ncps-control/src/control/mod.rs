@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ncps_nix::{NarFileName, NarInfo, PublicKey, SecretKey, StorePathHash};
-use ncps_proto::admin::EventKind;
+use ncps_proto::admin::{EventKind, Setting};
 use ncps_proto::{
     Code, Commit, ControlPlane, Directives, EdgeSettings, Heard, Location, Lookup, Publication, Reports,
     Result, Token, Turn,
@@ -45,6 +45,7 @@ use crate::eviction::job::Evictor;
 use crate::eviction::{EvictionOrder, EvictionReport, Schedule};
 use crate::index::{Index, Known};
 use crate::journal::{Journal, Note};
+use crate::keys::KeyPlace;
 use crate::metrics::{ControlMetrics, Published};
 use crate::pins::Pins;
 use crate::publish::Policy;
@@ -52,6 +53,7 @@ use crate::record::file_of;
 use crate::sessions::Sessions;
 use crate::settings::Settings;
 use crate::tokens::Tokens;
+use crate::totals::Tally;
 use arrivals::Arrivals;
 use removal::Remover;
 use scrub::Scrubber;
@@ -88,6 +90,10 @@ pub struct Parts<K> {
     pub scrubs: Scrubs,
     /// The time of day, for what is written down.
     pub clock: Arc<dyn Clock>,
+    /// Where the key lies, and what signed before it.
+    pub key_place: KeyPlace,
+    /// What the configuration says, to be shown.
+    pub shown: Vec<Setting>,
     /// What is counted.
     pub metrics: Arc<ControlMetrics>,
     /// Let go of when the database is closed: its lock.
@@ -98,8 +104,12 @@ pub struct Parts<K> {
 pub struct Control {
     pub(crate) index: Arc<Index>,
     pub(crate) journal: Arc<Journal>,
-    policy: Policy,
-    settings: Settings,
+    pub(crate) tally: Arc<Tally>,
+    /// Where the key lies; held while it is replaced.
+    pub(crate) key_place: tokio::sync::Mutex<KeyPlace>,
+    pub(crate) shown: Vec<Setting>,
+    pub(crate) policy: Policy,
+    pub(crate) settings: Settings,
     /// Those of the configuration, beside the register's.
     configured: Vec<Token>,
     tokens: Arc<Tokens>,
@@ -112,7 +122,7 @@ pub struct Control {
     scrubber: Scrubber,
     scrubs: Scrubs,
     arrivals: Arrivals,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
     metrics: Arc<ControlMetrics>,
 }
@@ -130,9 +140,12 @@ impl Control {
             eviction_schedule,
             scrubs,
             clock,
+            key_place,
+            shown,
             metrics,
             keep,
         } = parts;
+        let tally = Arc::new(Tally::new(db.counted_at_open()));
         let journal = Arc::new(Journal::new(db.clone(), Arc::clone(&clock)));
         let written = Arc::clone(&journal);
         let rows = db.clone();
@@ -141,10 +154,11 @@ impl Control {
         let index = Arc::new(index);
         let pins = Arc::new(Pins::new(rows, Arc::clone(&index)));
         settings.index_id = index.id().to_owned();
-        settings.public_keys = key.iter().map(SecretKey::public).collect();
+        let former = key_place.former.iter().map(|former| former.key.clone());
+        settings.public_keys = key.iter().map(SecretKey::public).chain(former).collect();
         let (configured, register) = (settings.tokens, Arc::new(tokens));
         settings.tokens = tokens::in_force(&configured, &register);
-        let policy = Policy::of(&settings, key);
+        let policy = Policy::of(&settings, key, key_place.former.clone());
         let sessions = Arc::new(Sessions::default());
         metrics.watch(&index, &sessions, &pins);
         if let Some(max_size) = settings.max_size {
@@ -172,6 +186,9 @@ impl Control {
         let control = Arc::new(Control {
             index,
             journal,
+            tally,
+            key_place: tokio::sync::Mutex::new(key_place),
+            shown,
             policy,
             settings,
             configured,
@@ -211,7 +228,7 @@ impl Control {
 
     /// The key that narinfos are signed with.
     pub fn public_key(&self) -> Option<PublicKey> {
-        self.policy.key.as_ref().map(SecretKey::public)
+        self.policy.key().map(|key| key.public())
     }
 
     /// Waits until everything that was said so far is in the database.
@@ -262,6 +279,21 @@ impl Control {
         &self.index
     }
 
+    /// A stored narinfo as it is served: signed by the key that signs now, too, after a rotation.
+    async fn renewed(&self, narinfo: &NarInfo) -> Result<NarInfo> {
+        if self.policy.renewed(narinfo).is_none() {
+            return Ok(narinfo.clone());
+        }
+        let hash = narinfo.store_path.hash();
+        let _turn = self.index.lock_narinfos([hash]).await;
+        // It may have been replaced before the turn came.
+        let stored = self.index.narinfo(hash).await?;
+        let stored = stored.as_deref().unwrap_or(narinfo);
+        let Some(renewed) = self.policy.renewed(stored) else { return Ok(stored.clone()) };
+        self.index.put_narinfo(Arc::new(renewed.clone()));
+        Ok(renewed)
+    }
+
     /// Tells every edge that narinfos changed or went.
     fn invalidate(&self, hashes: &[StorePathHash]) {
         if !hashes.is_empty() {
@@ -308,7 +340,7 @@ fn say_if_set(pace: &mut Pace, clock: &dyn Clock) {
 impl ControlPlane for Control {
     async fn narinfo(&self, hash: StorePathHash) -> Result<Lookup> {
         Ok(match self.index.lookup(hash).await? {
-            Known::NarInfo(narinfo) => Lookup::Known(NarInfo::clone(&narinfo)),
+            Known::NarInfo(narinfo) => Lookup::Known(self.renewed(&narinfo).await?),
             Known::Absent(left) => Lookup::Absent(left),
             Known::Nothing => Lookup::Unknown,
         })

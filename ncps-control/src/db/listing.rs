@@ -1,6 +1,7 @@
-//! Paths in pages.
+//! Paths in pages, and how many there are.
 
 use ncps_nix::{NarFileName, StorePath, StorePathHash};
+use ncps_proto::admin::Sum;
 
 use super::{Db, DbError, Result, rows, sql};
 
@@ -39,6 +40,26 @@ impl Db {
             .await
             .map_err(|e| DbError::Sqlite("read a path", e))?;
         row.map(listed).transpose()
+    }
+
+    /// The narinfos, with the sizes of their NARs.
+    pub(crate) async fn narinfo_sum(&self) -> Result<Sum> {
+        self.sum("narinfos").await
+    }
+
+    /// The NAR files that are known, stored or not.
+    pub(crate) async fn nar_file_sum(&self) -> Result<Sum> {
+        self.sum("nar_files").await
+    }
+
+    async fn sum(&self, what: &'static str) -> Result<Sum> {
+        let row: (i64, i64) = sqlx::query_as(sql::SUM)
+            .bind(what)
+            .fetch_one(&self.readers)
+            .await
+            .map_err(|e| DbError::Sqlite("read a sum", e))?;
+        let at = ("sums", what.to_owned());
+        Ok(Sum { number: rows::unsigned(&at, "number", row.0)?, bytes: rows::unsigned(&at, "bytes", row.1)? })
     }
 }
 

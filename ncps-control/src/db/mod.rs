@@ -14,11 +14,13 @@ mod recognise;
 mod rows;
 mod sql;
 mod tokens;
+mod totals;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ncps_nix::{NarFileName, NarHash, NarInfo, StorePathHash};
@@ -32,6 +34,7 @@ pub(crate) use recognise::{Found, recognise_any};
 pub(crate) use write::Batch;
 
 use crate::record::{NarFile, PathUse};
+use crate::totals::Counted;
 use rows::{FileRow, NarInfoRow, OriginRow, SignatureRow, UseRow};
 
 /// The open database. Clones are the same one.
@@ -42,6 +45,7 @@ pub struct Db {
     index_id: String,
     narinfos_at_open: u64,
     last_event_at_open: u64,
+    counted_at_open: BTreeMap<String, Counted>,
 }
 
 /// What there is to know of a file that an edge holds.

@@ -10,7 +10,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr, SqlitePool};
 
 use super::recognise::{APPLICATION_ID, Found, applied, recognise};
-use super::{Db, OpenError};
+use super::{Db, OpenError, totals};
 
 /// Every migration that this program knows: version, description, SQL.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -47,7 +47,15 @@ pub(super) async fn open(path: &Path, now: UnixTime) -> Result<Db, OpenError> {
     let readers = pool(options.read_only(true), READERS).await.map_err(|e| sqlite("open", path, e))?;
     let narinfos_at_open = count(&readers).await.map_err(|e| sqlite("count the narinfos of", path, e))?;
     let last_event = last_event(&readers).await.map_err(|e| sqlite("read the journal of", path, e))?;
-    Ok(Db { writer, readers, index_id, narinfos_at_open, last_event_at_open: last_event })
+    let counted = totals::load(&readers).await.map_err(|e| sqlite("read the totals of", path, e))?;
+    Ok(Db {
+        writer,
+        readers,
+        index_id,
+        narinfos_at_open,
+        last_event_at_open: last_event,
+        counted_at_open: counted,
+    })
 }
 
 /// Marks a new file as ours before it gets a write-ahead log: the mark is in the file itself, so that a
@@ -93,7 +101,11 @@ fn migrator() -> Migrator {
 async fn index_id(writer: &SqlitePool, now: UnixTime) -> Result<String, Box<dyn Error + Send + Sync>> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|e| format!("no randomness: {e}"))?;
-    let fresh = [("index_id", data_encoding::HEXLOWER.encode(&random)), ("created_at", now.to_string())];
+    let fresh = [
+        ("index_id", data_encoding::HEXLOWER.encode(&random)),
+        ("created_at", now.to_string()),
+        ("counting_since", now.to_string()),
+    ];
     for (key, value) in fresh {
         sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING")
             .bind(key)

@@ -105,6 +105,11 @@ pub(super) const USES: &str = "SELECT n.store_path_hash, n.name, n.file_hash, n.
 pub(super) const USE: &str = "SELECT n.store_path_hash, n.name, n.file_hash, n.compression, n.served_at, \
      f.last_access FROM narinfos n JOIN nar_files f ON f.file_hash = n.file_hash AND f.compression = n.compression \
      WHERE n.store_path_hash = $1";
+pub(super) const SUM: &str = "SELECT number, bytes FROM sums WHERE what = $1";
+pub(super) const META: &str = "SELECT value FROM meta WHERE key = $1";
+pub(super) const PUT_TOTAL: &str = "INSERT INTO totals (instance, counter, run, value, before) \
+     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (instance, counter) DO UPDATE SET \
+     run = excluded.run, value = excluded.value, before = excluded.before";
 
 #[cfg(test)]
 pub(super) const ALL: &[&str] = &[
@@ -149,4 +154,7 @@ pub(super) const ALL: &[&str] = &[
     FORGET_REMOVALS,
     USES,
     USE,
+    SUM,
+    META,
+    PUT_TOTAL,
 ];

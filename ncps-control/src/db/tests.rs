@@ -255,6 +255,10 @@ async fn a_bad_row_names_itself() {
 async fn no_statement_looks_through_a_table() {
     let folder = Folder::new();
     let db = folder.open().await;
+    plans_look_through_nothing(&db).await;
+}
+
+async fn plans_look_through_nothing(db: &Db) {
     for statement in sql::ALL.iter().copied() {
         let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
         let plan = sqlx::query(explain).fetch_all(&db.writer).await.expect("explains");
@@ -273,4 +277,49 @@ async fn a_reader_waits_for_no_writer() {
     let writing = db.writer.begin_with("BEGIN IMMEDIATE").await.expect("begins");
     assert!(db.narinfo(narinfo.store_path.hash()).await.expect("reads").is_some());
     writing.rollback().await.expect("rolls back");
+}
+
+/// Narinfos and NAR files as the program would write them, made by the database itself.
+const MANY: &str = "
+    INSERT INTO nar_files (file_hash, compression, file_size, proven, created_at, last_access)
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
+    SELECT CAST(printf('%032d', i) AS BLOB), 'zstd', 10, 0, 1, 1 FROM n;
+    INSERT INTO narinfos (store_path_hash, name, nar_hash, nar_size, file_hash, compression, store_refs,
+                          created_at, served_at)
+    SELECT CAST(printf('%020d', CAST(CAST(file_hash AS TEXT) AS INTEGER)) AS BLOB), 'path', file_hash, 100,
+           file_hash, compression, '', 1, 1 FROM nar_files;
+    ANALYZE;";
+
+#[tokio::test]
+async fn at_a_hundred_thousand_paths_nothing_is_counted_or_looked_through() {
+    let folder = Folder::new();
+    let db = folder.open().await;
+    sqlx::raw_sql(AssertSqlSafe(MANY.to_owned())).execute(&db.writer).await.expect("runs");
+    let sum = |number, bytes| ncps_proto::admin::Sum { number, bytes };
+    assert_eq!(db.narinfo_sum().await.expect("reads"), sum(100_000, 10_000_000));
+    assert_eq!(db.nar_file_sum().await.expect("reads"), sum(100_000, 1_000_000));
+    let first = db.paths_after(None, 1000).await.expect("reads");
+    let next = db.paths_after(first.last().map(|last| last.path.hash()), 1000).await.expect("reads");
+    assert_eq!((first.len(), next.len()), (1000, 1000));
+    assert!(first.last().map(|last| last.path.hash()) < next.first().map(|first| first.path.hash()));
+    // Again with the statistics of a large index.
+    plans_look_through_nothing(&db).await;
+}
+
+#[tokio::test]
+async fn sums_follow_the_rows() {
+    let folder = Folder::new();
+    let db = folder.open().await;
+    let narinfo = stored(&db, 1).await;
+    let sum = db.narinfo_sum().await.expect("reads");
+    assert_eq!((sum.number, sum.bytes), (1, narinfo.nar_size), "a batch that is repeated counts once");
+    let file_size = narinfo.file_size;
+    let larger = NarFile { file_size: Some(12_345), ..NarFile::default() };
+    let batch = Batch { files: vec![(file_of(&narinfo), larger.into())], ..Batch::default() };
+    assert!(file_size != Some(12_345));
+    db.write(&batch, NOW).await.expect("writes");
+    assert_eq!(db.nar_file_sum().await.expect("reads").bytes, 12_345);
+    let gone = Batch { narinfos: vec![(narinfo.store_path.hash(), None)], ..Batch::default() };
+    db.write(&gone, NOW).await.expect("writes");
+    assert_eq!(db.narinfo_sum().await.expect("reads"), ncps_proto::admin::Sum::default());
 }

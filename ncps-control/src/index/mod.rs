@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ncps_nix::{NarFileName, NarHash, NarInfo, StorePathHash};
-use ncps_proto::admin::Event;
+use ncps_proto::admin::{Event, Sum};
 use ncps_proto::{Code, Error, Heard, Result};
 use ncps_runtime::clock::{Clock, UnixTime};
 use ncps_runtime::tasks::Tasks;
@@ -28,6 +28,7 @@ use crate::journal::Journal;
 use crate::metrics::ControlMetrics;
 use crate::pins::closure::{Closures, Node};
 use crate::record::{NarFile, PathUse, file_of};
+use crate::totals::Counted;
 pub(crate) use locks::Held;
 use locks::Locks;
 use negatives::Negatives;
@@ -214,6 +215,21 @@ impl Index {
     /// When a path was published and read, once it has a row.
     pub(crate) async fn listed(&self, hash: StorePathHash) -> Result<Option<Listed>> {
         Ok(self.db.listed(hash).await?)
+    }
+
+    /// How many narinfos and NAR files there are.
+    pub(crate) async fn sums(&self) -> Result<(Sum, Sum)> {
+        Ok((self.db.narinfo_sum().await?, self.db.nar_file_sum().await?))
+    }
+
+    /// Since when edges' totals are kept, in seconds since 1970.
+    pub(crate) async fn counting_since(&self) -> Result<i64> {
+        Ok(self.db.counting_since().await?)
+    }
+
+    /// Writes what an edge counted.
+    pub(crate) async fn put_counted(&self, instance: &str, counted: &Counted) -> Result<()> {
+        Ok(self.db.put_counted(instance, counted).await?)
     }
 
     /// Waits until there is room for a change. Before any lock is taken.

@@ -99,6 +99,19 @@ impl UpstreamMetrics {
         self.nar.record(after.as_secs_f64());
     }
 
+    /// How many requests there were, and how many of them failed.
+    pub fn requests(&self) -> (u64, u64) {
+        let number = |labels| self.requests.get(labels);
+        let failed = |(_, outcome): &(Asked, Outcome)| !matches!(outcome, Outcome::Ok | Outcome::Absent);
+        let all = <(Asked, Outcome)>::all();
+        (all.iter().copied().map(number).sum(), all.iter().copied().filter(failed).map(number).sum())
+    }
+
+    /// How many bytes came.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get(())
+    }
+
     /// So many bytes came.
     pub fn fetched(&self, bytes: u64) {
         self.bytes.add((), bytes);

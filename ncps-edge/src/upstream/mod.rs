@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ncps_nix::TrustedKeys;
-use ncps_proto::{EdgeSettings, Error, UpstreamSettings};
+use ncps_proto::{EdgeSettings, Error, UpstreamSettings, UpstreamState, UpstreamTotals};
 use ncps_runtime::tasks::Tasks;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
@@ -125,6 +125,11 @@ impl Upstreams {
         self.list.iter().map(|upstream| (upstream.name.clone(), upstream.state())).collect()
     }
 
+    /// How each of them is, best first.
+    pub fn totals(&self) -> Vec<UpstreamTotals> {
+        self.list.iter().map(|upstream| upstream.totals()).collect()
+    }
+
     /// In the order in which they are asked: by priority, then by how fast they answered.
     fn in_order(&self) -> Vec<&Arc<Upstream>> {
         let mut order: Vec<_> = self.list.iter().collect();
@@ -170,6 +175,22 @@ impl Upstream {
             metrics: common.around.metrics.upstream(&one.url),
             common: Arc::clone(common),
         })
+    }
+
+    fn totals(&self) -> UpstreamTotals {
+        let (requests, errors) = self.metrics.requests();
+        UpstreamTotals {
+            url: self.name.clone(),
+            state: match self.state() {
+                0 => UpstreamState::Asked,
+                1 => UpstreamState::LeftAlone,
+                _ => UpstreamState::GivenUp,
+            },
+            latency: self.pace.average(),
+            requests,
+            errors,
+            bytes: self.metrics.bytes(),
+        }
     }
 
     /// An upstream's own URL made whole: relative to the base, or absolute.

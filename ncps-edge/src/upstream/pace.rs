@@ -23,6 +23,12 @@ impl Pace {
         self.0.store(average.to_bits(), Ordering::Relaxed);
     }
 
+    /// What it takes; `None` before the first measurement.
+    pub(super) fn average(&self) -> Option<Duration> {
+        let seconds = f64::from_bits(self.0.load(Ordering::Relaxed));
+        (seconds > 0.0).then(|| Duration::from_secs_f64(seconds))
+    }
+
     /// What it takes, in steps of 10 ms.
     #[expect(
         clippy::cast_possible_truncation,

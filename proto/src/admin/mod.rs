@@ -7,25 +7,29 @@
 
 mod caller;
 mod client;
+mod config;
 mod events;
 mod keys;
 mod paths;
 mod prefetch;
 mod server;
+mod stats;
 mod tokens;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use ncps_nix::StorePathHash;
 
-use crate::{MadeToken, NewToken, Result, Scope, TokenInfo};
+use crate::{MadeToken, NewToken, Result, Scope, Secret, TokenInfo};
 pub use caller::Caller;
 pub use client::RemoteAdmin;
+pub use config::Setting;
 pub use events::{Event, EventKind, EventsWanted};
-pub use keys::Keys;
+pub use keys::{FormerKey, Keys};
 pub use paths::{PathDetails, PathPage, PathRow, PathsWanted};
 pub use prefetch::{MOST_PREFETCHED, PrefetchNews, PrefetchRequest, PrefetchStream};
 pub use server::{AdminPlaneService, server};
+pub use stats::{EdgeStats, Stats, Sum};
 
 /// What happens, one after the other.
 pub type Events = BoxStream<'static, Result<Event>>;
@@ -36,12 +40,25 @@ pub trait AdminPlane: Send + Sync + 'static {
     /// The keys of this cache, public halves alone.
     async fn keys(&self) -> Result<Keys>;
 
+    /// Lets a new key sign from here on, named as said or by a name that is made up; the former one stays listed, and
+    /// its signatures stay. [`crate::Code::Invalid`] where the key is not control's to replace.
+    async fn rotate_key(&self, caller: &Caller, name: Option<String>) -> Result<Keys>;
+
+    /// The secret key, in Nix's format.
+    async fn export_key(&self, caller: &Caller) -> Result<Secret>;
+
+    /// What control runs with; secrets are hidden.
+    async fn config(&self) -> Result<Vec<Setting>>;
+
     /// What happened, oldest first; where it is to be followed, then what happens, until control stops. A listener
     /// that does not keep up is cut with [`crate::Code::Overloaded`].
     async fn events(&self, wanted: EventsWanted) -> Result<Events>;
 
     /// A page of the paths in the index.
     async fn paths(&self, wanted: PathsWanted) -> Result<PathPage>;
+
+    /// Numbers, of edges and upstreams, too.
+    async fn stats(&self) -> Result<Stats>;
 
     /// All that is known of a path: of one that nobody ever asked for, nothing.
     async fn path(&self, hash: StorePathHash) -> Result<PathDetails>;

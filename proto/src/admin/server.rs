@@ -6,7 +6,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tonic::{Request, Response, Status};
 
-use super::{AdminPlane, Caller, events, keys, paths, prefetch, tokens};
+use super::{AdminPlane, Caller, config, events, keys, paths, prefetch, stats, tokens};
 use crate::convert::store_path_hash;
 use crate::gen_v1::{self as wire, admin_plane_server as generated};
 use crate::grpc::{MAX_MESSAGE_BYTES, to_status};
@@ -43,6 +43,21 @@ impl generated::AdminPlane for Adapter {
         reply(self.plane.keys().await.map(keys::keys_wire))
     }
 
+    async fn rotate_key(&self, request: Request<wire::RotateKeyRequest>) -> Reply<wire::KeysReply> {
+        let caller = Caller::of(request.extensions());
+        let name = Some(request.into_inner().name).filter(|name| !name.is_empty());
+        reply(self.plane.rotate_key(&caller, name).await.map(keys::keys_wire))
+    }
+
+    async fn export_key(&self, request: Request<wire::ExportKeyRequest>) -> Reply<wire::ExportKeyReply> {
+        let secret = self.plane.export_key(&Caller::of(request.extensions())).await;
+        reply(secret.map(|secret| wire::ExportKeyReply { secret: secret.reveal().to_owned() }))
+    }
+
+    async fn config(&self, _: Request<wire::ConfigRequest>) -> Reply<wire::ConfigReply> {
+        reply(self.plane.config().await.map(config::config_wire))
+    }
+
     async fn events(&self, request: Request<wire::EventsRequest>) -> Reply<Self::EventsStream> {
         let events = self.plane.events(events::wanted(&request.into_inner())).await;
         let wire = |event: crate::Result<_>| event.map(events::event_wire).map_err(to_status);
@@ -52,6 +67,10 @@ impl generated::AdminPlane for Adapter {
     async fn paths(&self, request: Request<wire::PathsRequest>) -> Reply<wire::PathsReply> {
         let wanted = paths::wanted(request.into_inner()).map_err(to_status)?;
         reply(self.plane.paths(wanted).await.map(paths::page_wire))
+    }
+
+    async fn stats(&self, _: Request<wire::StatsRequest>) -> Reply<wire::StatsReply> {
+        reply(self.plane.stats().await.map(stats::stats_wire))
     }
 
     async fn path(&self, request: Request<wire::PathRequest>) -> Reply<wire::PathReply> {

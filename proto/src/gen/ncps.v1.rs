@@ -189,7 +189,7 @@ pub struct CommitNarReply {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EdgeReport {
-    #[prost(oneof = "edge_report::Report", tags = "1, 2, 3, 4, 5, 6, 7, 20")]
+    #[prost(oneof = "edge_report::Report", tags = "1, 2, 3, 4, 5, 6, 7, 40, 20")]
     pub report: ::core::option::Option<edge_report::Report>,
 }
 /// Nested message and enum types in `EdgeReport`.
@@ -211,6 +211,8 @@ pub mod edge_report {
         Evicted(super::Evicted),
         #[prost(message, tag = "7")]
         UpstreamBack(super::UpstreamBack),
+        #[prost(message, tag = "40")]
+        Totals(super::Totals),
         #[prost(message, tag = "20")]
         Job(super::JobReport),
     }
@@ -296,6 +298,36 @@ pub struct DiskReport {
 /// An upstream that had no say can be asked again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpstreamBack {}
+/// What an edge has counted since its process began, whole: after each DiskReport.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Totals {
+    /// random, of the process
+    #[prost(string, tag = "1")]
+    pub run: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// by the names of counters; who does not know one leaves it out
+    #[prost(map = "string, uint64", tag = "3")]
+    pub counts: ::std::collections::HashMap<::prost::alloc::string::String, u64>,
+    #[prost(message, repeated, tag = "4")]
+    pub upstreams: ::prost::alloc::vec::Vec<UpstreamTotals>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpstreamTotals {
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+    /// asked, left-alone, given-up
+    #[prost(string, tag = "2")]
+    pub state: ::prost::alloc::string::String,
+    #[prost(uint64, optional, tag = "3")]
+    pub latency_us: ::core::option::Option<u64>,
+    #[prost(uint64, tag = "4")]
+    pub requests: u64,
+    #[prost(uint64, tag = "5")]
+    pub errors: u64,
+    #[prost(uint64, tag = "6")]
+    pub bytes: u64,
+}
 /// The answer to an eviction or a removal: what is gone. What an eviction named and is missing here was in use.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Evicted {
@@ -1583,11 +1615,54 @@ pub mod control_plane_server {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeysRequest {}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct KeysReply {
     /// NAME:BASE64; empty where narinfos are not signed
     #[prost(string, tag = "1")]
     pub signing: ::prost::alloc::string::String,
+    /// the newest first
+    #[prost(message, repeated, tag = "2")]
+    pub former: ::prost::alloc::vec::Vec<FormerKey>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FormerKey {
+    /// NAME:BASE64
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// seconds since 1970
+    #[prost(int64, tag = "2")]
+    pub retired_at: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateKeyRequest {
+    /// of the new key; empty: a new one is made up
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportKeyRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportKeyReply {
+    /// NAME:BASE64
+    #[prost(string, tag = "1")]
+    pub secret: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfigRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ConfigReply {
+    #[prost(message, repeated, tag = "1")]
+    pub settings: ::prost::alloc::vec::Vec<Setting>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Setting {
+    #[prost(string, tag = "1")]
+    pub flag: ::prost::alloc::string::String,
+    /// secrets are hidden
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub source: ::prost::alloc::string::String,
 }
 /// What happened, oldest first; then what happens, where it is to be followed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1786,6 +1861,60 @@ pub struct TokenInfo {
     #[prost(int64, optional, tag = "7")]
     pub revoked_at: ::core::option::Option<i64>,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StatsRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StatsReply {
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// when counting began
+    #[prost(int64, tag = "2")]
+    pub since: i64,
+    /// of all edges that ever were, see Totals
+    #[prost(map = "string, uint64", tag = "3")]
+    pub counts: ::std::collections::HashMap<::prost::alloc::string::String, u64>,
+    /// with the sizes of their NARs
+    #[prost(message, optional, tag = "4")]
+    pub narinfos: ::core::option::Option<Sum>,
+    #[prost(message, optional, tag = "5")]
+    pub nar_files: ::core::option::Option<Sum>,
+    #[prost(uint64, tag = "6")]
+    pub absences: u64,
+    /// of each edge's store
+    #[prost(uint64, optional, tag = "7")]
+    pub max_size: ::core::option::Option<u64>,
+    /// those that are attached
+    #[prost(message, repeated, tag = "8")]
+    pub edges: ::prost::alloc::vec::Vec<EdgeStats>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Sum {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EdgeStats {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub instance: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub url: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(int64, tag = "5")]
+    pub attached_at: i64,
+    #[prost(message, optional, tag = "6")]
+    pub disk: ::core::option::Option<DiskReport>,
+    #[prost(uint64, tag = "7")]
+    pub files: u64,
+    #[prost(map = "string, uint64", tag = "8")]
+    pub counts: ::std::collections::HashMap<::prost::alloc::string::String, u64>,
+    #[prost(message, repeated, tag = "9")]
+    pub upstreams: ::prost::alloc::vec::Vec<UpstreamTotals>,
+}
 /// Generated client implementations.
 pub mod admin_plane_client {
     #![allow(
@@ -1883,6 +2012,71 @@ pub mod admin_plane_client {
             let path = http::uri::PathAndQuery::from_static("/ncps.v1.AdminPlane/Keys");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("ncps.v1.AdminPlane", "Keys"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Another key signs from here on.
+        pub async fn rotate_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RotateKeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::KeysReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.AdminPlane/RotateKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.AdminPlane", "RotateKey"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The secret key, which is noted.
+        pub async fn export_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportKeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExportKeyReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.AdminPlane/ExportKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.AdminPlane", "ExportKey"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What control runs with.
+        pub async fn config(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ConfigRequest>,
+        ) -> std::result::Result<tonic::Response<super::ConfigReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.AdminPlane/Config",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("ncps.v1.AdminPlane", "Config"));
             self.inner.unary(req, path, codec).await
         }
         /// What happened.
@@ -2066,6 +2260,25 @@ pub mod admin_plane_client {
                 .insert(GrpcMethod::new("ncps.v1.AdminPlane", "OpenToAll"));
             self.inner.unary(req, path, codec).await
         }
+        /// Numbers, of the edges and upstreams, too.
+        pub async fn stats(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StatsRequest>,
+        ) -> std::result::Result<tonic::Response<super::StatsReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/ncps.v1.AdminPlane/Stats");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("ncps.v1.AdminPlane", "Stats"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2086,6 +2299,21 @@ pub mod admin_plane_server {
             &self,
             request: tonic::Request<super::KeysRequest>,
         ) -> std::result::Result<tonic::Response<super::KeysReply>, tonic::Status>;
+        /// Another key signs from here on.
+        async fn rotate_key(
+            &self,
+            request: tonic::Request<super::RotateKeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::KeysReply>, tonic::Status>;
+        /// The secret key, which is noted.
+        async fn export_key(
+            &self,
+            request: tonic::Request<super::ExportKeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExportKeyReply>, tonic::Status>;
+        /// What control runs with.
+        async fn config(
+            &self,
+            request: tonic::Request<super::ConfigRequest>,
+        ) -> std::result::Result<tonic::Response<super::ConfigReply>, tonic::Status>;
         /// Server streaming response type for the Events method.
         type EventsStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::Event, tonic::Status>,
@@ -2147,6 +2375,11 @@ pub mod admin_plane_server {
             &self,
             request: tonic::Request<super::OpenToAllRequest>,
         ) -> std::result::Result<tonic::Response<super::OpenToAllReply>, tonic::Status>;
+        /// Numbers, of the edges and upstreams, too.
+        async fn stats(
+            &self,
+            request: tonic::Request<super::StatsRequest>,
+        ) -> std::result::Result<tonic::Response<super::StatsReply>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct AdminPlaneServer<T> {
@@ -2252,6 +2485,139 @@ pub mod admin_plane_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = KeysSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/RotateKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateKeySvc<T: AdminPlane>(pub Arc<T>);
+                    impl<
+                        T: AdminPlane,
+                    > tonic::server::UnaryService<super::RotateKeyRequest>
+                    for RotateKeySvc<T> {
+                        type Response = super::KeysReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RotateKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::rotate_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/ExportKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportKeySvc<T: AdminPlane>(pub Arc<T>);
+                    impl<
+                        T: AdminPlane,
+                    > tonic::server::UnaryService<super::ExportKeyRequest>
+                    for ExportKeySvc<T> {
+                        type Response = super::ExportKeyReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::export_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/Config" => {
+                    #[allow(non_camel_case_types)]
+                    struct ConfigSvc<T: AdminPlane>(pub Arc<T>);
+                    impl<T: AdminPlane> tonic::server::UnaryService<super::ConfigRequest>
+                    for ConfigSvc<T> {
+                        type Response = super::ConfigReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ConfigRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::config(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ConfigSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2611,6 +2977,49 @@ pub mod admin_plane_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = OpenToAllSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/Stats" => {
+                    #[allow(non_camel_case_types)]
+                    struct StatsSvc<T: AdminPlane>(pub Arc<T>);
+                    impl<T: AdminPlane> tonic::server::UnaryService<super::StatsRequest>
+                    for StatsSvc<T> {
+                        type Response = super::StatsReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StatsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::stats(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StatsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

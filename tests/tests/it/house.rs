@@ -95,6 +95,18 @@ fn the_telemetry_reference_is_fresh() {
     assert!(written == fresh, "run: UPDATE_DOCS=1 cargo test -p ncps-tests --test it reference");
 }
 
+/// Run with `UPDATE_DOCS=1` to write the file anew.
+#[test]
+fn the_command_line_reference_is_fresh() {
+    let path = root().join("docs/CLI.md");
+    let fresh = format!("{CLI_HEAD}\n{}", ncps_cli::cli_reference());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &fresh).expect("the reference can be written");
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == fresh, "run: UPDATE_DOCS=1 cargo test -p ncps-tests --test it reference");
+}
+
 /// Both crates need it and neither may know the other.
 #[test]
 fn spans_of_traces_have_one_target() {
@@ -119,6 +131,8 @@ fn planes_know_each_others_keys() {
     );
     assert_eq!(listed(keys::EDGE_KEYS), own(&[EDGE, REMOTE]), "EDGE_KEYS of ncps_runtime::keys");
 }
+
+const CLI_HEAD: &str = include_str!("cli_head.md");
 
 const TELEMETRY_HEAD: &str = include_str!("telemetry_head.md");
 

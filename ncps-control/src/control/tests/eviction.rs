@@ -123,6 +123,8 @@ async fn a_job_that_panics_ends_the_process() {
         negative_ttl: Duration::from_secs(60),
         eviction_schedule: None,
         clock: clock.clone(),
+        key_place: crate::keys::KeyPlace::default(),
+        shown: Vec::new(),
         metrics: ControlMetrics::new(&Telemetry::off()),
         keep: (),
     };
