@@ -65,7 +65,8 @@ pub(super) const EVENTS_OF_PATH: &str = "SELECT id, at, kind, actor, store_path_
      FROM journal WHERE store_path_hash = $1 ORDER BY id DESC LIMIT $2";
 pub(super) const EVENTS_OF_NAR: &str = "SELECT id, at, kind, actor, store_path_hash, nar_file, detail \
      FROM journal WHERE nar_file = $1 ORDER BY id DESC LIMIT $2";
-pub(super) const TRIM_NUMBER: &str = "DELETE FROM journal WHERE actor IS NULL AND id <= $1";
+/// By the primary key: the index of what has no actor is in the order of time.
+pub(super) const TRIM_NUMBER: &str = "DELETE FROM journal WHERE id <= $1 AND COALESCE(actor, '') = ''";
 pub(super) const TRIM_AGE: &str = "DELETE FROM journal WHERE actor IS NULL AND at < $1";
 pub(super) const PATHS: &str = "SELECT n.store_path_hash, n.name, n.nar_size, n.file_hash, n.compression, \
      n.file_size, n.created_at, f.last_access FROM narinfos n \
