@@ -315,7 +315,7 @@ async fn sums_follow_the_rows() {
     assert_eq!((sum.number, sum.bytes), (1, narinfo.nar_size), "a batch that is repeated counts once");
     let file_size = narinfo.file_size;
     let larger = NarFile { file_size: Some(12_345), ..NarFile::default() };
-    let batch = Batch { files: vec![(file_of(&narinfo), larger.into())], ..Batch::default() };
+    let batch = Batch { files: vec![(file_of(&narinfo), Some(larger.into()))], ..Batch::default() };
     assert!(file_size != Some(12_345));
     db.write(&batch, NOW).await.expect("writes");
     assert_eq!(db.nar_file_sum().await.expect("reads").bytes, 12_345);
