@@ -7,9 +7,10 @@ use std::num::NonZeroU64;
 
 use chrono::{DateTime, SecondsFormat};
 use ncps_nix::SecretKey;
-use ncps_proto::{EdgeSettings, Writing};
+use ncps_proto::{EdgeSettings, Scope, Token, Writing};
 use ncps_runtime::clock::UnixTime;
 
+use crate::Admission;
 use crate::config::ControlConfig;
 
 /// Logs it all.
@@ -32,7 +33,7 @@ pub(crate) fn configuration(config: &ControlConfig, key: Option<&SecretKey>, now
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    verbs(config.settings.writing);
+    writing(config.settings.writing, &config.settings.tokens, &config.admission);
     trust(&config.settings);
 }
 
@@ -51,11 +52,21 @@ fn without_effect(config: &ControlConfig) {
     }
 }
 
-fn verbs(Writing { put, delete, .. }: Writing) {
-    for (allowed, flag, verb) in [(put, "put", "PUT"), (delete, "delete", "DELETE")] {
-        if allowed {
-            tracing::warn!("--cache-allow-{flag}-verb: {verb} is not served yet, and is answered with 405");
+fn writing(Writing { put, delete, require_token, .. }: Writing, tokens: &[Token], admission: &Admission) {
+    for (allowed, verb, does, scope) in
+        [(put, "PUT", "upload", Scope::Write), (delete, "DELETE", "delete", Scope::Delete)]
+    {
+        let nobody = tokens.iter().all(|token| !token.scopes.contains(&scope));
+        match (allowed && nobody, require_token) {
+            (false, _) => {}
+            (true, false) => tracing::warn!(
+                "anybody may {does} ({verb}): there is no token of scope {scope}; --cache-require-token closes it"
+            ),
+            (true, true) => tracing::warn!("nobody may {does} ({verb}): there is no token of scope {scope}"),
         }
+    }
+    if put && admission.anything {
+        tracing::warn!("--cache-sign-unsigned-uploads: whatever is uploaded is signed");
     }
 }
 

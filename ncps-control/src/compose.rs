@@ -88,7 +88,7 @@ pub(crate) async fn start(
 ) -> Result<Arc<Control>, ComposeError> {
     let tokens = Tokens::open(&db).await?;
     let key_place = key_place(&config.key, key.as_ref())?;
-    let ControlConfig { settings, negative_ttl, eviction_schedule, scrubs, shown, .. } = config;
+    let ControlConfig { settings, admission, negative_ttl, eviction_schedule, scrubs, shown, .. } = config;
     let metrics = ControlMetrics::new(telemetry);
     let parts = Parts {
         db,
@@ -98,6 +98,7 @@ pub(crate) async fn start(
         negative_ttl,
         eviction_schedule,
         scrubs,
+        admission,
         clock,
         key_place,
         shown,

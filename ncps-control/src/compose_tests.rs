@@ -33,6 +33,7 @@ fn config(data: &Path) -> ControlConfig {
         eviction_schedule: None,
         scrubs: Scrubs::default(),
         shown: Vec::new(),
+        admission: crate::Admission::default(),
         settings: settings(Upstream::new().key.public()),
     }
 }

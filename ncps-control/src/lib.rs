@@ -1,7 +1,7 @@
 //! `ncps-control`: the control plane. It owns the index, the signing key and the turns, and answers edges
 //! through [`ncps_proto::ControlPlane`].
 //!
-//! Pure parts: `publish` (what is served of an upstream's narinfo), `leases`, `placements`, the plan of
+//! Pure parts: `publish` (what is served of an upstream's narinfo), `admission` (what of a client's), `leases`, `placements`, the plan of
 //! `eviction`. Around them:
 //! `index` (memory) over [`Db`] (SQLite), `sessions` (who is attached), `settings` (what edges are configured with),
 //! [`Control`] (the use cases), and the
@@ -11,6 +11,7 @@
 //! Absent on purpose: HTTP towards clients or upstreams, and any NAR body.
 
 mod admin;
+mod admission;
 mod announce;
 pub mod compose;
 pub mod config;
@@ -41,6 +42,7 @@ mod testing;
 mod tokens;
 mod totals;
 
+pub use admission::Admission;
 pub use control::{
     Control, EdgeScrub, Parts, PurgeOrder, PurgeReport, PurgedPath, Removed, ScrubReport, ScrubRequest,
     ScrubbedFile, Scrubbing, Scrubs,

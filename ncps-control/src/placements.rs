@@ -51,19 +51,17 @@ impl Placements {
         edge.inventory += 1;
     }
 
-    /// A page of its inventory.
+    /// A page of its inventory. Returns what is forgotten at its end.
     pub(crate) fn page(
         &mut self,
         instance: &str,
         held: impl IntoIterator<Item = (HeldNar, Access)>,
         last: bool,
-    ) {
+    ) -> Vec<NarFileName> {
         for (held, accessed) in held {
             self.committed(instance, held, accessed);
         }
-        if last {
-            self.forget_unsaid(instance);
-        }
+        if last { self.forget_unsaid(instance) } else { Vec::new() }
     }
 
     /// A file came into its store. Of an edge that was never attached nothing is noted: its inventory will
@@ -136,8 +134,13 @@ impl Placements {
         holders
     }
 
-    fn forget_unsaid(&mut self, instance: &str) {
-        let Some(edge) = self.edges.get_mut(instance) else { return };
+    /// Whether any edge is believed to hold a file, those included that are gone.
+    pub(crate) fn is_remembered(&self, name: NarFileName) -> bool {
+        self.holders.contains_key(&name)
+    }
+
+    fn forget_unsaid(&mut self, instance: &str) -> Vec<NarFileName> {
+        let Some(edge) = self.edges.get_mut(instance) else { return Vec::new() };
         let current = edge.inventory;
         let unsaid: Vec<NarFileName> =
             edge.held.iter().filter(|(_, held)| held.inventory < current).map(|(n, _)| *n).collect();
@@ -145,6 +148,7 @@ impl Placements {
             edge.held.remove(name);
         }
         unsaid.iter().for_each(|name| self.forget(instance, *name));
+        unsaid
     }
 
     fn forget(&mut self, instance: &str, name: NarFileName) {

@@ -14,6 +14,7 @@ use ncps_proto::{Code, EdgeSettings, Error, NarFacts, Origin, Publication, Resul
 
 use parking_lot::RwLock;
 
+use crate::admission::Admission;
 use crate::record::{facts_of, file_of, point_at, uncompressed};
 
 /// Who is believed, and who signs.
@@ -24,6 +25,8 @@ pub(crate) struct Policy {
     signer: Signer,
     /// Upstreams whose narinfos are passed on although nobody vouches for them.
     pub(crate) unsigned: HashSet<String>,
+    /// What of clients is admitted.
+    pub(crate) admission: Admission,
 }
 
 /// Our keys, which may change while we run.
@@ -75,12 +78,18 @@ impl Offer {
 
 impl Policy {
     /// What the configuration says, and the key.
-    pub(crate) fn of(settings: &EdgeSettings, key: Option<SecretKey>, former: Vec<FormerKey>) -> Policy {
+    pub(crate) fn of(
+        settings: &EdgeSettings,
+        key: Option<SecretKey>,
+        former: Vec<FormerKey>,
+        admission: Admission,
+    ) -> Policy {
         let unsigned = settings.upstreams.iter().filter(|upstream| upstream.unsigned);
         Policy {
             trusted: TrustedKeys::from_iter(settings.trusted_keys.iter().cloned()),
             signer: Signer::of(key, former),
             unsigned: unsigned.map(|upstream| upstream.url.clone()).collect(),
+            admission,
         }
     }
 
@@ -135,7 +144,7 @@ impl Policy {
     }
 
     /// The upstream's signatures, each once, and ours in the place of any former one of our key's name.
-    fn signatures(&self, narinfo: &NarInfo, vouched: bool) -> Vec<Signature> {
+    pub(crate) fn signatures(&self, narinfo: &NarInfo, vouched: bool) -> Vec<Signature> {
         let mut kept: Vec<Signature> = Vec::with_capacity(narinfo.signatures.len() + 1);
         let key = self.key();
         let own_name = key.as_ref().map(|key| key.name());

@@ -20,6 +20,7 @@ impl Case {
                 trusted,
                 signer: Signer::of(Some(own_key()), Vec::new()),
                 unsigned: HashSet::new(),
+                admission: crate::Admission::default(),
             },
         }
     }

@@ -16,6 +16,8 @@ pub(crate) struct NarFile {
     pub(crate) nar: Option<NarFacts>,
     /// An edge decoded it and found `nar`; else `nar` is what a signed narinfo claims.
     pub(crate) proven: bool,
+    /// A client brought it.
+    pub(crate) uploaded: bool,
     /// Where it can be fetched, in the order in which they became known.
     pub(crate) origins: Vec<Origin>,
 }
@@ -43,6 +45,16 @@ impl NarFile {
             None if leads => self.origins.insert(0, origin),
             None => self.origins.push(origin),
         }
+    }
+
+    /// Whether nobody could give it again: a client brought it, and no upstream is known to have it.
+    pub(crate) fn is_irreplaceable(&self) -> bool {
+        self.uploaded && self.origins.is_empty()
+    }
+
+    /// Whether it was proven to decode to this NAR.
+    pub(crate) fn is_proven(&self, nar: NarFacts) -> bool {
+        self.proven && self.nar == Some(nar)
     }
 
     /// Whether the file is known to decode to another NAR.

@@ -35,6 +35,7 @@ type Directives = mpsc::Receiver<Result<Directive>>;
 struct Session {
     /// Tells it from an earlier session of the same instance.
     id: u64,
+    /// The edge's.
     name: String,
     url: Option<String>,
     directives: mpsc::Sender<Result<Directive>>,
@@ -189,12 +190,18 @@ impl Sessions {
         self.state.lock().leases.end(instance, name);
     }
 
-    /// A page of an edge's inventory, and when each file was last read.
-    pub(crate) fn holds(&self, instance: &str, held: Vec<(HeldNar, UnixTime)>, last: bool) {
+    /// A page of an edge's inventory, and when each file was last read. Returns what it held before and does not
+    /// say any more.
+    pub(crate) fn holds(
+        &self,
+        instance: &str,
+        held: Vec<(HeldNar, UnixTime)>,
+        last: bool,
+    ) -> Vec<NarFileName> {
         let mut state = self.state.lock();
         state.latest = held.iter().map(|(_, at)| *at).fold(state.latest, UnixTime::max);
         let held = held.into_iter().map(|(held, at)| (held, Access { at, order: 0 }));
-        state.placements.page(instance, held, last);
+        state.placements.page(instance, held, last)
     }
 
     /// Those of a page of which it is not known when they were last read.
@@ -263,6 +270,11 @@ impl Sessions {
         let mut edges: Vec<_> = state.sessions.iter().map(edge).collect();
         edges.sort_unstable_by(|a, b| (&a.name, &a.instance).cmp(&(&b.name, &b.instance)));
         edges
+    }
+
+    /// A file is about to leave an edge's store, which it need not say.
+    pub(crate) fn removed(&self, instance: &str, name: NarFileName) {
+        self.state.lock().placements.evicted(instance, name);
     }
 
     /// An edge says what it removed. Returns whether that was to make room.
@@ -439,6 +451,16 @@ impl Sessions {
         let state = self.state.lock();
         let holders = state.placements.holders(name);
         holders.iter().filter_map(|holder| Some(state.sessions.get(*holder)?.name.clone())).collect()
+    }
+
+    /// Whether any edge, attached or away for less than an hour, is believed to hold a file.
+    pub(crate) fn is_remembered(&self, name: NarFileName) -> bool {
+        self.state.lock().placements.is_remembered(name)
+    }
+
+    /// The name of an attached edge.
+    pub(crate) fn name_of(&self, instance: &str) -> Option<String> {
+        self.state.lock().sessions.get(instance).map(|session| session.name.clone())
     }
 
     /// How many turns are taken, those that ran out and were not yet forgotten included.

@@ -18,6 +18,7 @@ use ncps_runtime::lifecycle::{Lifecycle, Timing};
 use ncps_runtime::tasks::Tasks;
 use ncps_runtime::telemetry::Telemetry;
 
+use crate::admission::Admission;
 use crate::metrics::ControlMetrics;
 use crate::record::{facts_of, file_of};
 use crate::{Control, Db, Parts, Schedule, Scrubs, Tokens};
@@ -86,6 +87,7 @@ pub(crate) fn commit(ours: &NarInfo) -> Commit {
         file_size: ours.file_size.unwrap_or(1),
         nar: facts_of(ours),
         origin: None,
+        uploaded: false,
     }
 }
 
@@ -178,6 +180,7 @@ impl House {
             tokens,
             key: Some(key),
             settings,
+            admission: Admission::default(),
             negative_ttl,
             eviction_schedule,
             scrubs: Scrubs::default(),

@@ -205,7 +205,7 @@ impl Attachment {
                 self.tasks.spawn("removal", async move { engine.remove(removal).await });
             }
             Directive::Invalidate(hashes) => {
-                self.lookups.near.invalidate(&hashes);
+                self.lookups.outdate(&hashes);
                 let lookups = Arc::clone(&self.lookups);
                 self.tasks.spawn("refresh narinfos", async move {
                     for hash in hashes {

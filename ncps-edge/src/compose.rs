@@ -25,6 +25,7 @@ use crate::state::StateFile;
 use crate::store::{LocalStore, ObjectStore};
 use crate::totals::new_run;
 use crate::transfer::{Engine, Parts};
+use crate::uploads::Uploads;
 use crate::upstream::Surroundings;
 
 /// The near cache before control said its size, and the priority before it said that.
@@ -118,6 +119,7 @@ pub async fn compose(
         lookups: lookups.clone(),
         engine: engine.clone(),
         objects: objects.clone(),
+        uploads: Uploads::new(engine.clone(), lookups.clone(), objects.clone()),
         current: current.clone(),
         accesses: accesses.clone(),
         life: tasks.life().clone(),

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
@@ -16,12 +17,14 @@ use crate::transfer::Failure;
 /// What a piece of work comes to; every one who waits gets a copy.
 pub(crate) type Answer<V> = Result<V, Failure>;
 type Flight<V> = Shared<BoxFuture<'static, Answer<V>>>;
-type Running<K, V> = Arc<Mutex<HashMap<K, Flight<V>>>>;
+type Running<K, V> = Arc<Mutex<HashMap<K, (u64, Flight<V>)>>>;
 
 /// The pieces of work that run.
 pub(crate) struct Flights<K, V> {
     running: Running<K, V>,
     most: usize,
+    /// Tells one piece of work from an earlier one of its key.
+    last: AtomicU64,
 }
 
 impl<K, V> Flights<K, V>
@@ -31,12 +34,17 @@ where
 {
     /// At most `most` at once.
     pub(crate) fn new(most: usize) -> Self {
-        Flights { running: Arc::default(), most }
+        Flights { running: Arc::default(), most, last: AtomicU64::new(0) }
     }
 
     /// How many run right now.
     pub(crate) fn running(&self) -> usize {
         self.running.lock().len()
+    }
+
+    /// What changed is not answered by work that began before: who comes from now on has other work done.
+    pub(crate) fn outdate(&self, keys: impl Fn(&K) -> bool) {
+        self.running.lock().retain(|key, _| !keys(key));
     }
 
     /// The answer for `key`: of the work that runs for it, else of `work`, which becomes a task of that name.
@@ -66,13 +74,14 @@ where
         W: Future<Output = Answer<V>> + Send + 'static,
     {
         let mut running = self.running.lock();
-        if let Some(flight) = running.get(key) {
+        if let Some((_, flight)) = running.get(key) {
             return Ok(flight.clone());
         }
         if running.len() >= self.most {
             return Err(Error::new(Code::Overloaded, format!("{} of {name:?} run already", self.most)));
         }
-        let (landing, work) = (Landing { running: Arc::clone(&self.running), key: key.clone() }, work());
+        let id = self.last.fetch_add(1, Ordering::Relaxed);
+        let (landing, work) = (Landing { running: Arc::clone(&self.running), key: key.clone(), id }, work());
         let task = tasks.spawn(name, async move {
             let answer = work.await;
             drop(landing);
@@ -80,7 +89,7 @@ where
         });
         let ended_early = move |e| Err(Error::internal(name).because(e).into());
         let flight = async move { task.await.unwrap_or_else(ended_early) }.boxed().shared();
-        running.insert(key.clone(), flight.clone());
+        running.insert(key.clone(), (id, flight.clone()));
         Ok(flight)
     }
 }
@@ -89,11 +98,15 @@ where
 struct Landing<K: Eq + Hash, V> {
     running: Running<K, V>,
     key: K,
+    id: u64,
 }
 
 impl<K: Eq + Hash, V> Drop for Landing<K, V> {
     fn drop(&mut self) {
-        self.running.lock().remove(&self.key);
+        let mut running = self.running.lock();
+        if running.get(&self.key).is_some_and(|(id, _)| *id == self.id) {
+            running.remove(&self.key);
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use ncps_nix::{Compression, FileHash, NarFileName, NarHash, ObjectName};
 use ncps_proto::NarFacts;
 
 use crate::objects::{file_is_json, rules};
-use crate::store::{LocalStore, ObjectStore, Spool, read_at};
+use crate::store::{LocalStore, ObjectFrom, ObjectStore, Spool, read_at};
 use crate::transfer::prove;
 
 const CHUNK: usize = 128 * 1024;
@@ -112,7 +112,7 @@ pub fn put_object(objects: &ObjectStore, name: &ObjectName, source: &Path, budge
     }
     let mut bytes = vec![0; usize::try_from(length).map_err(wrong)?];
     let read = read_at(&file, 0, &mut bytes)?;
-    objects.put(name, &bytes[..read], budget)
+    objects.put(name, &bytes[..read], ObjectFrom::Upstream, budget).map(drop)
 }
 
 fn wrong(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {

@@ -32,6 +32,7 @@ pub mod store;
 mod store_read;
 mod totals;
 pub mod transfer;
+pub mod uploads;
 pub mod upstream;
 pub mod via;
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
-use ncps_proto::{Code, ControlPlane, Error, Heard, Lookup, Origin, Publication, Result, trace};
+use ncps_proto::{Code, ControlPlane, Error, Heard, Lookup, Origin, Publication, Result, Upload, trace};
 use ncps_runtime::tasks::Tasks;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
@@ -172,6 +172,43 @@ impl Lookups {
         let stored = self.control.publish_narinfo(publication).await.map_err(upstreams_fault)?;
         self.write_beside_nar(stored.clone());
         Ok(stored)
+    }
+
+    /// The narinfo of a path whose NAR lies here. No upstream is asked for either.
+    ///
+    /// # Errors
+    /// Where control can't be asked, or the disk.
+    pub async fn stored(&self, hash: StorePathHash) -> Result<Option<Arc<Served>>> {
+        let known = match self.near.get(hash) {
+            Some(served) => Some(served),
+            None => self.look_here(hash).await?.map(|found| found.served),
+        };
+        let Some(served) = known else { return Ok(None) };
+        let (store, nar) = (Arc::clone(&self.store), served.nar);
+        let stored = blocking(move || store.open(nar)).await;
+        let stored = stored.map_err(|e| Error::internal("open a NAR file").because(e))?;
+        Ok(stored.map(|_| served))
+    }
+
+    /// Has control admit, sign and store a client's narinfo. Whoever asks from now on gets it.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::publish_upload`].
+    pub async fn upload(&self, upload: Upload) -> Result<()> {
+        let stored = self.control.publish_upload(upload).await?;
+        self.outdate(&[stored.store_path.hash()]);
+        let store = Arc::clone(&self.store);
+        let written = blocking(move || store.put_narinfo(&stored, named(&stored))).await;
+        if let Err(error) = written {
+            tracing::warn!(%error, "the narinfo in the store is behind");
+        }
+        Ok(())
+    }
+
+    /// Narinfos changed: neither memory nor a lookup that runs answers for them any more.
+    pub fn outdate(&self, hashes: &[StorePathHash]) {
+        self.near.invalidate(hashes);
+        self.flights.outdate(|(hash, _)| hashes.contains(hash));
     }
 
     fn write_beside_nar(&self, narinfo: NarInfo) {

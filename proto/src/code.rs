@@ -23,6 +23,12 @@ pub enum Code {
     VerbOff,
     /// The disk can't take what must be stored.
     StorageFull,
+    /// What the caller sends is larger than is taken.
+    TooLarge,
+    /// What the caller sends came too slowly.
+    TooSlow,
+    /// What the caller sends is well-formed, and not taken.
+    Refused,
     /// A bug.
     Internal,
 }
@@ -46,7 +52,7 @@ pub struct Meaning {
 
 impl Code {
     /// Every code, for tables and tests.
-    pub const ALL: [Code; 10] = [
+    pub const ALL: [Code; 13] = [
         Code::Absent,
         Code::Invalid,
         Code::UpstreamFailed,
@@ -56,6 +62,9 @@ impl Code {
         Code::Unauthenticated,
         Code::VerbOff,
         Code::StorageFull,
+        Code::TooLarge,
+        Code::TooSlow,
+        Code::Refused,
         Code::Internal,
     ];
 
@@ -112,8 +121,16 @@ impl Code {
             Code::StorageFull => {
                 row(507, Grpc::OutOfRange, "storage_full", "the cache's disk is full", Level::ERROR, true)
             }
+            Code::TooLarge => row(413, Grpc::OutOfRange, "too_large", "too large", Level::INFO, false),
+            Code::TooSlow => row(408, Grpc::DeadlineExceeded, "too_slow", "too slow", Level::INFO, true),
+            Code::Refused => row(422, Grpc::FailedPrecondition, "refused", "refused", Level::INFO, false),
             Code::Internal => row(500, Grpc::Internal, "internal", "internal error", Level::ERROR, false),
         }
+    }
+
+    /// Whether it is about what the caller sent, so that he may be told what is wrong with it.
+    pub const fn is_callers(self) -> bool {
+        matches!(self, Code::Invalid | Code::TooLarge | Code::TooSlow | Code::Refused)
     }
 
     /// The code whose [`Meaning::name`] this is.

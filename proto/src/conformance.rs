@@ -13,8 +13,9 @@ use ncps_nix::{
 use tokio::sync::mpsc;
 
 use crate::{
-    Accesses, Code, Commit, ControlPlane, Directive, Directives, DiskReport, EdgeReport, Heard, HeldNar,
-    Hello, JobProgress, JobReport, JobSaid, Lookup, NarFacts, Origin, Publication, Turn,
+    Accesses, Code, Commit, ControlPlane, Directive, Directives, DiskReport, EdgeReport, EdgeSettings, Heard,
+    HeldNar, Hello, JobProgress, JobReport, JobSaid, Lookup, NarFacts, Origin, Publication, Scope, Secret,
+    Token, Turn, Upload, Victim, Writer,
 };
 
 /// The upstream of every publication in the suite.
@@ -27,6 +28,17 @@ pub struct Setup {
     pub trusted: PublicKey,
     /// How long an absence is believed, jitter aside. Short, so that the suite can wait for its end.
     pub negative_ttl: Duration,
+    /// The tokens. Uploads and deletions are allowed.
+    pub tokens: Vec<Token>,
+}
+
+impl Setup {
+    /// Puts into settings what the suite wants of them.
+    pub fn configure(&self, settings: &mut EdgeSettings) {
+        settings.trusted_keys = vec![self.trusted.clone()];
+        settings.tokens.clone_from(&self.tokens);
+        (settings.writing.put, settings.writing.delete) = (true, true);
+    }
 }
 
 type Plane = Arc<dyn ControlPlane>;
@@ -60,6 +72,10 @@ where
     suite.a_commit_of_an_unknown_name_makes_it_known().await;
     suite.a_wrong_file_hash_is_corrected().await;
     suite.a_doubted_narinfo_is_replaced_or_retracted().await;
+    suite.an_upload_needs_somebody_who_vouches().await;
+    suite.an_upload_needs_its_nar().await;
+    suite.an_upload_again_adds_signatures_and_nothing_else().await;
+    suite.what_is_deleted_is_forgotten_everywhere().await;
     suite.attach_configures_and_invalidates().await;
     suite.a_session_that_ends_frees_its_turns().await;
     suite.attach_needs_a_hello().await;
@@ -72,7 +88,14 @@ where
 {
     async fn plane(&self) -> Plane {
         let trusted = self.upstream_key.public();
-        (self.make)(Setup { trusted, negative_ttl: Duration::from_millis(300) }).await
+        let edge = |name: &str| vec![name.to_owned()];
+        let tokens = vec![
+            token("signs", &[Scope::Write, Scope::Delete, Scope::Sign], None, edge("edge-a")),
+            token("writes", &[Scope::Write, Scope::Delete], None, Vec::new()),
+            token("signed", &[Scope::Write, Scope::Sign], Some(1), Vec::new()),
+            token("elsewhere", &[Scope::Write, Scope::Sign], None, edge("edge-b")),
+        ];
+        (self.make)(Setup { trusted, negative_ttl: Duration::from_millis(300), tokens }).await
     }
 
     /// An upstream's narinfo; `seed` tells paths apart.
@@ -289,6 +312,103 @@ where
         assert!(!matches!(answer, Lookup::Known(_)), "{answer:?}");
     }
 
+    /// An upload of this narinfo by who knows `secret`, and its NAR before it.
+    async fn upload(&self, plane: &Plane, narinfo: &NarInfo, secret: Option<&str>) -> crate::Result<NarInfo> {
+        plane.commit_nar("a", uploaded(narinfo)).await.expect("answers");
+        plane.publish_upload(upload(narinfo, secret)).await
+    }
+
+    async fn an_upload_needs_somebody_who_vouches(&self) {
+        let plane = self.plane().await;
+        let _a = attach(&plane, "a").await;
+        let stranger = SecretKey::generate("upstream-1").expect("randomness is there");
+        let (signed, mut unsigned) = (self.narinfo(1), self.narinfo(2));
+        unsigned.signatures.clear();
+        let mut forged = unsigned.clone();
+        forged.signatures = vec![stranger.sign(&forged.fingerprint())];
+        for secret in [None, Some("guess"), Some("writes"), Some("signed"), Some("elsewhere")] {
+            for narinfo in [&unsigned, &forged] {
+                let refused = self.upload(&plane, narinfo, secret).await.expect_err("nobody vouches for it");
+                assert_eq!(refused.code(), Code::Refused, "{secret:?}: {refused}");
+                let known = plane.narinfo(narinfo.store_path.hash()).await.expect("answers");
+                assert_eq!(known, Lookup::Unknown, "{secret:?}");
+            }
+        }
+        for (narinfo, secret) in [(signed, None), (unsigned, Some("signs"))] {
+            plane.publish_absent(narinfo.store_path.hash(), Heard::All).await.expect("answers");
+            let stored = self.upload(&plane, &narinfo, secret).await.expect("admitted");
+            assert_eq!(stored.signatures.len(), narinfo.signatures.len() + 1, "ours is among them");
+            assert_eq!(stored.url, file(&narinfo).url());
+            assert_known(&plane, &narinfo, "an upload ends an absence").await;
+        }
+        let other_edge = Upload {
+            writer: Writer { instance: "b".to_owned(), secret: Some(Secret::new("signs".to_owned())) },
+            ..upload(&forged_as(&forged, 3), None)
+        };
+        plane.commit_nar("a", uploaded(&other_edge.narinfo)).await.expect("answers");
+        let refused = plane.publish_upload(other_edge).await.expect_err("the token is for another edge");
+        assert_eq!(refused.code(), Code::Refused);
+    }
+
+    async fn an_upload_needs_its_nar(&self) {
+        let plane = self.plane().await;
+        let _a = attach(&plane, "a").await;
+        let narinfo = self.narinfo(1);
+        let refused = plane.publish_upload(upload(&narinfo, None)).await.expect_err("it is nowhere");
+        assert_eq!(refused.code(), Code::Refused);
+        let mut other = uploaded(&narinfo);
+        other.nar.hash = NarHash(Sha256Hash::of(b"another NAR"));
+        plane.commit_nar("a", other).await.expect("answers");
+        let refused = plane.publish_upload(upload(&narinfo, None)).await.expect_err("it is another");
+        assert_eq!(refused.code(), Code::Refused);
+        assert_eq!(plane.narinfo(narinfo.store_path.hash()).await.expect("answers"), Lookup::Unknown);
+    }
+
+    async fn an_upload_again_adds_signatures_and_nothing_else(&self) {
+        let plane = self.plane().await;
+        let mut a = attach(&plane, "a").await;
+        let narinfo = self.narinfo(1);
+        let first = self.upload(&plane, &narinfo, None).await.expect("admitted");
+        let again = self.upload(&plane, &narinfo, None).await.expect("admitted");
+        assert_eq!(again.render(), first.render());
+        let mut signed = narinfo.clone();
+        let another = SecretKey::generate("another-1").expect("randomness is there");
+        signed.signatures.push(another.sign(&signed.fingerprint()));
+        let more = self.upload(&plane, &signed, None).await.expect("admitted");
+        assert_eq!(more.signatures.len(), first.signatures.len() + 1);
+        a.invalidated(&first).await;
+
+        let mut rebuilt = self.narinfo(1);
+        rebuilt.nar_hash = NarHash(Sha256Hash::of(b"rebuilt"));
+        rebuilt.file_hash = Some(FileHash(Sha256Hash::of(b"rebuilt, compressed")));
+        rebuilt.signatures = vec![self.upstream_key.sign(&rebuilt.fingerprint())];
+        let refused = self.upload(&plane, &rebuilt, None).await.expect_err("another NAR is there");
+        assert_eq!(refused.code(), Code::Refused);
+        assert_known(&plane, &narinfo, "nothing is replaced").await;
+    }
+
+    async fn what_is_deleted_is_forgotten_everywhere(&self) {
+        let plane = self.plane().await;
+        let mut a = attach(&plane, "a").await;
+        let (narinfo, writer) = (self.narinfo(1), || writer(Some("signs")));
+        let hash = narinfo.store_path.hash();
+        assert!(!plane.delete_narinfo(hash, writer()).await.expect("answers"), "it is not known");
+        let stored = self.upload(&plane, &narinfo, None).await.expect("admitted");
+        a.invalidated(&stored).await;
+        assert!(plane.delete_narinfo(hash, writer()).await.expect("answers"));
+        a.invalidated(&stored).await;
+        assert_eq!(plane.narinfo(hash).await.expect("answers"), Lookup::Unknown, "upstreams may have it");
+
+        let stored = self.upload(&plane, &narinfo, None).await.expect("admitted");
+        a.invalidated(&stored).await;
+        let victims = plane.delete_nar(file(&stored), writer()).await.expect("answers");
+        assert_eq!(victims, [Victim { name: file(&stored), narinfos: vec![hash] }]);
+        a.invalidated(&stored).await;
+        let known = plane.narinfo(hash).await.expect("answers");
+        assert!(!matches!(known, Lookup::Known(_)), "nobody can give its NAR again: {known:?}");
+        assert_eq!(plane.delete_nar(file(&stored), writer()).await.expect("answers"), [], "it is gone");
+    }
+
     async fn attach_configures_and_invalidates(&self) {
         let plane = self.plane().await;
         let mut a = attach(&plane, "a").await;
@@ -412,7 +532,30 @@ fn commit(narinfo: &NarInfo) -> Commit {
         file_size: narinfo.file_size.expect("the suite's narinfos have one"),
         nar: facts(narinfo),
         origin: Some(origin(narinfo)),
+        uploaded: false,
     }
+}
+
+fn uploaded(narinfo: &NarInfo) -> Commit {
+    Commit { origin: None, uploaded: true, ..commit(narinfo) }
+}
+
+fn upload(narinfo: &NarInfo, secret: Option<&str>) -> Upload {
+    Upload { narinfo: narinfo.clone(), nar: file(narinfo), held: true, writer: writer(secret) }
+}
+
+fn writer(secret: Option<&str>) -> Writer {
+    Writer { instance: "a".to_owned(), secret: secret.map(|secret| Secret::new(secret.to_owned())) }
+}
+
+/// The same with a file of its own.
+fn forged_as(narinfo: &NarInfo, seed: u8) -> NarInfo {
+    NarInfo { file_hash: Some(FileHash(Sha256Hash::of(&[seed, 1]))), ..narinfo.clone() }
+}
+
+fn token(secret: &str, scopes: &[Scope], expires_at: Option<i64>, edges: Vec<String>) -> Token {
+    let hash = Sha256Hash::of(secret.as_bytes());
+    Token { id: secret.to_owned(), hash, scopes: scopes.to_vec(), expires_at, edges }
 }
 
 fn rendered(narinfos: &[NarInfo]) -> Vec<String> {

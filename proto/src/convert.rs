@@ -9,8 +9,8 @@ use ncps_nix::{Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, 
 use crate::gen_v1 as wire;
 use crate::{
     Accesses, Code, Commit, Counter, Counts, Directive, DiskReport, EdgeReport, Error, Eviction, Heard,
-    HeldNar, Hello, Location, Lookup, NarFacts, Origin, Publication, Removal, Result, Totals, Turn,
-    UpstreamState, UpstreamTotals, Victim,
+    HeldNar, Hello, Location, Lookup, NarFacts, Origin, Publication, Removal, Result, Secret, Totals, Turn,
+    Upload, UpstreamState, UpstreamTotals, Victim, Writer,
 };
 use crate::{jobs, settings};
 
@@ -135,6 +135,8 @@ fn location(wire: wire::Location) -> Result<Location> {
         name: nar_file_name(wire.nar)?,
         file_size: wire.file_size,
         nar: wire.facts.as_ref().map(nar_facts).transpose()?,
+        proven: wire.proven,
+        uploaded: wire.uploaded,
         origins: all(wire.origins, origin)?,
         representations: all(wire.representations, |n| nar_file_name(Some(n)))?,
         store_paths: all(wire.store_path_hashes, |h| store_path_hash(&h))?,
@@ -155,6 +157,8 @@ fn location_wire(location: Location) -> wire::Location {
         nar: Some(nar_file_name_wire(location.name)),
         file_size: location.file_size,
         facts: location.nar.map(nar_facts_wire),
+        proven: location.proven,
+        uploaded: location.uploaded,
         origins: location.origins.into_iter().map(origin_wire).collect(),
         representations: location.representations.into_iter().map(nar_file_name_wire).collect(),
         store_path_hashes: location.store_paths.into_iter().map(store_path_hash_bytes).collect(),
@@ -189,6 +193,7 @@ pub(crate) fn commit(wire: wire::CommitNarRequest) -> Result<(String, Commit)> {
         file_size: wire.file_size,
         nar: nar_facts(&required(wire.facts, "NAR facts")?)?,
         origin: wire.origin.map(origin).transpose()?,
+        uploaded: wire.uploaded,
     };
     Ok((wire.instance, commit))
 }
@@ -201,6 +206,35 @@ pub(crate) fn commit_wire(instance: &str, commit: Commit) -> wire::CommitNarRequ
         file_size: commit.file_size,
         facts: Some(nar_facts_wire(commit.nar)),
         origin: commit.origin.map(origin_wire),
+        uploaded: commit.uploaded,
+    }
+}
+
+pub(crate) fn writer(wire: Option<wire::Writer>) -> Result<Writer> {
+    let wire::Writer { instance, secret } = required(wire, "writer")?;
+    Ok(Writer { instance, secret: secret.map(Secret::new) })
+}
+
+pub(crate) fn writer_wire(writer: Writer) -> wire::Writer {
+    let secret = writer.secret.map(|secret| secret.reveal().to_owned());
+    wire::Writer { instance: writer.instance, secret }
+}
+
+pub(crate) fn upload(wire: wire::PublishUploadRequest) -> Result<Upload> {
+    Ok(Upload {
+        narinfo: narinfo(&wire.narinfo)?,
+        nar: nar_file_name(wire.nar)?,
+        held: wire.held,
+        writer: writer(wire.writer)?,
+    })
+}
+
+pub(crate) fn upload_wire(upload: Upload) -> wire::PublishUploadRequest {
+    wire::PublishUploadRequest {
+        narinfo: upload.narinfo.render(),
+        nar: Some(nar_file_name_wire(upload.nar)),
+        held: upload.held,
+        writer: Some(writer_wire(upload.writer)),
     }
 }
 
@@ -337,21 +371,28 @@ pub(crate) fn upstream_totals_wire(upstream: UpstreamTotals) -> wire::UpstreamTo
     }
 }
 
-fn eviction(wire: wire::Eviction) -> Result<Eviction> {
-    let victim = |victim: wire::Victim| {
+pub(crate) fn victims(wire: Vec<wire::Victim>) -> Result<Vec<Victim>> {
+    all(wire, |victim| {
         let narinfos = all(victim.store_path_hashes, |h| store_path_hash(&h))?;
         Ok(Victim { name: nar_file_name(victim.nar)?, narinfos })
-    };
-    Ok(Eviction { victims: all(wire.victims, victim)?, settles: wire.settles, number: wire.number })
+    })
 }
 
-fn eviction_wire(eviction: Eviction) -> wire::Eviction {
+pub(crate) fn victims_wire(victims: Vec<Victim>) -> Vec<wire::Victim> {
     let victim = |victim: Victim| wire::Victim {
         nar: Some(nar_file_name_wire(victim.name)),
         store_path_hashes: victim.narinfos.into_iter().map(store_path_hash_bytes).collect(),
     };
+    victims.into_iter().map(victim).collect()
+}
+
+fn eviction(wire: wire::Eviction) -> Result<Eviction> {
+    Ok(Eviction { victims: victims(wire.victims)?, settles: wire.settles, number: wire.number })
+}
+
+fn eviction_wire(eviction: Eviction) -> wire::Eviction {
     wire::Eviction {
-        victims: eviction.victims.into_iter().map(victim).collect(),
+        victims: victims_wire(eviction.victims),
         settles: eviction.settles,
         number: eviction.number,
     }

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     Code, Commit, ControlPlane, Directive, Directives, EdgeReport, EdgeSettings, Error, Heard, Location,
-    Lookup, NarFacts, Origin, Publication, Reports, Result, Turn,
+    Lookup, NarFacts, Origin, Publication, Reports, Result, Scope, Turn, Upload, Victim, Writer, tokens,
 };
 
 /// Control in memory.
@@ -34,7 +34,12 @@ struct State {
     files: HashMap<NarFileName, File>,
     aliases: HashMap<NarFileName, NarFileName>,
     leases: HashMap<NarFileName, String>,
-    sessions: HashMap<String, mpsc::UnboundedSender<Result<Directive>>>,
+    sessions: HashMap<String, Session>,
+}
+
+struct Session {
+    edge: String,
+    directives: mpsc::UnboundedSender<Result<Directive>>,
 }
 
 #[derive(Default)]
@@ -43,6 +48,7 @@ struct File {
     size: Option<u64>,
     nar: Option<NarFacts>,
     origins: Vec<Origin>,
+    uploaded: bool,
 }
 
 impl FakeControl {
@@ -50,6 +56,14 @@ impl FakeControl {
     pub fn new(key: SecretKey, settings: EdgeSettings, negative_ttl: Duration) -> FakeControl {
         let trusted = TrustedKeys::from_iter(settings.trusted_keys.iter().cloned());
         FakeControl { key, trusted, negative_ttl, settings, state: Arc::default() }
+    }
+
+    fn may_sign(&self, writer: &Writer) -> bool {
+        let edge = self.state.lock().sessions.get(&writer.instance).map(|session| session.edge.clone());
+        let secret = writer.secret.as_ref().map(|secret| secret.reveal().as_bytes());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        let edge = edge.unwrap_or_default();
+        tokens::permit(&self.settings.tokens, true, Scope::Sign, secret, &edge, now)
     }
 
     fn signed(&self, publication: &Publication) -> (NarInfo, Origin) {
@@ -101,7 +115,7 @@ impl State {
     fn invalidate(&self, hashes: Vec<StorePathHash>) {
         for session in self.sessions.values() {
             // A closed session is about to be removed by its own end.
-            session.send(Ok(Directive::Invalidate(hashes.clone()))).ok();
+            session.directives.send(Ok(Directive::Invalidate(hashes.clone()))).ok();
         }
     }
 
@@ -179,6 +193,8 @@ impl ControlPlane for FakeControl {
             name,
             file_size: file.and_then(|file| file.size),
             nar,
+            proven: file.is_some_and(|file| file.proven),
+            uploaded: file.is_some_and(|file| file.uploaded && file.origins.is_empty()),
             origins: file.map(|file| file.origins.clone()).unwrap_or_default(),
             representations: state.files.iter().filter_map(same_nar).collect(),
             store_paths: state.naming(name).iter().map(|n| n.store_path.hash()).collect(),
@@ -211,7 +227,59 @@ impl ControlPlane for FakeControl {
         file.nar = Some(commit.nar);
         let origin = commit.origin.filter(|origin| !file.origins.contains(origin));
         file.origins.extend(origin);
+        file.uploaded |= commit.uploaded;
         Ok(state.naming(commit.name))
+    }
+
+    async fn publish_upload(&self, upload: Upload) -> Result<NarInfo> {
+        let Upload { narinfo: mut theirs, nar, writer, .. } = upload;
+        let refused = |why: &str| Error::new(Code::Refused, format!("{}: {why}", theirs.store_path));
+        let vouched = self.trusted.verify(&theirs).is_some() || self.may_sign(&writer);
+        if !vouched && !theirs.proves_itself() {
+            return Err(refused("nobody vouches for it"));
+        }
+        let mut state = self.state.lock();
+        let facts = NarFacts { hash: theirs.nar_hash, size: theirs.nar_size };
+        if !state.files.get(&nar).is_some_and(|file| file.proven && file.nar == Some(facts)) {
+            return Err(refused("its NAR is not stored"));
+        }
+        let hash = theirs.store_path.hash();
+        let first = state.narinfos.get(&hash).cloned();
+        if first.as_ref().is_some_and(|first| first.fingerprint() != theirs.fingerprint()) {
+            return Err(refused("another NAR is there"));
+        }
+        let signatures = std::mem::take(&mut theirs.signatures);
+        let mut stored = first.unwrap_or_else(|| NarInfo { url: nar.url(), ..theirs });
+        let own = (vouched || stored.proves_nar_hash()).then(|| self.key.sign(&stored.fingerprint()));
+        for signature in signatures.into_iter().chain(own) {
+            if !stored.signatures.contains(&signature) {
+                stored.signatures.push(signature);
+            }
+        }
+        state.absent.remove(&hash);
+        state.narinfos.insert(hash, stored.clone());
+        state.invalidate(vec![hash]);
+        Ok(stored)
+    }
+
+    async fn delete_narinfo(&self, hash: StorePathHash, _writer: Writer) -> Result<bool> {
+        let mut state = self.state.lock();
+        let deleted = state.narinfos.remove(&hash).is_some();
+        state.invalidate(vec![hash]);
+        Ok(deleted)
+    }
+
+    async fn delete_nar(&self, name: NarFileName, _writer: Writer) -> Result<Vec<Victim>> {
+        let mut state = self.state.lock();
+        let Some(file) = state.files.get_mut(&name).filter(|file| file.proven) else { return Ok(Vec::new()) };
+        let lost = std::mem::take(&mut file.uploaded) && file.origins.is_empty();
+        let narinfos: Vec<_> = state.naming(name).iter().map(|n| n.store_path.hash()).collect();
+        if lost {
+            narinfos.iter().for_each(|hash| drop(state.narinfos.remove(hash)));
+            state.files.remove(&name);
+            state.invalidate(narinfos.clone());
+        }
+        Ok(vec![Victim { name, narinfos }])
     }
 
     async fn attach(&self, mut reports: Reports) -> Result<Directives> {
@@ -220,7 +288,8 @@ impl ControlPlane for FakeControl {
         };
         let (tx, rx) = mpsc::unbounded_channel();
         tx.send(Ok(Directive::Configure(Box::new(self.settings.clone())))).ok();
-        self.state.lock().sessions.insert(hello.instance.clone(), tx);
+        let session = Session { edge: hello.name, directives: tx };
+        self.state.lock().sessions.insert(hello.instance.clone(), session);
         let state = Arc::clone(&self.state);
         let drain = async move {
             while let Some(report) = reports.next().await {

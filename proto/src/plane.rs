@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 
-use crate::{Commit, Directive, EdgeReport, Heard, Location, Lookup, Publication, Result, Turn};
+use crate::{
+    Commit, Directive, EdgeReport, Heard, Location, Lookup, Publication, Result, Turn, Upload, Victim, Writer,
+};
 
 /// What an edge says to control.
 pub type Reports = BoxStream<'static, EdgeReport>;
@@ -51,6 +53,21 @@ pub trait ControlPlane: Send + Sync + 'static {
     /// that names the file. With `asked_as` those narinfos are corrected first, and the old name becomes an
     /// alias.
     async fn commit_nar(&self, instance: &str, commit: Commit) -> Result<Vec<NarInfo>>;
+
+    /// Admits, signs and stores a client's narinfo, and returns the stored version: durable when this answers.
+    /// It is admitted where a trusted key signed it, where its CA proves it, or where the writer's token has
+    /// [`crate::Scope::Sign`]. The signatures of a path that is there with the same NAR are added to.
+    /// [`crate::Code::Refused`], with what the client may do about it, where it is not admitted, where its NAR
+    /// is not stored or is another one, and where the path is there with another NAR.
+    async fn publish_upload(&self, upload: Upload) -> Result<NarInfo>;
+
+    /// Forgets a narinfo for a client, at every edge; upstreams may bring the path again. False where it is not
+    /// known.
+    async fn delete_narinfo(&self, hash: StorePathHash, writer: Writer) -> Result<bool>;
+
+    /// Forgets a NAR for a client, with all its representations: other edges are told to remove them, the caller
+    /// removes those that are returned. Narinfos of which no upstream could give the NAR again go with it.
+    async fn delete_nar(&self, name: NarFileName, writer: Writer) -> Result<Vec<Victim>>;
 
     /// Joins an edge to control. The first report is [`EdgeReport::Hello`], the first directive
     /// [`Directive::Configure`]; when either stream ends the session is over and its turns are free.

@@ -97,6 +97,21 @@ impl Token {
     }
 }
 
+/// Whether whoever shows `secret` may do something at the edge of this name, at this time: everybody may while no
+/// token has the scope and none is `required`. One that has expired still closes what it was made for.
+pub fn permit(
+    tokens: &[Token],
+    required: bool,
+    scope: Scope,
+    secret: Option<&[u8]>,
+    edge: &str,
+    now: i64,
+) -> bool {
+    let open = !required && tokens.iter().all(|token| !token.scopes.contains(&scope));
+    let token = || find(tokens, secret?);
+    open || token().is_some_and(|token| token.allows(scope, edge, now))
+}
+
 /// The token of a secret. Every one is compared to its end, so that the time says nothing.
 pub fn find<'t>(tokens: impl IntoIterator<Item = &'t Token>, secret: &[u8]) -> Option<&'t Token> {
     find_by(tokens, |token| &token.hash, secret)
@@ -197,6 +212,19 @@ mod tests {
         assert!(!token.allows(Scope::Read, "here", 100));
         let everywhere = Token { edges: Vec::new(), expires_at: None, ..token };
         assert!(everywhere.allows(Scope::Sign, "there", i64::MAX));
+    }
+
+    #[test]
+    fn what_no_token_closes_is_open_unless_one_is_required() {
+        let tokens = [token("s3cret")];
+        let may = |required, scope, secret: Option<&str>, now| {
+            permit(&tokens, required, scope, secret.map(str::as_bytes), "here", now)
+        };
+        assert!(may(false, Scope::Write, None, 0), "no token has it");
+        assert!(!may(true, Scope::Write, None, 0) && !may(true, Scope::Write, Some("s3cret"), 0));
+        assert!(may(false, Scope::Read, Some("s3cret"), 99) && !may(false, Scope::Read, Some("guess"), 99));
+        assert!(!may(false, Scope::Read, Some("s3cret"), 100), "expired");
+        assert!(!may(false, Scope::Read, None, 100), "and yet not open");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ncps_nix::{Compression, NarFileName, NarHash, NarInfo, PublicKey, StorePathHash};
 
 use crate::jobs::{Job, JobReport};
-use crate::outward::{Outward, UpstreamSettings};
+use crate::outward::{Outward, Secret, UpstreamSettings};
 use crate::tokens::{Token, Writing};
 use crate::totals::Totals;
 
@@ -51,6 +51,10 @@ pub struct Location {
     pub file_size: Option<u64>,
     /// What it must decode to, where a narinfo or a commit said so.
     pub nar: Option<NarFacts>,
+    /// A commit said so.
+    pub proven: bool,
+    /// A client brought it, and no upstream is known to have it.
+    pub uploaded: bool,
     /// Where it can be fetched, best first.
     pub origins: Vec<Origin>,
     /// Other files of the same NAR, as a commit proved: they can stand for it.
@@ -101,6 +105,29 @@ pub struct Commit {
     pub nar: NarFacts,
     /// Where the bytes came from.
     pub origin: Option<Origin>,
+    /// A client brought them.
+    pub uploaded: bool,
+}
+
+/// Who writes over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Writer {
+    /// The edge that was asked.
+    pub instance: String,
+    /// The secret of a token, as the client showed it: it is control's to judge what that allows.
+    pub secret: Option<Secret>,
+}
+
+/// A client's narinfo on its way into the index.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upload {
+    /// As the client gave it.
+    pub narinfo: NarInfo,
+    /// The NAR file that it names.
+    pub nar: NarFileName,
+    /// That file lies in the edge's store.
+    pub held: bool,
+    pub writer: Writer,
 }
 
 /// What an edge says on the attach stream.

@@ -75,7 +75,8 @@ fn login() -> Login {
 
 async fn fake(setup: Setup) -> Arc<dyn ControlPlane> {
     let key = SecretKey::generate("cache").expect("randomness is there");
-    let settings = settings(&setup, &key);
+    let mut settings = settings(&setup, &key);
+    setup.configure(&mut settings);
     Arc::new(FakeControl::new(key, settings, setup.negative_ttl))
 }
 
@@ -92,7 +93,7 @@ async fn the_fake_conforms_through_grpc() {
 #[test]
 fn settings_survive_the_file() {
     let key = SecretKey::generate("cache").expect("randomness is there");
-    let setup = Setup { trusted: key.public(), negative_ttl: Duration::ZERO };
+    let setup = Setup { trusted: key.public(), negative_ttl: Duration::ZERO, tokens: Vec::new() };
     let settings = settings(&setup, &key);
     assert_eq!(decode_settings(&encode_settings(settings.clone())).expect("it parses"), settings);
     assert!(decode_settings(b"\xff\xff not settings").is_err());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ncps_control::compose::Composed;
 use ncps_control::config::{ControlAddr, ControlConfig, KeySource};
 use ncps_control::serve::ControlListener;
-use ncps_control::{Control, Schedule, Scrubs, Zone};
+use ncps_control::{Admission, Control, Schedule, Scrubs, Zone};
 use ncps_edge::compose::Edge;
 use ncps_edge::config::{ControlUrl, EdgeConfig, Limits};
 use ncps_nix::{CacheInfo, NarInfo, PublicKey, Sha256Hash};
@@ -48,6 +48,7 @@ pub struct ClusterBuilder {
     negative_ttl: Duration,
     eviction_schedule: Option<Schedule>,
     scrubs: Scrubs,
+    admission: Admission,
     sign: bool,
     data: Arc<TempDir>,
     deadline: Duration,
@@ -89,6 +90,7 @@ impl ClusterBuilder {
             negative_ttl: Duration::from_secs(60),
             eviction_schedule: None,
             scrubs: Scrubs::default(),
+            admission: Admission::default(),
             sign: true,
             data: Arc::new(TempDir::new().expect("a temporary directory")),
             deadline: CONTROL_DEADLINE,
@@ -149,6 +151,20 @@ impl ClusterBuilder {
             expires_at: None,
             edges: Vec::new(),
         });
+        self
+    }
+
+    /// Clients may upload and delete.
+    #[must_use]
+    pub fn writable(self) -> Self {
+        let writing = Writing { put: true, delete: true, require_token: false, max_upload_bytes: 1 << 30 };
+        self.settings(|settings| settings.writing = writing)
+    }
+
+    /// What of uploads is admitted (default: what a trusted key or a token vouches for).
+    #[must_use]
+    pub fn admission(mut self, change: impl FnOnce(&mut Admission)) -> Self {
+        change(&mut self.admission);
         self
     }
 
@@ -274,6 +290,7 @@ impl ClusterBuilder {
             warnings: Vec::new(),
             eviction_schedule: self.eviction_schedule.clone(),
             scrubs: self.scrubs.clone(),
+            admission: self.admission.clone(),
             settings: self.settings.clone(),
             shown: Vec::new(),
         }

@@ -49,14 +49,16 @@ pub(super) const ALLOW_PUT: Field = Field::switch(
     "cache-allow-put-verb",
     "CACHE_ALLOW_PUT_VERB",
     "cache.allow-put-verb",
-    "Let clients upload. Accepted, but not served yet: PUT is answered with 405.",
+    "Let clients upload (PUT), at the root and under /upload, where nothing is looked for upstream: whoever has a \
+     token of scope write, or anybody while there is none.",
 );
 
 pub(super) const ALLOW_DELETE: Field = Field::switch(
     "cache-allow-delete-verb",
     "CACHE_ALLOW_DELETE_VERB",
     "cache.allow-delete-verb",
-    "Let clients delete. Accepted, but not served yet: DELETE is answered with 405.",
+    "Let clients delete (DELETE) narinfos, NARs and other objects: whoever has a token of scope delete, or anybody \
+     while there is none.",
 );
 
 pub(super) const REQUIRE_TOKEN: Field = Field::switch(
@@ -70,10 +72,35 @@ pub(super) const MAX_UPLOAD: Field = Field::value(
     "max-upload-size",
     "MAX_UPLOAD_SIZE",
     "max-upload-size",
-    "The largest NAR file that may be uploaded; larger ones get 413.",
+    "The largest NAR file that may be uploaded, as it comes and as it is decoded; larger ones get 413.",
 )
 .value_name("SIZE")
 .default("16G");
+
+pub(super) const UPLOAD_KEYS: Field = Field::list(
+    "cache-trusted-upload-key",
+    "CACHE_TRUSTED_UPLOAD_KEYS",
+    "cache.trusted-upload-keys",
+    "A key that vouches for uploads, name:base64, beside those of the upstreams: what it signed is admitted, and \
+     signed by us.",
+)
+.value_name("KEY");
+
+pub(super) const ONLY_TRUSTED: Field = Field::switch(
+    "cache-require-trusted-signature",
+    "CACHE_REQUIRE_TRUSTED_SIGNATURE",
+    "cache.require-trusted-signature",
+    "Admit only uploads that a trusted key signed or that are content-addressed, not those of who writes with a \
+     token of scope sign.",
+);
+
+pub(super) const SIGN_UNSIGNED: Field = Field::switch(
+    "cache-sign-unsigned-uploads",
+    "CACHE_SIGN_UNSIGNED_UPLOADS",
+    "cache.sign-unsigned-uploads",
+    "Admit and sign whatever is uploaded, as the Go original does: whoever may write can then give every client any \
+     contents for any path, in our name.",
+);
 
 pub(super) const UPSTREAMS: Field = Field::list(
     "upstream-cache",
@@ -408,6 +435,9 @@ pub const CONTROL: &[Field] = &[
     ALLOW_DELETE,
     REQUIRE_TOKEN,
     MAX_UPLOAD,
+    UPLOAD_KEYS,
+    ONLY_TRUSTED,
+    SIGN_UNSIGNED,
     UPSTREAMS,
     PUBLIC_KEYS,
     ALLOW_UNSIGNED,

@@ -18,7 +18,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ncps_nix::Sha256Hash;
+use ncps_nix::{PublicKey, Sha256Hash};
 use ncps_proto::admin::Setting;
 use ncps_proto::{EdgeSettings, MinFree, Scope, Token, Writing};
 use ncps_runtime::config::values::{absolute_path, byte_size, duration, listen_addr};
@@ -27,8 +27,8 @@ use ncps_runtime::fields::read_data_path;
 use ncps_runtime::paths;
 use ncps_runtime::tls::TlsFiles;
 
-use crate::Scrubs;
 use crate::eviction::{Schedule, Zone};
+use crate::{Admission, Scrubs};
 pub use fields::{CONTROL, DATABASE};
 pub use later::{LATER, LATER_GLOBAL, later_reference};
 pub use values::database_path;
@@ -90,6 +90,8 @@ pub struct ControlConfig {
     pub eviction_schedule: Option<Schedule>,
     /// When stored files are compared with their names.
     pub scrubs: Scrubs,
+    /// What of uploads is admitted.
+    pub admission: Admission,
     /// What edges are configured with; index id and public keys are known later.
     pub settings: EdgeSettings,
     /// All values as they are shown, filled in by the program that reads them.
@@ -107,6 +109,7 @@ impl ControlConfig {
         let zone = r.get_or(&fields::LRU_TIMEZONE, str::parse, Zone::Local);
         let eviction_schedule = r.get(&fields::LRU_SCHEDULE, |text| Schedule::parse(text, zone));
         let scrubs = scrubs(r, zone);
+        let admission = admission(r);
         let negative_ttl = settings.negative_ttl;
         let database = r.get(&fields::DATABASE_URL, database_path);
         let addr = control_addr(r, &mut warnings);
@@ -126,6 +129,7 @@ impl ControlConfig {
             warnings,
             eviction_schedule,
             scrubs,
+            admission,
             settings,
             shown: Vec::new(),
             data_path,
@@ -282,6 +286,15 @@ fn writing(r: &mut Resolver) -> Writing {
         require_token: r.flag(&fields::REQUIRE_TOKEN),
         max_upload_bytes: r.get_or(&fields::MAX_UPLOAD, byte_size, 0),
     }
+}
+
+fn admission(r: &mut Resolver) -> Admission {
+    let only_trusted = r.flag(&fields::ONLY_TRUSTED);
+    let anything = r.flag(&fields::SIGN_UNSIGNED);
+    if only_trusted && anything {
+        r.problem(&fields::SIGN_UNSIGNED, "contradicts --cache-require-trusted-signature");
+    }
+    Admission { keys: r.list(&fields::UPLOAD_KEYS, PublicKey::parse), only_trusted, anything }
 }
 
 /// 5 % of the disk, but on large disks no more than 10 GiB.

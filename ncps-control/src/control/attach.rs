@@ -18,10 +18,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::Control;
 use super::arrivals::Arrivals;
 use super::removal::Remover;
 use super::tokens::as_told_to;
+use super::{Control, lost};
 use crate::eviction::job::Pressure;
 use crate::index::Index;
 use crate::journal::{Journal, Note};
@@ -115,7 +115,8 @@ impl Listener {
         match report {
             EdgeReport::Inventory { held, last } => {
                 let timed = self.with_accesses(&held).await;
-                self.sessions.holds(instance, timed, last);
+                let gone = self.sessions.holds(instance, timed, last);
+                lost::left(&self.index, &self.sessions, &gone).await;
                 self.compare(held);
                 if last {
                     self.arrivals.announce(instance, std::mem::take(&mut self.suspects));
@@ -133,11 +134,12 @@ impl Listener {
             EdgeReport::Evicted { number, gone } => {
                 let names = gone.clone();
                 if self.sessions.evicted(instance, number, gone) {
-                    for name in names {
+                    for name in &names {
                         let detail = format!("from edge {}, to make room", self.session.hello.name);
-                        self.journal.note(Note::new(EventKind::Evicted, detail).nar(name));
+                        self.journal.note(Note::new(EventKind::Evicted, detail).nar(*name));
                     }
                 }
+                lost::left(&self.index, &self.sessions, &names).await;
             }
             EdgeReport::Hello(_) => tracing::warn!(%instance, "edge says hello in the middle of a session"),
         }

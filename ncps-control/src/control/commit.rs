@@ -39,6 +39,7 @@ impl Control {
         file.file_size = Some(commit.file_size);
         file.nar = Some(commit.nar);
         file.proven = true;
+        file.uploaded |= commit.uploaded;
         match (&commit.origin, wrong) {
             (Some(origin), _) => file.add_origin(origin.clone(), false),
             (None, Some(wrong)) => self.inherit_origins(&mut file, wrong).await?,

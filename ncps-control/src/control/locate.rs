@@ -18,6 +18,8 @@ impl Control {
             name,
             file_size: file.file_size,
             nar: file.nar,
+            proven: file.proven,
+            uploaded: file.is_irreplaceable(),
             origins: self.origins(name, &file, &others),
             representations: others.iter().filter(|(_, file)| file.proven).map(|(other, _)| *other).collect(),
             store_paths: naming.iter().map(|narinfo| narinfo.store_path.hash()).collect(),

@@ -8,6 +8,7 @@ mod arrivals;
 mod attach;
 mod commit;
 mod locate;
+mod lost;
 mod pinning;
 mod prefetch;
 mod proof;
@@ -16,6 +17,7 @@ mod purge;
 pub(crate) mod removal;
 mod scrub;
 mod tokens;
+mod upload;
 
 #[cfg(test)]
 mod tests;
@@ -31,8 +33,8 @@ use async_trait::async_trait;
 use ncps_nix::{NarFileName, NarInfo, PublicKey, SecretKey, StorePathHash};
 use ncps_proto::admin::{EventKind, Setting};
 use ncps_proto::{
-    Code, Commit, ControlPlane, Directives, EdgeSettings, Heard, Location, Lookup, Publication, Reports,
-    Result, Token, Turn,
+    Commit, ControlPlane, Directives, EdgeSettings, Heard, Location, Lookup, Publication, Reports, Result,
+    Token, Turn, Upload, Victim, Writer,
 };
 use ncps_runtime::clock::{Clock, Pace};
 use ncps_runtime::tasks::Tasks;
@@ -40,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use adoption::Adoption;
 
+use crate::admission::Admission;
 use crate::db::Db;
 use crate::eviction::job::Evictor;
 use crate::eviction::{EvictionOrder, EvictionReport, Schedule};
@@ -82,6 +85,8 @@ pub struct Parts<K> {
     pub settings: EdgeSettings,
     /// The register of the same database.
     pub tokens: Tokens,
+    /// What of clients is admitted.
+    pub admission: Admission,
     /// For how long an absence is believed, give or take 10 %.
     pub negative_ttl: Duration,
     /// When eviction runs, also without need.
@@ -139,6 +144,7 @@ impl Control {
             negative_ttl,
             eviction_schedule,
             scrubs,
+            admission,
             clock,
             key_place,
             shown,
@@ -158,7 +164,7 @@ impl Control {
         settings.public_keys = key.iter().map(SecretKey::public).chain(former).collect();
         let (configured, register) = (settings.tokens, Arc::new(tokens));
         settings.tokens = tokens::in_force(&configured, &register);
-        let policy = Policy::of(&settings, key, key_place.former.clone());
+        let policy = Policy::of(&settings, key, key_place.former.clone(), admission);
         let sessions = Arc::new(Sessions::default());
         metrics.watch(&index, &sessions, &pins);
         if let Some(max_size) = settings.max_size {
@@ -294,6 +300,13 @@ impl Control {
         Ok(renewed)
     }
 
+    fn counted(&self, published: Result<NarInfo>) -> Result<NarInfo> {
+        published.inspect_err(|error| {
+            let refused = error.code().is_callers();
+            self.metrics.publications.inc(if refused { Published::Refused } else { Published::Failed });
+        })
+    }
+
     /// Tells every edge that narinfos changed or went.
     fn invalidate(&self, hashes: &[StorePathHash]) {
         if !hashes.is_empty() {
@@ -347,12 +360,7 @@ impl ControlPlane for Control {
     }
 
     async fn publish_narinfo(&self, publication: Publication) -> Result<NarInfo> {
-        let published = self.publish(publication).await;
-        if let Err(error) = &published {
-            let refused = error.code() == Code::Invalid;
-            self.metrics.publications.inc(if refused { Published::Refused } else { Published::Failed });
-        }
-        published
+        self.counted(self.publish(publication).await)
     }
 
     async fn publish_absent(&self, hash: StorePathHash, heard: Heard) -> Result<Duration> {
@@ -394,7 +402,24 @@ impl ControlPlane for Control {
     }
 
     async fn commit_nar(&self, instance: &str, commit: Commit) -> Result<Vec<NarInfo>> {
-        self.commit(instance, commit).await
+        let uploaded = commit.uploaded;
+        let narinfos = self.commit(instance, commit).await?;
+        if uploaded {
+            self.index.durable().await?;
+        }
+        Ok(narinfos)
+    }
+
+    async fn publish_upload(&self, upload: Upload) -> Result<NarInfo> {
+        self.counted(self.take_upload(upload).await)
+    }
+
+    async fn delete_narinfo(&self, hash: StorePathHash, writer: Writer) -> Result<bool> {
+        self.delete_path(hash, &writer).await
+    }
+
+    async fn delete_nar(&self, name: NarFileName, writer: Writer) -> Result<Vec<Victim>> {
+        self.delete_file(name, &writer).await
     }
 
     async fn attach(&self, reports: Reports) -> Result<Directives> {

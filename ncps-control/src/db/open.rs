@@ -15,6 +15,7 @@ use super::{Db, OpenError, totals};
 /// Every migration that this program knows: version, description, SQL.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "index", include_str!("../../../migrations/sqlite/0001_index.sql")),
+    (2, "uploads", include_str!("../../../migrations/sqlite/0002_uploads.sql")),
     (3, "journal", include_str!("../../../migrations/sqlite/0003_journal.sql")),
     (4, "tokens", include_str!("../../../migrations/sqlite/0004_tokens.sql")),
     (5, "pins", include_str!("../../../migrations/sqlite/0005_pins.sql")),

@@ -47,16 +47,17 @@ pub(super) use row;
 
 row!(NarInfoRow { name, nar_hash, nar_size, file_hash, compression, file_size, references, deriver, ca });
 
-/// file_size, nar_hash, nar_size, proven
+/// file_size, nar_hash, nar_size, proven, uploaded
 #[derive(Debug)]
 pub(super) struct FileRow {
     file_size: Option<i64>,
     nar_hash: Option<Vec<u8>>,
     nar_size: Option<i64>,
     proven: i64,
+    uploaded: i64,
 }
 
-row!(FileRow { file_size, nar_hash, nar_size, proven });
+row!(FileRow { file_size, nar_hash, nar_size, proven, uploaded });
 
 /// upstream, url, origin_compression
 #[derive(Debug)]
@@ -158,6 +159,7 @@ impl FileRow {
             file_size: self.file_size.map(|size| unsigned(&at, "file_size", size)).transpose()?,
             nar,
             proven: self.proven != 0,
+            uploaded: self.uploaded != 0,
             origins: origins.into_iter().map(|row| row.into_origin(name)).collect::<Result<_>>()?,
         })
     }

@@ -7,8 +7,7 @@ pub(super) const SIGNATURES: &str =
     "SELECT key_name, signature FROM signatures WHERE store_path_hash = $1 ORDER BY position";
 pub(super) const NAMING: &str =
     "SELECT store_path_hash FROM narinfos WHERE file_hash = $1 AND compression = $2";
-pub(super) const FILE: &str =
-    "SELECT file_size, nar_hash, nar_size, proven FROM nar_files WHERE file_hash = $1 AND compression = $2";
+pub(super) const FILE: &str = "SELECT file_size, nar_hash, nar_size, proven, uploaded FROM nar_files WHERE file_hash = $1 AND compression = $2";
 pub(super) const LAST_ACCESS: &str =
     "SELECT last_access, file_size, proven FROM nar_files WHERE file_hash = $1 AND compression = $2";
 pub(super) const ORIGINS: &str = "SELECT upstream, url, origin_compression FROM origins \
@@ -18,10 +17,10 @@ pub(super) const ALIAS: &str =
     "SELECT true_file_hash, true_compression FROM aliases WHERE file_hash = $1 AND compression = $2";
 
 pub(super) const PUT_FILE: &str = "INSERT INTO nar_files \
-     (file_hash, compression, file_size, nar_hash, nar_size, proven, created_at, last_access) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT (file_hash, compression) DO UPDATE SET \
+     (file_hash, compression, file_size, nar_hash, nar_size, proven, uploaded, created_at, last_access) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT (file_hash, compression) DO UPDATE SET \
      file_size = excluded.file_size, nar_hash = excluded.nar_hash, nar_size = excluded.nar_size, \
-     proven = excluded.proven";
+     proven = excluded.proven, uploaded = excluded.uploaded";
 pub(super) const DELETE_ORIGINS: &str = "DELETE FROM origins WHERE file_hash = $1 AND compression = $2";
 pub(super) const PUT_ORIGIN: &str = "INSERT INTO origins \
      (file_hash, compression, rank, upstream, url, origin_compression) VALUES ($1, $2, $3, $4, $5, $6)";

@@ -181,6 +181,7 @@ fn file_record(narinfo: &NarInfo) -> NarFile {
         file_size: narinfo.file_size,
         nar: Some(facts_of(narinfo)),
         proven: true,
+        uploaded: true,
         origins: vec![second, origin(narinfo)],
     }
 }

@@ -87,6 +87,7 @@ async fn put_file(tx: &mut Tx, name: &NarFileName, file: &NarFile, now: UnixTime
         .bind(file.nar.as_ref().map(|nar| nar.hash.0.as_bytes().as_slice()))
         .bind(file.nar.map(|nar| signed(nar.size)))
         .bind(i64::from(file.proven))
+        .bind(i64::from(file.uploaded))
         .bind(now.0)
         .execute(&mut **tx)
         .await?;

@@ -39,6 +39,8 @@ use writer::Writer;
 const MAX_WAITING: usize = 16_384;
 /// How long it waits: below the deadline that edges set on their calls.
 const ADMISSION: Duration = Duration::from_millis(400);
+/// How long it may take until what a client was promised has its row.
+const DURABLE: Duration = Duration::from_secs(5);
 /// Accesses that may wait; past it samples are forgotten.
 const MAX_ACCESSES: usize = 65_536;
 /// Aliases never point at aliases for long: each is put to a true name. The limit ends a damaged chain.
@@ -253,9 +255,21 @@ impl Index {
     }
 
     async fn wait_until(&self, waiting: usize) {
+        self.wait_while(|overlay| overlay.waiting() > waiting).await;
+    }
+
+    /// Waits until what was put so far has its row, for what a client is promised.
+    pub(crate) async fn durable(&self) -> Result<()> {
+        let mark = self.overlay.mark();
+        let written = self.wait_while(|overlay| overlay.waits_for(mark));
+        let late = |_| Error::new(Code::Unavailable, "the index could not be written in time");
+        tokio::time::timeout(DURABLE, written).await.map_err(late)
+    }
+
+    async fn wait_while(&self, waits: impl Fn(&Overlay) -> bool) {
         loop {
             let written = self.overlay.written.notified();
-            if self.overlay.waiting() <= waiting {
+            if !waits(&self.overlay) {
                 return;
             }
             written.await;

@@ -184,6 +184,16 @@ impl Overlay {
         self.inner.lock().accessed.get(&name).copied()
     }
 
+    /// What was put so far, for [`Overlay::waits_for`].
+    pub(super) fn mark(&self) -> u64 {
+        self.inner.lock().last
+    }
+
+    /// Whether anything that was put up to a mark waits.
+    pub(super) fn waits_for(&self, mark: u64) -> bool {
+        self.inner.lock().queue.first_key_value().is_some_and(|(place, _)| *place <= mark)
+    }
+
     /// How many states wait; accesses, which may be forgotten, don't count.
     pub(super) fn waiting(&self) -> usize {
         self.inner.lock().entries.len()

@@ -1,5 +1,5 @@
 //! HTTP towards Nix clients: routes, statuses, bodies. Text becomes a type on the first line of a handler, and
-//! what does not parse is not here (404).
+//! what does not parse is not here (404), or a mistake of who writes it (400).
 //!
 //! Knows nothing of upstreams, gRPC or files; it asks the lookups and the transfers.
 
@@ -17,7 +17,9 @@ mod narinfo;
 mod object;
 mod range;
 mod reply;
+mod stored;
 mod tls;
+mod write;
 
 use std::sync::Arc;
 
@@ -33,6 +35,7 @@ use crate::lookup::Lookups;
 use crate::metrics::EdgeMetrics;
 use crate::objects::Objects;
 use crate::transfer::Engine;
+use crate::uploads::Uploads;
 use crate::via::Via;
 
 pub(crate) use connection::serve;
@@ -43,6 +46,7 @@ pub struct Service {
     pub lookups: Arc<Lookups>,
     pub engine: Arc<Engine>,
     pub objects: Arc<Objects>,
+    pub uploads: Uploads,
     pub current: Arc<Current>,
     pub accesses: Arc<AccessLog>,
     pub life: LifeHandle,
@@ -51,7 +55,7 @@ pub struct Service {
     pub edge: String,
 }
 
-/// The routes. Methods other than GET and HEAD are off everywhere.
+/// The routes of what is read; what writes is sorted by [`write`] before it comes to them.
 pub fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/", any(meta::about))
@@ -62,19 +66,22 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/metrics", any(meta::metrics))
         .route("/nar/{*file}", any(nar::nar))
         .route("/{file}", any(object::narinfo_or_listing))
+        .nest("/upload", stored())
         .fallback(object::object)
-        .layer(axum::middleware::from_fn(only_reads))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), credentials::of_readers))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), write::by_method))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), by_name))
         .with_state(service)
 }
 
-/// Nothing can be written yet: said before the body is read.
-async fn only_reads(request: Request, next: axum::middleware::Next) -> Response {
-    match *request.method() {
-        http::Method::GET | http::Method::HEAD => next.run(request).await,
-        _ => reply::only_reads(),
-    }
+/// The same of what is stored here, for who is about to upload.
+fn stored() -> Router<Arc<Service>> {
+    Router::new()
+        .route("/nix-cache-info", any(meta::cache_info))
+        .route("/pubkey", any(meta::public_key))
+        .route("/nar/{*file}", any(stored::nar))
+        .route("/{file}", any(stored::narinfo_or_listing))
+        .fallback(stored::object)
 }
 
 /// Caches of our kind are told who answers, so that they notice when they would wait for themselves.

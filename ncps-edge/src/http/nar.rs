@@ -63,6 +63,16 @@ impl Here {
     }
 }
 
+/// A file of the store, whatever else there is.
+pub(super) fn from_store(method: &Method, headers: HeaderMap, wanted: Wanted, stored: StoredNar) -> Response {
+    let name = wanted.name;
+    let request = Asked { name, wanted, etag: etag(name), headers };
+    match *method {
+        Method::HEAD => request.described(Some(stored.size)),
+        _ => request.stored(stored),
+    }
+}
+
 struct Asked {
     name: NarFileName,
     wanted: Wanted,
@@ -122,10 +132,14 @@ impl Asked {
                 None => service.engine.describe(&self.wanted).await?,
             },
         };
+        Ok(self.described(length))
+    }
+
+    fn described(&self, length: Option<u64>) -> Response {
         if not_modified(&self.headers, &self.etag) {
-            return Ok(self.unmodified());
+            return self.unmodified();
         }
-        Ok(self.whole(length, Body::empty()))
+        self.whole(length, Body::empty())
     }
 
     fn stored(&self, stored: StoredNar) -> Response {

@@ -45,7 +45,7 @@ pub(super) async fn object(
     }
 }
 
-fn respond(name: &ObjectName, object: Object, asked: &HeaderMap) -> Result<Response, Error> {
+pub(super) fn respond(name: &ObjectName, object: Object, asked: &HeaderMap) -> Result<Response, Error> {
     let (body, length) = match object.content {
         Content::Memory(bytes) => (Body::from(bytes.clone()), bytes.len() as u64),
         Content::File(file, size) => (Body::from_stream(store_read::stream(file, 0, size)), size),
@@ -65,9 +65,15 @@ fn respond(name: &ObjectName, object: Object, asked: &HeaderMap) -> Result<Respo
 }
 
 /// The object that is asked for: what follows `?` belongs to the name where that makes it one.
-fn name(uri: &Uri) -> Option<ObjectName> {
+pub(super) fn name(uri: &Uri) -> Option<ObjectName> {
     let whole = uri.query().and_then(|query| parse(&format!("{}?{query}", uri.path())));
     whole.or_else(|| parse(uri.path()))
+}
+
+/// Whether a path is where objects are, so that it should have been the name of one.
+pub(super) fn is_folder(path: &str) -> bool {
+    let folder = path.split_once('/').map(|(folder, _)| folder);
+    matches!(folder, Some("log" | "debuginfo" | "realisations" | "build-trace-v2")) || path.ends_with(".ls")
 }
 
 fn parse(path: &str) -> Option<ObjectName> {

@@ -62,9 +62,36 @@ pub(super) fn not_found() -> Response {
     of_code(Code::Absent)
 }
 
-pub(super) fn only_reads() -> Response {
+/// A refusal of what a client wrote: where that is at fault, it is told in a line what is wrong with it.
+pub(super) struct Told(pub(super) Error);
+
+impl IntoResponse for Told {
+    fn into_response(self) -> Response {
+        let line = self.0.code().is_callers().then(|| line(&self.0.to_string()));
+        let mut response = Refusal(self.0).into_response();
+        if let Some(line) = line {
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+            *response.body_mut() = Body::from(line);
+        }
+        response
+    }
+}
+
+/// Nix shows what has less than 1 KiB.
+const MOST: usize = 500;
+
+fn line(text: &str) -> String {
+    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST).collect();
+    line.push('\n');
+    line
+}
+
+/// The verb is off; these are on.
+pub(super) fn only(allowed: &str) -> Response {
     let mut response = of_code(Code::VerbOff);
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    if let Ok(allowed) = HeaderValue::try_from(allowed) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
     response
 }
 

@@ -71,7 +71,8 @@ impl From<&http::Method> for Verb {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(usize);
 
-const STATUSES: [i64; 13] = [0, 200, 206, 304, 400, 404, 405, 416, 500, 501, 502, 503, 504];
+const STATUSES: [i64; 19] =
+    [0, 200, 204, 206, 304, 400, 401, 404, 405, 408, 413, 416, 422, 500, 501, 502, 503, 504, 507];
 
 impl From<u16> for Status {
     fn from(status: u16) -> Status {

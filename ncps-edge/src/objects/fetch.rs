@@ -11,7 +11,7 @@ use super::buffer::{Taken, Trouble, take};
 use super::decode::decoded;
 use super::{Content, Object, Objects, Rules, rules};
 use crate::live::Live;
-use crate::store::blocking;
+use crate::store::{ObjectFrom, blocking};
 use crate::upstream::{Coding, ObjectBody, UpstreamError};
 use crate::via::Via;
 
@@ -71,8 +71,8 @@ impl Objects {
         let object = Object { content: content(&taken), coding: None };
         let (store, kept) = (Arc::clone(&self.store), name.clone());
         let written = blocking(move || match taken {
-            Taken::Memory(bytes) => store.put(&kept, &bytes, budget),
-            Taken::Spooled(spool, size) => store.commit(&kept, spool, size, budget),
+            Taken::Memory(bytes) => store.put(&kept, &bytes, ObjectFrom::Upstream, budget),
+            Taken::Spooled(spool, size) => store.commit(&kept, spool, size, ObjectFrom::Upstream, budget),
         });
         if let Err(error) = written.await {
             tracing::warn!(%name, %error, "an object can't be kept");
@@ -105,7 +105,7 @@ impl Objects {
 
     async fn forget(&self, name: &ObjectName) {
         let (store, gone) = (Arc::clone(&self.store), name.clone());
-        if let Err(error) = blocking(move || store.remove(&gone)).await {
+        if let Err(error) = blocking(move || store.forget(&gone)).await {
             tracing::warn!(%name, %error, "an object that is gone upstream can't be removed");
         }
     }

@@ -3,12 +3,14 @@
 //!
 //! What lasts (listings, logs) is asked for once. The rest is asked for again after the TTL, and served on where
 //! no upstream can be asked. An absence that every upstream stated is remembered in memory for the negative TTL.
+//! What a client uploaded is right for good, until somebody deletes it.
 //! Nothing here is signed by us or proven: Nix checks realisations itself, and the others carry no promise.
 
 mod buffer;
 pub(crate) mod decode;
 mod fetch;
 mod rules;
+mod upload;
 
 use std::fs::File;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::via::Via;
 
 pub(crate) use buffer::file_is_json;
 pub use rules::{Rules, rules};
+pub(crate) use upload::read_text;
 
 /// Objects fetched at once; others wait for their turn, as many as there may be requests.
 const FETCHES: usize = 32;
@@ -113,6 +116,14 @@ impl Objects {
         }
     }
 
+    /// The object as it lies here; no upstream is asked.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub async fn here(&self, name: &ObjectName) -> Result<Option<Object>> {
+        Ok(self.stored(name).await?.as_ref().map(Object::from))
+    }
+
     /// Fetches that run right now.
     pub fn running(&self) -> usize {
         self.flights.running()
@@ -128,7 +139,7 @@ impl Objects {
 
     /// Whether it need not be asked for again.
     fn is_fresh(&self, name: &ObjectName, stored: &StoredObject) -> bool {
-        rules(name).lasting || stored.age < self.ttl()
+        rules(name).lasting || stored.uploaded || stored.age < self.ttl()
     }
 
     async fn stored(&self, name: &ObjectName) -> Result<Option<StoredObject>> {

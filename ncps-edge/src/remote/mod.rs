@@ -12,7 +12,7 @@ use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 use ncps_proto::grpc::RemoteControl;
 use ncps_proto::{
     Code, Commit, ControlPlane, Directives, Error, Heard, Location, Lookup, Publication, Reports, Result,
-    Turn,
+    Turn, Upload, Victim, Writer,
 };
 
 use crate::config::ControlLink;
@@ -23,6 +23,9 @@ pub use channel::dial;
 
 /// How long a reader waits for control before the disk has to do.
 pub const DEADLINE: Duration = Duration::from_millis(500);
+/// How long a writer waits, who is not to be told that it worked before it is durable.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+
 /// Control at the other end of `link`, with `deadline` on every call. Nothing is connected yet; a broken link is made
 /// anew by the next call.
 ///
@@ -42,10 +45,18 @@ struct Hurried {
 
 impl Hurried {
     async fn in_time<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        match tokio::time::timeout(self.deadline, call).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::new(Code::Unavailable, "control did not answer in time")),
-        }
+        within(self.deadline, call).await
+    }
+
+    async fn patiently<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        within(self.deadline.max(WRITE_DEADLINE), call).await
+    }
+}
+
+async fn within<T>(deadline: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(deadline, call).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::new(Code::Unavailable, "control did not answer in time")),
     }
 }
 
@@ -80,7 +91,22 @@ impl ControlPlane for Hurried {
     }
 
     async fn commit_nar(&self, instance: &str, commit: Commit) -> Result<Vec<NarInfo>> {
-        self.in_time(self.plane.commit_nar(instance, commit)).await
+        match commit.uploaded {
+            true => self.patiently(self.plane.commit_nar(instance, commit)).await,
+            false => self.in_time(self.plane.commit_nar(instance, commit)).await,
+        }
+    }
+
+    async fn publish_upload(&self, upload: Upload) -> Result<NarInfo> {
+        self.patiently(self.plane.publish_upload(upload)).await
+    }
+
+    async fn delete_narinfo(&self, hash: StorePathHash, writer: Writer) -> Result<bool> {
+        self.patiently(self.plane.delete_narinfo(hash, writer)).await
+    }
+
+    async fn delete_nar(&self, name: NarFileName, writer: Writer) -> Result<Vec<Victim>> {
+        self.patiently(self.plane.delete_nar(name, writer)).await
     }
 
     async fn attach(&self, reports: Reports) -> Result<Directives> {

@@ -312,7 +312,7 @@ impl LocalStore {
     /// Small files come into being whole: written beside, then renamed by the caller.
     fn written(&self, bytes: &[u8]) -> io::Result<PathBuf> {
         let partial = self.spool_path("small");
-        write_beside(&partial, bytes)?;
+        write_beside(&partial, bytes, 0o644)?;
         Ok(partial)
     }
 
@@ -328,16 +328,11 @@ impl LocalStore {
     }
 }
 
-/// A file, readable for everybody, that is never seen half written.
-pub(super) fn write_whole(partial: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_beside(partial, bytes)?;
-    fs::rename(partial, target)
-}
-
-fn write_beside(partial: &Path, bytes: &[u8]) -> io::Result<()> {
+/// A small file before it is renamed to where it is seen.
+pub(super) fn write_beside(partial: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).open(partial)?;
     let mut fill = || {
-        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
         file.sync_data()
     };

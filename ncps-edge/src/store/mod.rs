@@ -14,7 +14,7 @@ mod unhurried;
 use std::io;
 
 pub use local::{Committed, LocalStore, Space, StoredNar};
-pub use objects::{ObjectStore, StoredObject};
+pub use objects::{From as ObjectFrom, Kept, ObjectStore, StoredObject};
 pub use quarantine::Fault;
 pub use spool::Spool;
 pub(crate) use spool::read_at;

@@ -1,9 +1,14 @@
 //! Objects beside narinfos and NARs on the disk, at the places where Nix looks for them in a binary cache
-//! directory. Their total size is bounded: past it the oldest go. All of it is blocking.
+//! directory. Their total size is bounded: past it the oldest go, those that clients uploaded last. All of it is
+//! blocking.
+//!
+//! # Hidden contract
+//! What a client uploaded is read-only on the disk (mode 0444): that is how it is known again after a restart.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,12 +16,15 @@ use std::time::{Duration, SystemTime};
 use ncps_nix::ObjectName;
 use parking_lot::Mutex;
 
-use super::local::{make_dir, present, sync_parent, write_whole};
+use super::local::{make_dir, present, sync_parent, write_beside};
 use super::{LocalStore, Spool};
 
 /// Directories of objects; listings lie beside the narinfos.
 const DIRECTORIES: [&str; 4] = ["", "log", "debuginfo", "realisations"];
 const TRACES: &str = "build-trace-v2";
+/// The modes of what upstreams and clients brought, readable for everybody.
+const FETCHED: u32 = 0o644;
+const UPLOADED: u32 = 0o444;
 /// A small file takes a block of the disk.
 const BLOCK: u64 = 4096;
 
@@ -28,6 +36,23 @@ pub struct StoredObject {
     pub size: u64,
     /// Since it was written.
     pub age: Duration,
+    /// By a client: no upstream has a say in it.
+    pub uploaded: bool,
+}
+
+/// Who brings an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    Upstream,
+    Client,
+}
+
+/// What became of an object that was to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    Yes,
+    /// All that may be kept is not enough for it.
+    NoRoom,
 }
 
 /// The objects of a store.
@@ -39,11 +64,14 @@ pub struct ObjectStore {
     changes: Mutex<()>,
 }
 
+/// The order in which objects go: those that clients uploaded last.
+type Rank = (bool, SystemTime);
+
 /// What is there, by name and by age. Rebuilt from the disk at start.
 #[derive(Debug, Default)]
 struct Index {
-    written: HashMap<ObjectName, SystemTime>,
-    by_age: BTreeMap<(SystemTime, ObjectName), u64>,
+    written: HashMap<ObjectName, Rank>,
+    by_age: BTreeMap<(Rank, ObjectName), u64>,
     bytes: u64,
 }
 
@@ -66,30 +94,53 @@ impl ObjectStore {
         let metadata = file.metadata()?;
         // A clock that was set back makes a file young, at worst for as long as it was set back.
         let age = metadata.modified()?.elapsed().unwrap_or_default();
-        Ok(Some(StoredObject { file: Arc::new(file), size: metadata.len(), age }))
+        let uploaded = is_uploaded(&metadata);
+        Ok(Some(StoredObject { file: Arc::new(file), size: metadata.len(), age, uploaded }))
     }
 
     /// Writes an object whole, and lets the oldest go where all together exceed `budget` bytes. What exceeds it
-    /// alone is not kept.
-    pub fn put(&self, name: &ObjectName, bytes: &[u8], budget: u64) -> io::Result<()> {
-        self.keep(name, bytes.len() as u64, budget, |path| {
-            write_whole(&self.local.spool_path("small"), path, bytes)
+    /// alone is not kept. What an upstream says never takes the place of what a client uploaded.
+    pub fn put(&self, name: &ObjectName, bytes: &[u8], from: From, budget: u64) -> io::Result<Kept> {
+        self.keep(name, bytes.len() as u64, from, budget, |path, mode| {
+            let partial = self.local.spool_path("small");
+            write_beside(&partial, bytes, mode)?;
+            fs::rename(partial, path)
         })
     }
 
     /// The same for what was spooled.
-    pub fn commit(&self, name: &ObjectName, mut spool: Spool, size: u64, budget: u64) -> io::Result<()> {
+    pub fn commit(
+        &self,
+        name: &ObjectName,
+        mut spool: Spool,
+        size: u64,
+        from: From,
+        budget: u64,
+    ) -> io::Result<Kept> {
         spool.seal()?;
-        self.keep(name, size, budget, |path| {
+        self.keep(name, size, from, budget, |path, mode| {
+            spool.file().set_permissions(fs::Permissions::from_mode(mode))?;
             spool.commit_to(path)?;
             sync_parent(path)
         })
     }
 
-    /// Removes an object. Removing the absent is fine.
-    pub fn remove(&self, name: &ObjectName) -> io::Result<()> {
+    /// Forgets an object that is gone upstream. What a client uploaded stays.
+    pub fn forget(&self, name: &ObjectName) -> io::Result<()> {
         let _changes = self.changes.lock();
-        self.drop_file(name)
+        if self.has_uploaded(name)? { Ok(()) } else { self.drop_file(name) }
+    }
+
+    /// Removes an object, whoever brought it. False where it is not there.
+    pub fn remove(&self, name: &ObjectName) -> io::Result<bool> {
+        let _changes = self.changes.lock();
+        let there = self.path(name).try_exists()?;
+        self.drop_file(name)?;
+        Ok(there)
+    }
+
+    fn has_uploaded(&self, name: &ObjectName) -> io::Result<bool> {
+        Ok(present(fs::metadata(self.path(name)))?.is_some_and(|metadata| is_uploaded(&metadata)))
     }
 
     fn drop_file(&self, name: &ObjectName) -> io::Result<()> {
@@ -111,20 +162,26 @@ impl ObjectStore {
         &self,
         name: &ObjectName,
         size: u64,
+        from: From,
         budget: u64,
-        write: impl FnOnce(&Path) -> io::Result<()>,
-    ) -> io::Result<()> {
+        write: impl FnOnce(&Path, u32) -> io::Result<()>,
+    ) -> io::Result<Kept> {
         let _changes = self.changes.lock();
-        if on_disk(size) > budget {
-            return self.drop_file(name);
+        let uploaded = from == From::Client;
+        if !uploaded && self.has_uploaded(name)? {
+            return Ok(Kept::Yes);
         }
-        write(&self.made_path(name)?)?;
-        self.index.lock().note(name.clone(), SystemTime::now(), size);
+        if on_disk(size) > budget {
+            // Of what an upstream says anew the former version would be wrong; of an upload it stays.
+            return if uploaded { Ok(Kept::NoRoom) } else { self.drop_file(name).map(|()| Kept::NoRoom) };
+        }
+        write(&self.made_path(name)?, if uploaded { UPLOADED } else { FETCHED })?;
+        self.index.lock().note(name.clone(), (uploaded, SystemTime::now()), size);
         loop {
             let oldest = self.index.lock().oldest_beyond(budget);
             match oldest {
                 Some(oldest) => self.drop_file(&oldest)?,
-                None => return Ok(()),
+                None => return Ok(Kept::Yes),
             }
         }
     }
@@ -157,13 +214,13 @@ impl Index {
                 && let Some(metadata) = present(entry.metadata())?
                 && metadata.is_file()
             {
-                self.note(name, metadata.modified()?, metadata.len());
+                self.note(name, (is_uploaded(&metadata), metadata.modified()?), metadata.len());
             }
         }
         Ok(())
     }
 
-    fn note(&mut self, name: ObjectName, written: SystemTime, size: u64) {
+    fn note(&mut self, name: ObjectName, written: Rank, size: u64) {
         self.forget(&name);
         let size = on_disk(size);
         self.bytes += size;
@@ -181,6 +238,10 @@ impl Index {
         let ((_, oldest), _) = self.by_age.first_key_value()?;
         (self.bytes > budget).then(|| oldest.clone())
     }
+}
+
+fn is_uploaded(metadata: &fs::Metadata) -> bool {
+    metadata.permissions().mode() & 0o200 == 0
 }
 
 fn on_disk(size: u64) -> u64 {
@@ -220,7 +281,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let store = open(&dir);
         for name in names() {
-            store.put(&name, b"{}", u64::MAX).expect("written");
+            store.put(&name, b"{}", From::Upstream, u64::MAX).expect("written");
             assert_eq!(fs::read(dir.path().join("store").join(name.to_string())).expect("there"), b"{}");
         }
         assert_eq!(store.bytes(), 5 * BLOCK);
@@ -229,9 +290,9 @@ mod tests {
         assert_eq!(store.bytes(), 5 * BLOCK, "found again, and nothing else");
         for name in names() {
             assert_eq!(store.get(&name).expect("asked").expect("there").size, 2);
-            store.remove(&name).expect("removed");
+            assert!(store.remove(&name).expect("removed"));
             assert!(store.get(&name).expect("asked").is_none());
-            store.remove(&name).expect("removing the absent is fine");
+            assert!(!store.remove(&name).expect("removing the absent is fine"));
         }
         assert_eq!(store.bytes(), 0);
         assert_eq!(fs::read_dir(dir.path().join("store").join(TRACES)).expect("there").count(), 0);
@@ -243,15 +304,43 @@ mod tests {
         let store = open(&dir);
         let names = names();
         for name in &names[..3] {
-            store.put(name, b"x", 3 * BLOCK).expect("written");
+            store.put(name, b"x", From::Upstream, 3 * BLOCK).expect("written");
         }
-        store.put(&names[0], b"again", 3 * BLOCK).expect("written");
+        store.put(&names[0], b"again", From::Upstream, 3 * BLOCK).expect("written");
         assert_eq!(store.bytes(), 3 * BLOCK, "written again counts once");
-        store.put(&names[3], b"x", 3 * BLOCK).expect("written");
+        store.put(&names[3], b"x", From::Upstream, 3 * BLOCK).expect("written");
         let there: Vec<_> = names.iter().map(|n| store.get(n).expect("asked").is_some()).collect();
         assert_eq!(there, [true, false, true, true, false]);
-        store.put(&names[4], &[0; 4 * BLOCK as usize], 3 * BLOCK).expect("written");
+        let large = store.put(&names[4], &[0; 4 * BLOCK as usize], From::Upstream, 3 * BLOCK);
+        assert_eq!(large.expect("asked"), Kept::NoRoom);
         assert_eq!(store.bytes(), 3 * BLOCK, "what exceeds the budget alone is not kept");
         assert!(store.get(&names[4]).expect("asked").is_none());
+    }
+
+    #[test]
+    fn what_clients_uploaded_stays_and_goes_last() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let names = names();
+        let is_there = |store: &ObjectStore, n: usize| store.get(&names[n]).expect("asked").is_some();
+        let store = open(&dir);
+        store.put(&names[0], b"mine", From::Client, 3 * BLOCK).expect("written");
+        for name in &names {
+            store.put(name, b"theirs", From::Upstream, 3 * BLOCK).expect("written");
+        }
+        store.forget(&names[0]).expect("asked");
+        // And after a restart.
+        let store = open(&dir);
+        store.put(&names[1], b"theirs", From::Upstream, 3 * BLOCK).expect("written");
+        let mine = store.get(&names[0]).expect("asked").expect("there");
+        assert!(mine.uploaded && mine.size == 4);
+        assert_eq!([1, 2, 3, 4].map(|n| is_there(&store, n)), [true, false, false, true]);
+        for name in &names[1..4] {
+            store.put(name, b"mine", From::Client, 3 * BLOCK).expect("written");
+        }
+        assert!(!is_there(&store, 0), "the oldest, once there are only such");
+        let large = store.put(&names[1], &[0; 4 * BLOCK as usize], From::Client, 3 * BLOCK);
+        assert_eq!(large.expect("asked"), Kept::NoRoom);
+        assert!(is_there(&store, 1), "what was there is not given up for what has no room");
+        assert!(store.remove(&names[1]).expect("removed") && !is_there(&store, 1));
     }
 }

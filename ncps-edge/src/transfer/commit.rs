@@ -24,7 +24,7 @@ const MOST_PENDING: usize = 100_000;
 pub struct PendingCommits(Mutex<VecDeque<Commit>>);
 
 impl PendingCommits {
-    fn push(&self, commit: Commit) {
+    pub(super) fn push(&self, commit: Commit) {
         let mut pending = self.0.lock();
         if pending.len() < MOST_PENDING {
             pending.push_back(commit);
@@ -155,7 +155,7 @@ impl Engine {
         }
     }
 
-    async fn tell(&self, commit: &Commit) -> ncps_proto::Result<()> {
+    pub(super) async fn tell(&self, commit: &Commit) -> ncps_proto::Result<()> {
         let narinfos = self.control().commit_nar(self.instance(), commit.clone()).await?;
         self.write_narinfos(narinfos).await;
         Ok(())
@@ -182,7 +182,7 @@ mod tests {
         let hash = Sha256Hash::of(text.as_bytes());
         let name = NarFileName { hash: FileHash(hash), compression: Compression::None };
         let nar = NarFacts { hash: NarHash(hash), size: 1 };
-        Commit { name, asked_as: None, file_size: 1, nar, origin: None }
+        Commit { name, asked_as: None, file_size: 1, nar, origin: None, uploaded: false }
     }
 
     #[test]

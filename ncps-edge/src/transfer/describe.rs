@@ -16,6 +16,9 @@ impl Engine {
     pub async fn describe(&self, wanted: &Wanted) -> Result<Option<u64>> {
         let upstreams = Arc::clone(&self.live()?.upstreams);
         let plan = self.plan(wanted, &upstreams).await;
+        if plan.uploaded && plan.sources.is_empty() {
+            return Err(Error::new(Code::Absent, "it was uploaded, and nobody has it any more"));
+        }
         if plan.nar.is_some() {
             return Ok(plan.size);
         }

@@ -150,6 +150,7 @@ impl Download {
             progress: self.transfer.watch(),
             compression: plan.name.compression,
             max_size: plan.max_nar_size(),
+            is_nar: false,
         };
         Prover::start(exhibit, self.engine.decoders())
     }

@@ -345,7 +345,7 @@ impl Engine {
         &self.removals
     }
 
-    pub(super) fn control(&self) -> &Arc<dyn ControlPlane> {
+    pub(crate) fn control(&self) -> &Arc<dyn ControlPlane> {
         &self.parts.control
     }
 
@@ -353,7 +353,7 @@ impl Engine {
         &self.parts.lookups
     }
 
-    pub(super) fn instance(&self) -> &str {
+    pub(crate) fn instance(&self) -> &str {
         &self.parts.instance
     }
 
@@ -369,6 +369,10 @@ impl Engine {
 
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.parts.tasks
     }
 
     pub(super) fn stopped(&self) -> CancellationToken {

@@ -1,7 +1,7 @@
 //! Removing what control names. A file that is being read goes, and its readers keep it open. What a transfer is about
 //! to put there stays where it is evicted; where it is removed its readers get it, and it is not kept.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -14,19 +14,19 @@ use super::engine::Engine;
 use crate::near::named;
 use crate::store::{LocalStore, blocking};
 
-/// Names under which a file is being put into the store.
+/// Names under which a file is being put into the store, and how often at once.
 #[derive(Default)]
-pub(super) struct Commits(Mutex<HashSet<NarFileName>>);
+pub(super) struct Commits(Mutex<HashMap<NarFileName, usize>>);
 
 impl Commits {
     /// Keeps a name from eviction while the result lives.
     pub(super) fn begin(&self, name: NarFileName) -> Committing<'_> {
-        self.0.lock().insert(name);
+        *self.0.lock().entry(name).or_default() += 1;
         Committing { all: self, name }
     }
 
     fn has(&self, name: NarFileName) -> bool {
-        self.0.lock().contains(&name)
+        self.0.lock().contains_key(&name)
     }
 }
 
@@ -38,7 +38,13 @@ pub(super) struct Committing<'c> {
 
 impl Drop for Committing<'_> {
     fn drop(&mut self) {
-        self.all.0.lock().remove(&self.name);
+        let mut all = self.all.0.lock();
+        if let Some(count) = all.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.name);
+            }
+        }
     }
 }
 

@@ -71,6 +71,7 @@ impl Drop for Ending {
             self.transfer.fail(Error::internal("the task of a transfer ended early"));
         }
         self.engine.leave(&self.transfer);
+        self.transfer.set_over();
     }
 }
 

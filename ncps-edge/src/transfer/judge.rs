@@ -90,7 +90,7 @@ pub(super) async fn settle(
         Ok(nar) => {
             let asked_as = (name != plan.name).then_some(plan.name);
             let origin = source.origin().cloned();
-            let commit = Commit { name, asked_as, file_size: size, nar, origin };
+            let commit = Commit { name, asked_as, file_size: size, nar, origin, uploaded: false };
             Ok(engine.commit(spool, commit, began).await)
         }
         Err(reason) => {

@@ -29,6 +29,7 @@ mod prover;
 mod reader;
 mod seek;
 mod slots;
+mod upload;
 
 pub use commit::{News, PendingCommits};
 pub(crate) use decode::decoder;
@@ -38,3 +39,4 @@ pub use plan::Wanted;
 pub use progress::{Failure, HOLD_BACK};
 pub(crate) use prover::prove;
 pub use reader::{Head, Reader};
+pub(crate) use upload::{Incoming, broken, too_large};

@@ -20,7 +20,7 @@ pub struct Wanted {
 
 impl Wanted {
     /// A file that we ourselves want.
-    pub(super) fn ours(name: NarFileName) -> Wanted {
+    pub(crate) fn ours(name: NarFileName) -> Wanted {
         Wanted { name, foreign: None, via: Via::direct() }
     }
 
@@ -47,6 +47,8 @@ pub(super) struct Plan {
     pub(super) sources: Vec<Source>,
     /// The store paths to doubt when every source says absent.
     pub(super) store_paths: Vec<ncps_nix::StorePathHash>,
+    /// A client brought it, and no upstream is known to have it: none is asked for its name.
+    pub(super) uploaded: bool,
     /// Control could not be asked: that no upstream has the name proves nothing.
     pub(super) control_away: bool,
     pub(super) via: Via,
@@ -70,6 +72,7 @@ impl Plan {
         let stored = location.representations.into_iter().filter(|_| name.compression == Compression::None);
         let mut sources: Vec<_> = stored.map(Source::Stored).collect();
         let others = same_name(name, upstreams)
+            .filter(|_| !location.uploaded)
             .filter(|other| location.origins.iter().all(|o| o.upstream != other.upstream))
             .collect::<Vec<_>>();
         let origins =
@@ -85,6 +88,7 @@ impl Plan {
             nar: location.nar,
             sources,
             store_paths: location.store_paths,
+            uploaded: location.uploaded,
             control_away: false,
             via: wanted.via.clone(),
         }
@@ -104,6 +108,7 @@ impl Plan {
             nar: None,
             sources,
             store_paths: Vec::new(),
+            uploaded: false,
             control_away,
             via: wanted.via.clone(),
         }

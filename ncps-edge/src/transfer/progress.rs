@@ -9,6 +9,7 @@ use ncps_proto::trace::Link;
 use ncps_proto::{Code, Error};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::evict::Epoch;
 use super::plan::{Plan, Wanted};
@@ -92,6 +93,8 @@ pub(super) struct Transfer {
     pub(super) link: Option<Link>,
     progress: watch::Sender<Progress>,
     file: OnceLock<Arc<File>>,
+    /// Fires when its task is over, what follows the proof included.
+    over: CancellationToken,
     /// The upstream that is being read.
     reading: Mutex<Option<String>>,
     /// One past the last byte that any reader took. Changed only under a borrow of `progress`, so that
@@ -109,6 +112,7 @@ impl Transfer {
             link,
             progress: watch::Sender::new(Progress::default()),
             file: OnceLock::new(),
+            over: CancellationToken::new(),
             reading: Mutex::default(),
             delivered: AtomicU64::new(0),
         }
@@ -122,6 +126,15 @@ impl Transfer {
     /// Whether it is, where it is one.
     pub(super) fn reads_from(&self, is: impl Fn(&str) -> bool) -> bool {
         self.reading.lock().as_deref().is_some_and(is)
+    }
+
+    /// Its task is over.
+    pub(super) fn set_over(&self) {
+        self.over.cancel();
+    }
+
+    pub(super) async fn over(&self) {
+        self.over.cancelled().await;
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Progress> {

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use ncps_nix::{Compression, nar};
+use ncps_nix::Compression;
+use ncps_nix::nar::{self, Validator};
 use ncps_proto::NarFacts;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
@@ -32,6 +33,8 @@ pub(super) struct Exhibit {
     pub(super) compression: Compression,
     /// More decoded bytes than this are a failure, found without decoding the rest.
     pub(super) max_size: u64,
+    /// It has to be a NAR, whatever its hash is: nobody has signed that.
+    pub(super) is_nar: bool,
 }
 
 impl Prover {
@@ -41,8 +44,14 @@ impl Prover {
         let tail =
             Tail { file: exhibit.file, progress: exhibit.progress, offset: 0, slot, stop: stop.clone() };
         let (compression, max_size) = (exhibit.compression, exhibit.max_size);
-        let result = tokio::task::spawn_blocking(move || prove(tail, compression, max_size));
+        let validator = exhibit.is_nar.then(Validator::new);
+        let result = tokio::task::spawn_blocking(move || prove_as(tail, compression, max_size, validator));
         Prover { result, stop }
+    }
+
+    /// Whether it has come to its end: before that of the download it has failed.
+    pub(super) fn has_ended(&self) -> bool {
+        self.result.is_finished()
     }
 
     /// What the file decodes to; an error where it does not.
@@ -63,18 +72,31 @@ pub(crate) fn prove(
     compression: Compression,
     max_size: u64,
 ) -> io::Result<NarFacts> {
+    prove_as(source, compression, max_size, None)
+}
+
+fn prove_as(
+    source: impl Read + 'static,
+    compression: Compression,
+    max_size: u64,
+    mut validator: Option<Validator>,
+) -> io::Result<NarFacts> {
     let mut decoder = decoder(compression, source)?;
     let mut hasher = nar::Hasher::new();
     let mut chunk = vec![0; CHUNK];
     loop {
         let n = decoder.read(&mut chunk)?;
         if n == 0 {
+            validator.map_or(Ok(()), Validator::finish).map_err(io::Error::other)?;
             let (hash, size) = hasher.finish();
             return Ok(NarFacts { hash, size });
         }
         hasher.update(&chunk[..n]);
         if hasher.bytes() > max_size {
-            return Err(io::Error::other("it decodes to more bytes than the narinfo says"));
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it decodes to more bytes than it may"));
+        }
+        if let Some(validator) = &mut validator {
+            validator.push(&chunk[..n]).map_err(io::Error::other)?;
         }
     }
 }

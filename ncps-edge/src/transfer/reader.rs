@@ -93,6 +93,11 @@ impl Reader {
         }
     }
 
+    /// Waits until the transfer is over: what was to be kept is in the store then, and control knows it.
+    pub async fn over(&mut self) {
+        self.transfer.over().await;
+    }
+
     /// Its own way from byte `start` on, begun anew where it was another byte.
     fn pass_from(&mut self, rest: &Arc<Rest>, start: u64) -> Result<&mut Pass, Failure> {
         let pass = match self.pass.take().filter(|pass| pass.start() == start) {

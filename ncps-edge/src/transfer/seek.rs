@@ -19,6 +19,9 @@ impl Engine {
         plan: &Plan,
         upstreams: &std::sync::Arc<Upstreams>,
     ) -> Vec<Source> {
+        if plan.uploaded {
+            return Vec::new();
+        }
         let is_source = |name: &str| {
             plan.sources.iter().any(|source| matches!(source, Source::Origin(o) if o.upstream == name))
         };

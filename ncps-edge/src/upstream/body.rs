@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 use super::UpstreamError;
 
-/// What an upstream must send within one idle timeout; less is a drip that could hold a slot for hours.
+/// What a sender must send within one idle timeout; less is a drip that could hold a slot for hours.
 const LEAST: usize = 16 * 1024;
 
 /// Chunks, or why there are no more.
-pub(super) type Chunks = BoxStream<'static, Result<Bytes, UpstreamError>>;
+pub(crate) type Chunks = BoxStream<'static, Result<Bytes, UpstreamError>>;
 
 /// A body that ends in an error where it was cut, as far as HTTP shows it, or came too slowly.
 pub(super) fn bytes(response: reqwest::Response, idle: Duration) -> Chunks {
@@ -22,7 +22,8 @@ pub(super) fn bytes(response: reqwest::Response, idle: Duration) -> Chunks {
     paced(chunks.boxed(), idle)
 }
 
-fn paced(chunks: Chunks, idle: Duration) -> Chunks {
+/// The same for chunks of any origin.
+pub(crate) fn paced(chunks: Chunks, idle: Duration) -> Chunks {
     let start = Pace { chunks, idle, waited: Duration::ZERO, came: 0 };
     futures::stream::unfold(Some(start), async |pace| pace?.next().await).boxed()
 }

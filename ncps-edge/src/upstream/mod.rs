@@ -5,7 +5,7 @@
 
 mod address;
 mod ask;
-mod body;
+pub(crate) mod body;
 mod client;
 mod error;
 pub(crate) mod guarded;

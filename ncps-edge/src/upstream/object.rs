@@ -70,7 +70,7 @@ impl Upstream {
 }
 
 impl Coding {
-    pub(super) fn of(headers: &HeaderMap) -> Coding {
+    pub(crate) fn of(headers: &HeaderMap) -> Coding {
         let values = headers.get_all(header::CONTENT_ENCODING).iter();
         let all: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         Coding::parse(&all.join(", "))

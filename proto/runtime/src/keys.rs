@@ -74,6 +74,7 @@ pub const CONTROL_KEYS: &[&str] = &[
     "cache.scrub.schedule",
     "cache.secret-key-path",
     "cache.sign-narinfo",
+    "cache.sign-unsigned-uploads",
     "cache.storage.s3.access-key-id",
     "cache.storage.s3.bucket",
     "cache.storage.s3.endpoint",

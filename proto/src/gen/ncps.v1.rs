@@ -112,6 +112,12 @@ pub struct Location {
     /// whose narinfos name this file
     #[prost(bytes = "vec", repeated, tag = "6")]
     pub store_path_hashes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// the facts are a commit's, no mere claim
+    #[prost(bool, tag = "7")]
+    pub proven: bool,
+    /// by a client: no upstream is known to have it
+    #[prost(bool, tag = "8")]
+    pub uploaded: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NarFacts {
@@ -180,12 +186,70 @@ pub struct CommitNarRequest {
     /// where the bytes came from
     #[prost(message, optional, tag = "6")]
     pub origin: ::core::option::Option<Origin>,
+    /// by a client
+    #[prost(bool, tag = "7")]
+    pub uploaded: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CommitNarReply {
     /// all that name this file, as served
     #[prost(string, repeated, tag = "1")]
     pub narinfos: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Who writes over HTTP, as the edge has it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Writer {
+    /// of the edge
+    #[prost(string, tag = "1")]
+    pub instance: ::prost::alloc::string::String,
+    /// of a token, as the client showed it
+    #[prost(string, optional, tag = "2")]
+    pub secret: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PublishUploadRequest {
+    /// as the client gave it
+    #[prost(string, tag = "1")]
+    pub narinfo: ::prost::alloc::string::String,
+    /// the file that it names
+    #[prost(message, optional, tag = "2")]
+    pub nar: ::core::option::Option<NarFileName>,
+    /// that file lies in the edge's store
+    #[prost(bool, tag = "3")]
+    pub held: bool,
+    #[prost(message, optional, tag = "4")]
+    pub writer: ::core::option::Option<Writer>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PublishUploadReply {
+    #[prost(string, tag = "1")]
+    pub narinfo: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteNarinfoRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    pub store_path_hash: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub writer: ::core::option::Option<Writer>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteNarinfoReply {
+    /// it was known
+    #[prost(bool, tag = "1")]
+    pub deleted: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteNarRequest {
+    #[prost(message, optional, tag = "1")]
+    pub nar: ::core::option::Option<NarFileName>,
+    #[prost(message, optional, tag = "2")]
+    pub writer: ::core::option::Option<Writer>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeleteNarReply {
+    /// to be removed from the caller's store; others are told
+    #[prost(message, repeated, tag = "1")]
+    pub victims: ::prost::alloc::vec::Vec<Victim>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EdgeReport {
@@ -990,6 +1054,78 @@ pub mod control_plane_client {
                 .insert(GrpcMethod::new("ncps.v1.ControlPlane", "CommitNar"));
             self.inner.unary(req, path, codec).await
         }
+        /// An uploaded narinfo whose NAR lies in a store: to be admitted, signed and stored. Answers the stored version.
+        pub async fn publish_upload(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PublishUploadRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PublishUploadReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.ControlPlane/PublishUpload",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.ControlPlane", "PublishUpload"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A client deletes a narinfo.
+        pub async fn delete_narinfo(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteNarinfoRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteNarinfoReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.ControlPlane/DeleteNarinfo",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.ControlPlane", "DeleteNarinfo"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A client deletes a NAR with all its representations.
+        pub async fn delete_nar(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteNarRequest>,
+        ) -> std::result::Result<tonic::Response<super::DeleteNarReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.ControlPlane/DeleteNar",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.ControlPlane", "DeleteNar"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The stream that joins an edge to control. After a break everything is said again from the start.
         pub async fn attach(
             &mut self,
@@ -1079,6 +1215,27 @@ pub mod control_plane_server {
             &self,
             request: tonic::Request<super::CommitNarRequest>,
         ) -> std::result::Result<tonic::Response<super::CommitNarReply>, tonic::Status>;
+        /// An uploaded narinfo whose NAR lies in a store: to be admitted, signed and stored. Answers the stored version.
+        async fn publish_upload(
+            &self,
+            request: tonic::Request<super::PublishUploadRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PublishUploadReply>,
+            tonic::Status,
+        >;
+        /// A client deletes a narinfo.
+        async fn delete_narinfo(
+            &self,
+            request: tonic::Request<super::DeleteNarinfoRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteNarinfoReply>,
+            tonic::Status,
+        >;
+        /// A client deletes a NAR with all its representations.
+        async fn delete_nar(
+            &self,
+            request: tonic::Request<super::DeleteNarRequest>,
+        ) -> std::result::Result<tonic::Response<super::DeleteNarReply>, tonic::Status>;
         /// Server streaming response type for the Attach method.
         type AttachStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::Directive, tonic::Status>,
@@ -1512,6 +1669,141 @@ pub mod control_plane_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CommitNarSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.ControlPlane/PublishUpload" => {
+                    #[allow(non_camel_case_types)]
+                    struct PublishUploadSvc<T: ControlPlane>(pub Arc<T>);
+                    impl<
+                        T: ControlPlane,
+                    > tonic::server::UnaryService<super::PublishUploadRequest>
+                    for PublishUploadSvc<T> {
+                        type Response = super::PublishUploadReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PublishUploadRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ControlPlane>::publish_upload(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PublishUploadSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.ControlPlane/DeleteNarinfo" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteNarinfoSvc<T: ControlPlane>(pub Arc<T>);
+                    impl<
+                        T: ControlPlane,
+                    > tonic::server::UnaryService<super::DeleteNarinfoRequest>
+                    for DeleteNarinfoSvc<T> {
+                        type Response = super::DeleteNarinfoReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteNarinfoRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ControlPlane>::delete_narinfo(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteNarinfoSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.ControlPlane/DeleteNar" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteNarSvc<T: ControlPlane>(pub Arc<T>);
+                    impl<
+                        T: ControlPlane,
+                    > tonic::server::UnaryService<super::DeleteNarRequest>
+                    for DeleteNarSvc<T> {
+                        type Response = super::DeleteNarReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteNarRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ControlPlane>::delete_nar(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteNarSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

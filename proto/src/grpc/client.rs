@@ -14,7 +14,10 @@ use super::status::from_status;
 use super::{MAX_MESSAGE_BYTES, trace};
 use crate::convert::{self, nar_file_name_wire, store_path_hash_bytes};
 use crate::gen_v1::{self as wire, control_plane_client::ControlPlaneClient};
-use crate::{Commit, ControlPlane, Directives, Heard, Location, Lookup, Publication, Reports, Result, Turn};
+use crate::{
+    Commit, ControlPlane, Directives, Heard, Location, Lookup, Publication, Reports, Result, Turn, Upload,
+    Victim, Writer,
+};
 
 type Bytes = bytes::Bytes;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -115,6 +118,23 @@ where
     async fn commit_nar(&self, instance: &str, commit: Commit) -> Result<Vec<NarInfo>> {
         let reply = call!(self.commit_nar(convert::commit_wire(instance, commit)));
         reply.narinfos.iter().map(|text| convert::narinfo(text)).collect()
+    }
+
+    async fn publish_upload(&self, upload: Upload) -> Result<NarInfo> {
+        let reply = call!(self.publish_upload(convert::upload_wire(upload)));
+        convert::narinfo(&reply.narinfo)
+    }
+
+    async fn delete_narinfo(&self, hash: StorePathHash, writer: Writer) -> Result<bool> {
+        let writer = Some(convert::writer_wire(writer));
+        let request = wire::DeleteNarinfoRequest { store_path_hash: store_path_hash_bytes(hash), writer };
+        Ok(call!(self.delete_narinfo(request)).deleted)
+    }
+
+    async fn delete_nar(&self, name: NarFileName, writer: Writer) -> Result<Vec<Victim>> {
+        let writer = Some(convert::writer_wire(writer));
+        let request = wire::DeleteNarRequest { nar: Some(nar_file_name_wire(name)), writer };
+        convert::victims(call!(self.delete_nar(request)).victims)
     }
 
     async fn attach(&self, reports: Reports) -> Result<Directives> {

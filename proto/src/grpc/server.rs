@@ -117,6 +117,37 @@ impl generated::ControlPlane for Adapter {
         reply(narinfos.map(|all| wire::CommitNarReply { narinfos: render(all) }))
     }
 
+    async fn publish_upload(
+        &self,
+        request: Request<wire::PublishUploadRequest>,
+    ) -> Reply<wire::PublishUploadReply> {
+        let span = trace::answers("publish_upload", request.metadata());
+        let upload = convert::upload(request.into_inner()).map_err(to_status)?;
+        let stored = trace::within(span, self.plane.publish_upload(upload)).await;
+        reply(stored.map(|narinfo| wire::PublishUploadReply { narinfo: narinfo.render() }))
+    }
+
+    async fn delete_narinfo(
+        &self,
+        request: Request<wire::DeleteNarinfoRequest>,
+    ) -> Reply<wire::DeleteNarinfoReply> {
+        let span = trace::answers("delete_narinfo", request.metadata());
+        let request = request.into_inner();
+        let hash = store_path_hash(&request.store_path_hash).map_err(to_status)?;
+        let writer = convert::writer(request.writer).map_err(to_status)?;
+        let deleted = trace::within(span, self.plane.delete_narinfo(hash, writer)).await;
+        reply(deleted.map(|deleted| wire::DeleteNarinfoReply { deleted }))
+    }
+
+    async fn delete_nar(&self, request: Request<wire::DeleteNarRequest>) -> Reply<wire::DeleteNarReply> {
+        let span = trace::answers("delete_nar", request.metadata());
+        let request = request.into_inner();
+        let name = nar_file_name(request.nar).map_err(to_status)?;
+        let writer = convert::writer(request.writer).map_err(to_status)?;
+        let victims = trace::within(span, self.plane.delete_nar(name, writer)).await;
+        reply(victims.map(|victims| wire::DeleteNarReply { victims: convert::victims_wire(victims) }))
+    }
+
     async fn attach(&self, request: Request<Streaming<wire::EdgeReport>>) -> Reply<Self::AttachStream> {
         let admission = request.extensions().get::<Admission>().cloned();
         // A report that does not arrive or does not parse ends the session: the edge says everything again.

@@ -41,9 +41,12 @@ fn story(status: &Status) -> String {
     story
 }
 
+/// The same in an edge's log. What is a client's own fault is his to read, whoever found it.
 pub(super) fn from_status(status: Status) -> Error {
-    let said = plain(status);
-    Error::new(said.code(), format!("control: {said}"))
+    match plain(status) {
+        said if said.code().is_callers() => said,
+        said => Error::new(said.code(), format!("control: {said}")),
+    }
 }
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ mod stopping;
 mod telemetry;
 mod tls;
 mod tokens;
+mod uploads;
 mod upstream_flags;
 mod upstreams;
 mod wrong_bytes;

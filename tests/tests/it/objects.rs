@@ -310,7 +310,7 @@ both_modes! {
     }
 }
 
-async fn encoded(coding: &str, text: &str) -> Vec<u8> {
+pub(crate) async fn encoded(coding: &str, text: &str) -> Vec<u8> {
     let source = std::io::Cursor::new(text.to_owned().into_bytes());
     let mut reader: Box<dyn tokio::io::AsyncRead + Unpin> = match coding {
         "zstd" => Box::new(encoders::ZstdEncoder::new(source)),

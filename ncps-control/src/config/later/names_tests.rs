@@ -43,8 +43,6 @@ const SERVE: &[Names] = &[
     usual("cache-storage-s3-force-path-style", "CACHE_STORAGE_S3_FORCE_PATH_STYLE"),
     usual("cache-database-pool-max-open-conns", "CACHE_DATABASE_POOL_MAX_OPEN_CONNS"),
     usual("cache-database-pool-max-idle-conns", "CACHE_DATABASE_POOL_MAX_IDLE_CONNS"),
-    usual("cache-require-trusted-signature", "CACHE_REQUIRE_TRUSTED_SIGNATURE"),
-    keyed("cache-trusted-upload-key", "CACHE_TRUSTED_UPLOAD_KEYS", "cache.trusted-upload-keys"),
     usual("cache-cdc-enabled", "CACHE_CDC_ENABLED"),
     usual("cache-cdc-min", "CACHE_CDC_MIN"),
     usual("cache-cdc-avg", "CACHE_CDC_AVG"),

@@ -14,7 +14,6 @@ const STAGING_OFF: &str = "There is no staging.";
 const REDIS_OFF: &str = "There is no Redis.";
 const LOCK_OFF: &str = "There are no locks between processes.";
 const S3: &str = "Object storage is not there yet: NAR files are kept on the local disk.";
-const UPLOADS: &str = "Uploads are not there yet, and so is nothing that would check them.";
 const CDC: &str = "Chunking is not there: NAR files are kept whole.";
 const STAGING: &str = "Staging is not there: it needs object storage.";
 const REDIS: &str = "Redis is not used: one process serves a data path, and needs no lock for that.";
@@ -85,18 +84,6 @@ pub(super) const ROWS: &[Later] = &[
         "CACHE_DATABASE_POOL_MAX_IDLE_CONNS",
         "cache.database.pool.max-idle-conns",
         POOL,
-    )),
-    off(Field::switch(
-        "cache-require-trusted-signature",
-        "CACHE_REQUIRE_TRUSTED_SIGNATURE",
-        "cache.require-trusted-signature",
-        UPLOADS,
-    )),
-    off(Field::list(
-        "cache-trusted-upload-key",
-        "CACHE_TRUSTED_UPLOAD_KEYS",
-        "cache.trusted-upload-keys",
-        UPLOADS,
     )),
     off(Field::switch("cache-cdc-enabled", "CACHE_CDC_ENABLED", "cache.cdc.enabled", CDC)),
     moot(Field::value("cache-cdc-min", "CACHE_CDC_MIN", "cache.cdc.min", CDC_OFF)),

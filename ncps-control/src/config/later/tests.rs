@@ -54,7 +54,6 @@ fn defaults_of_the_original_change_nothing() {
         "--cache-lock-backend=local",
         "--cache-cdc-enabled=false",
         "--cache-inflight-staging-enabled=false",
-        "--cache-require-trusted-signature=false",
         "--cache-storage-s3-force-path-style=false",
         "--pprof-addr=",
         "--cache-redis-addrs=",

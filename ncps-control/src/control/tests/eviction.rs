@@ -120,6 +120,7 @@ async fn a_job_that_panics_ends_the_process() {
         db,
         key: None,
         settings: settings(Upstream::new().key.public()),
+        admission: crate::Admission::default(),
         negative_ttl: Duration::from_secs(60),
         eviction_schedule: None,
         clock: clock.clone(),

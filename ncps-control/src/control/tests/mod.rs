@@ -36,7 +36,8 @@ struct Houses(Mutex<Vec<(House, TempDir)>>);
 impl Houses {
     async fn make(&self, setup: Setup) -> Arc<dyn ControlPlane> {
         let folder = folder();
-        let settings = settings(setup.trusted);
+        let mut settings = settings(setup.trusted.clone());
+        setup.configure(&mut settings);
         let house = House::open(folder.path(), own_key(), settings, setup.negative_ttl).await;
         let control = Arc::clone(&house.control);
         self.0.lock().push((house, folder));

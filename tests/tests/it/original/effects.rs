@@ -108,8 +108,6 @@ impl World {
 
 /// All that one option does, shown. Signing is off in a run of its own.
 async fn effect(option: &str, world: &World, process: &mut Process) {
-    let is_told =
-        |name: &str| format!("--cache-allow-{name}-verb: {} is not served yet", name.to_uppercase());
     match option {
         "otel-enabled" | "otel-grpc-url" => {
             eventually("telemetry is sent", async || !world.collector.is_empty()).await;
@@ -145,12 +143,24 @@ async fn effect(option: &str, world: &World, process: &mut Process) {
             assert!(world.signers().await.contains(&"seed.example".to_owned()));
         }
         "cache-allow-put-verb" => {
-            process.line_with(&is_told("put")).await;
+            process.line_with("anybody may upload (PUT)").await;
+            for prefix in ["", "/upload"] {
+                let log = format!("{prefix}/log/{}.drv", world.small.store_path());
+                assert_eq!(world.status(Request::put(&log, "a log")).await, 204);
+                assert_eq!(world.text(&log).await, "a log");
+                let unsigned = world.small.changed(|narinfo| narinfo.signatures.clear());
+                let narinfo = format!("{prefix}{}", unsigned.narinfo_path());
+                assert_eq!(world.status(Request::put(&narinfo, unsigned.narinfo_text())).await, 422);
+            }
             assert_eq!(world.status(Request::put("/nix-cache-info", "x")).await, 405);
         }
         "cache-allow-delete-verb" => {
-            process.line_with(&is_told("delete")).await;
-            assert_eq!(world.status(Request::delete(&world.small.narinfo_path())).await, 405);
+            process.line_with("anybody may delete (DELETE)").await;
+            let path = world.small.narinfo_path();
+            assert_eq!(world.status(Request::get(&path)).await, 200);
+            assert_eq!(world.status(Request::delete(&path)).await, 204);
+            assert_eq!(world.status(Request::delete(&path)).await, 404);
+            assert_eq!(world.status(Request::get(&path)).await, 200, "the upstream has it");
         }
         // The upstream has let nobody in without.
         "netrc-file" => assert_eq!(world.upstream.count("GET", &world.small.nar_path()), 1),
@@ -270,10 +280,11 @@ async fn defaults_have_their_effects() {
         assert!(world.places.path(made).exists(), "{made}");
     }
     assert_eq!(world.status(Request::get("/metrics")).await, 404);
-    assert_eq!(world.status(Request::put("/nix-cache-info", "x")).await, 405);
+    assert_eq!(world.status(Request::put(&world.small.narinfo_path(), "x")).await, 405);
+    assert_eq!(world.status(Request::delete(&world.small.narinfo_path())).await, 405);
     assert_eq!(process.terminate().await.code(), Some(0));
     assert_eq!(process.printed(), Vec::<String>::new(), "telemetry is off");
-    let unsaid = ["\"level\":\"DEBUG\"", "is not served yet", "--cache-temp-path", "evicts on schedule"];
+    let unsaid = ["\"level\":\"DEBUG\"", "anybody may", "--cache-temp-path", "evicts on schedule"];
     let lines = process.lines().join("\n");
     assert!(unsaid.iter().all(|text| !lines.contains(text)), "{lines}");
 }

@@ -1,0 +1,182 @@
+//! What clients write: their narinfos come into the index, and what they delete leaves it. All of it has its row
+//! when the call answers, since a client believes it.
+
+use std::sync::Arc;
+
+use ncps_nix::{MAX_NARINFO_BYTES, NarFileName, NarInfo, StorePathHash};
+use ncps_proto::{Code, Error, Result, Scope, Token, Upload, Victim, Writer, tokens};
+
+use super::Control;
+use crate::metrics::Published;
+use crate::record::{facts_of, file_of, point_at};
+
+impl Control {
+    pub(super) async fn take_upload(&self, upload: Upload) -> Result<NarInfo> {
+        allowed(self.settings.get().writing.put)?;
+        let stored = self.put_upload(upload).await?;
+        self.index.durable().await?;
+        Ok(stored)
+    }
+
+    async fn put_upload(&self, upload: Upload) -> Result<NarInfo> {
+        let Upload { narinfo: offered, nar, held, writer } = upload;
+        let token = self.token_of(&writer);
+        let may_sign = token.as_ref().is_some_and(|token| self.allows(token, Scope::Sign, &writer));
+        let admitted = self.policy.admit(offered, may_sign)?;
+        self.index.admit().await?;
+        let name = self.index.resolve(nar).await?;
+        let _file_turns = self.index.lock_files([nar, name]).await;
+        self.check_nar(&admitted, name, held).await?;
+        let hash = admitted.store_path.hash();
+        let _turn = self.index.lock_narinfos([hash]).await;
+        let by = token.as_ref().map(|token| token.id.as_str());
+        match self.index.narinfo(hash).await? {
+            Some(stored) => self.add_to(&stored, admitted, name, by).await,
+            None => self.put_first(admitted, name, by).await,
+        }
+    }
+
+    /// The NAR has to be there, and be what the narinfo says of it.
+    async fn check_nar(&self, narinfo: &NarInfo, name: NarFileName, held: bool) -> Result<()> {
+        let refused = |why: &str| {
+            Err(Error::new(Code::Refused, format!("{why} of {}: {}", narinfo.store_path, name.url())))
+        };
+        match self.index.file(name).await? {
+            Some(file) if file.contradicts(facts_of(narinfo)) => {
+                refused("NarHash and NarSize are not those of the NAR")
+            }
+            Some(file) if !file.is_proven(facts_of(narinfo)) => refused("upload the NAR first"),
+            Some(file) if held || !file.origins.is_empty() || self.sessions.is_held(name) => Ok(()),
+            _ => refused("upload the NAR first"),
+        }
+    }
+
+    async fn put_first(&self, mut narinfo: NarInfo, name: NarFileName, by: Option<&str>) -> Result<NarInfo> {
+        self.name_file(&mut narinfo, name).await?;
+        tracing::info!(path = %narinfo.store_path, by, "uploaded");
+        self.index.put_new_narinfo(Arc::new(narinfo.clone()));
+        self.invalidate(&[narinfo.store_path.hash()]);
+        self.metrics.publications.inc(Published::Stored);
+        Ok(narinfo)
+    }
+
+    /// What is there stays, with the signatures that are new. Another NAR is never put in its place: clients have
+    /// the narinfo of the one that is there.
+    async fn add_to(
+        &self,
+        stored: &NarInfo,
+        offered: NarInfo,
+        name: NarFileName,
+        by: Option<&str>,
+    ) -> Result<NarInfo> {
+        if stored.fingerprint() != offered.fingerprint() {
+            let there = format!("{} is there with another NAR or other references", stored.store_path);
+            return Err(Error::new(Code::Refused, format!("{there}: delete it first")));
+        }
+        let mut merged = stored.clone();
+        for signature in offered.signatures {
+            if !merged.signatures.contains(&signature) {
+                merged.signatures.push(signature);
+            }
+        }
+        // What upstreams have goes on to be theirs, as long as somebody has it here.
+        if !self.sessions.is_held(file_of(stored)) {
+            self.name_file(&mut merged, name).await?;
+        }
+        if merged == *stored {
+            self.metrics.publications.inc(Published::Kept);
+            return Ok(merged);
+        }
+        if merged.render().len() > MAX_NARINFO_BYTES {
+            let path = &merged.store_path;
+            return Err(Error::new(Code::Refused, format!("{path} has too many signatures")));
+        }
+        tracing::info!(path = %merged.store_path, by, "uploaded again, with more signatures or another file");
+        self.index.put_narinfo(Arc::new(merged.clone()));
+        self.invalidate(&[merged.store_path.hash()]);
+        self.metrics.publications.inc(Published::Replaced);
+        Ok(merged)
+    }
+
+    async fn name_file(&self, narinfo: &mut NarInfo, name: NarFileName) -> Result<()> {
+        let file = self.index.file(name).await?;
+        point_at(narinfo, name, file.and_then(|file| file.file_size));
+        Ok(())
+    }
+
+    pub(super) async fn delete_path(&self, hash: StorePathHash, writer: &Writer) -> Result<bool> {
+        allowed(self.settings.get().writing.delete)?;
+        self.index.admit().await?;
+        let turn = self.index.lock_narinfos([hash]).await;
+        let Some(narinfo) = self.index.narinfo(hash).await? else { return Ok(false) };
+        let by = self.token_of(writer).map(|token| token.id);
+        tracing::info!(path = %narinfo.store_path, by, "a narinfo is deleted");
+        self.index.remove_narinfo(hash);
+        self.invalidate(&[hash]);
+        drop(turn);
+        self.index.durable().await?;
+        Ok(true)
+    }
+
+    pub(super) async fn delete_file(&self, asked: NarFileName, writer: &Writer) -> Result<Vec<Victim>> {
+        allowed(self.settings.get().writing.delete)?;
+        self.index.admit().await?;
+        let by = self.token_of(writer).map(|token| token.id);
+        let mut victims = Vec::new();
+        for name in self.same_nar(asked).await? {
+            tracing::info!(nar = %name, by, "a NAR file is deleted");
+            let naming = self.index.naming(name).await?;
+            let narinfos = naming.iter().map(|narinfo| narinfo.store_path.hash()).collect();
+            victims.push(Victim { name, narinfos });
+            self.give_up_upload(name).await?;
+        }
+        self.tell_others(&writer.instance, &victims);
+        // The caller removes them.
+        victims.iter().for_each(|victim| self.sessions.removed(&writer.instance, victim.name));
+        self.index.durable().await?;
+        Ok(victims)
+    }
+
+    /// The file with the other ones of its NAR: those that an edge holds, or that nobody could give again.
+    async fn same_nar(&self, asked: NarFileName) -> Result<Vec<NarFileName>> {
+        let name = self.index.resolve(asked).await?;
+        let Some(file) = self.index.file(name).await? else { return Ok(Vec::new()) };
+        let mut files = match file.nar {
+            Some(facts) => self.index.files_of(facts.hash).await?,
+            None => vec![(name, file)],
+        };
+        files.retain(|(name, file)| self.sessions.is_held(*name) || file.is_irreplaceable());
+        Ok(files.into_iter().map(|(name, _)| name).collect())
+    }
+
+    fn tell_others(&self, caller: &str, victims: &[Victim]) {
+        let paths = || victims.iter().flat_map(|victim| victim.narinfos.iter().copied()).collect();
+        let files = || victims.iter().map(|victim| victim.name).collect();
+        for (edge, _) in self.sessions.attached().into_iter().filter(|(edge, _)| edge != caller) {
+            // One that does not keep up is cut, and says what it has when it is back.
+            self.sessions.remove(&edge, paths(), files());
+        }
+    }
+
+    /// Nobody has this file any more, or nobody is to have it. Where nobody could give it again the narinfos that
+    /// name it go, too: what they promise can't be had.
+    pub(super) async fn give_up_upload(&self, name: NarFileName) -> Result<()> {
+        super::lost::give_up(&self.index, &self.sessions, name).await
+    }
+
+    /// The token that a writer shows, if it is one of ours.
+    fn token_of(&self, writer: &Writer) -> Option<Token> {
+        let secret = writer.secret.as_ref()?;
+        tokens::find(&self.settings.get().tokens, secret.reveal().as_bytes()).cloned()
+    }
+
+    /// An edge that is not attached has no name, and so nothing that is bound to one.
+    fn allows(&self, token: &Token, scope: Scope, writer: &Writer) -> bool {
+        let edge = self.sessions.name_of(&writer.instance).unwrap_or_default();
+        token.allows(scope, &edge, self.clock.now().0)
+    }
+}
+
+fn allowed(verb: bool) -> Result<()> {
+    if verb { Ok(()) } else { Err(Error::new(Code::VerbOff, "clients may not do that here")) }
+}

@@ -1,0 +1,54 @@
+//! `GET` and `HEAD` under `/upload/`: what is stored here, and nothing else. No upstream is asked, so that a client that
+//! is about to upload a closure does not make the cache fetch it first.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, Method, Uri, header};
+use ncps_nix::StorePathHash;
+
+use super::reply::{self, Refusal};
+use super::{Service, nar, object};
+use crate::transfer::Wanted;
+use crate::via::Via;
+
+type Answer = Result<Response, Refusal>;
+
+pub(super) async fn narinfo_or_listing(
+    service: State<Arc<Service>>,
+    Path(file): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Answer {
+    let Some(hash) = file.strip_suffix(".narinfo") else { return object(service, uri, headers).await };
+    let Ok(hash) = StorePathHash::parse(hash) else { return Ok(reply::not_found()) };
+    Ok(match service.lookups.stored(hash).await? {
+        Some(served) => {
+            ([(header::CONTENT_TYPE, "text/x-nix-narinfo")], Body::from(served.body.clone())).into_response()
+        }
+        None => reply::not_found(),
+    })
+}
+
+pub(super) async fn nar(
+    State(service): State<Arc<Service>>,
+    Path(file): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Answer {
+    let Ok(wanted) = Wanted::parse(&file, Via::of(&headers)) else { return Ok(reply::not_found()) };
+    Ok(match service.engine.stored(wanted.name).await? {
+        Some(stored) => nar::from_store(&method, headers, wanted, stored),
+        None => reply::not_found(),
+    })
+}
+
+pub(super) async fn object(State(service): State<Arc<Service>>, uri: Uri, headers: HeaderMap) -> Answer {
+    let Some(name) = object::name(&uri) else { return Ok(reply::not_found()) };
+    match service.objects.here(&name).await? {
+        Some(object) => object::respond(&name, object, &headers).map_err(Refusal::from),
+        None => Ok(reply::not_found()),
+    }
+}

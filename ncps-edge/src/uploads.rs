@@ -1,0 +1,153 @@
+//! What clients write: NARs, narinfos and other objects come in and are taken away. Here is what these have in
+//! common: how many at once, and what must be there before what.
+//!
+//! Knows the order: a NAR before its narinfo, the bytes before the row. Absent on purpose: HTTP and who may write,
+//! and what is admitted and signed, which is control's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ncps_nix::{Compression, FileHash, MAX_NARINFO_BYTES, NarFileName, NarInfo, ObjectName, StorePathHash};
+use ncps_proto::{Code, Error, Removal, Result, Upload, Victim, Writer};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::lookup::Lookups;
+use crate::objects::{Objects, read_text};
+use crate::transfer::{Engine, Incoming, Wanted};
+use crate::upstream::Coding;
+use crate::upstream::body::Chunks;
+
+/// NAR files that come in at once, each with a decoder, and other objects, each with a megabyte of memory.
+const NARS: usize = 32;
+const OBJECTS: usize = 64;
+/// How long a client waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where a client writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// Beside what upstreams have.
+    Root,
+    /// `/upload/`: only what is stored here is there.
+    Upload,
+}
+
+/// All uploads.
+pub struct Uploads {
+    engine: Arc<Engine>,
+    lookups: Arc<Lookups>,
+    objects: Arc<Objects>,
+    nars: Semaphore,
+    others: Semaphore,
+}
+
+impl Uploads {
+    pub fn new(engine: Arc<Engine>, lookups: Arc<Lookups>, objects: Arc<Objects>) -> Uploads {
+        Uploads { engine, lookups, objects, nars: Semaphore::new(NARS), others: Semaphore::new(OBJECTS) }
+    }
+
+    /// Whether a NAR file need not be sent.
+    pub(crate) async fn has_nar(&self, name: NarFileName) -> Result<bool> {
+        self.engine.has_proven(name).await
+    }
+
+    /// Takes a NAR file in; see [`Engine::receive`]. Its body is not looked at before it is its turn.
+    pub(crate) async fn nar(&self, incoming: Incoming) -> Result<()> {
+        let _turn = turn(&self.nars).await?;
+        self.engine.receive(incoming).await
+    }
+
+    /// Takes the narinfo of a path in, whose NAR must be here; at the root it may be an upstream's, and is fetched
+    /// then, since that is where a client saw it.
+    pub(crate) async fn narinfo(
+        &self,
+        hash: StorePathHash,
+        body: Chunks,
+        coding: &Coding,
+        door: Door,
+        writer: Writer,
+    ) -> Result<()> {
+        let reading = turn(&self.others).await?;
+        let text = read_text(body, coding, MAX_NARINFO_BYTES).await?;
+        drop(reading);
+        let invalid = |why: String| Error::new(Code::Invalid, why);
+        let narinfo = NarInfo::parse(&text).map_err(|e| invalid(format!("not a narinfo: {e}")))?;
+        if narinfo.store_path.hash() != hash {
+            return Err(invalid(format!("this is the narinfo of {}", narinfo.store_path)));
+        }
+        let nar = named(&narinfo)?;
+        let held = self.has_or_fetches(nar, door).await?;
+        self.lookups.upload(Upload { narinfo, nar, held, writer }).await
+    }
+
+    async fn has_or_fetches(&self, nar: NarFileName, door: Door) -> Result<bool> {
+        if self.engine.stored(nar).await?.is_some() {
+            return Ok(true);
+        }
+        let missing = || Error::new(Code::Refused, format!("upload the NAR first: {}", nar.url()));
+        if door == Door::Upload {
+            return Err(missing());
+        }
+        let mut reader = self.engine.join(&Wanted::ours(nar))?;
+        match reader.proven().await {
+            Ok(_) => {}
+            Err(failure) if failure.code == Code::Absent => return Err(missing()),
+            Err(failure) => return Err(failure.into()),
+        }
+        // Proven is not yet committed, and control knows a file by its commit.
+        reader.over().await;
+        Ok(self.engine.stored(nar).await?.is_some())
+    }
+
+    /// Takes another object in; see [`Objects::upload`].
+    pub(crate) async fn object(&self, name: &ObjectName, body: Chunks, coding: &Coding) -> Result<()> {
+        let _turn = turn(&self.others).await?;
+        self.objects.upload(name, body, coding).await
+    }
+
+    /// Forgets a narinfo, and says whether it was known. Upstreams may bring the path again.
+    pub(crate) async fn delete_narinfo(&self, hash: StorePathHash, writer: Writer) -> Result<bool> {
+        let deleted = self.engine.control().delete_narinfo(hash, writer).await?;
+        self.lookups.outdate(&[hash]);
+        self.lookups.refresh(hash).await?;
+        Ok(deleted)
+    }
+
+    /// Removes a NAR with all its files, and says whether there was one.
+    pub(crate) async fn delete_nar(&self, name: NarFileName, writer: Writer) -> Result<bool> {
+        let mut victims = self.engine.control().delete_nar(name, writer).await?;
+        if victims.is_empty() && self.engine.stored(name).await?.is_some() {
+            victims.push(Victim { name, narinfos: Vec::new() });
+        }
+        let found = !victims.is_empty();
+        let store_paths: Vec<_> = victims.iter().flat_map(|victim| victim.narinfos.clone()).collect();
+        self.lookups.outdate(&store_paths);
+        let nars = victims.into_iter().map(|victim| victim.name).collect();
+        self.engine.remove(Removal { number: 0, store_paths, nars }).await;
+        Ok(found)
+    }
+
+    /// Removes another object, and says whether it was here.
+    pub(crate) async fn delete_object(&self, name: &ObjectName) -> Result<bool> {
+        self.objects.delete(name).await
+    }
+}
+
+async fn turn(all: &Semaphore) -> Result<SemaphorePermit<'_>> {
+    let crowded = || Error::new(Code::Overloaded, "too many uploads at once");
+    let turn = tokio::time::timeout(PATIENCE, all.acquire()).await.map_err(|_| crowded())?;
+    turn.map_err(|_| crowded())
+}
+
+/// The NAR file that a client's narinfo names: by its hash, or by a URL that is made of it.
+fn named(narinfo: &NarInfo) -> Result<NarFileName> {
+    let compression = narinfo.compression;
+    let by_hash = match compression {
+        Compression::None => Some(FileHash(narinfo.nar_hash.0)),
+        _ => narinfo.file_hash,
+    };
+    let by_url = || NarFileName::parse(narinfo.url.strip_prefix("nar/")?).ok();
+    let by_url = || by_url().filter(|name| name.compression == compression);
+    let name = by_hash.map(|hash| NarFileName { hash, compression }).or_else(by_url);
+    name.ok_or_else(|| Error::new(Code::Refused, "it names its NAR neither by FileHash nor by URL"))
+}
