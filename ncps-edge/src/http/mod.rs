@@ -55,7 +55,7 @@ pub struct Service {
     pub edge: String,
 }
 
-/// The routes of what is read; what writes is sorted by [`write`] before it comes to them.
+/// The routes of what is read; what writes is sorted out before it comes to them.
 pub fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/", any(meta::about))
