@@ -44,10 +44,9 @@ mod totals;
 
 pub use admission::Admission;
 pub use control::{
-    Control, EdgeScrub, Parts, PurgeOrder, PurgeReport, PurgedPath, Removed, ScrubReport, ScrubRequest,
-    ScrubbedFile, Scrubbing, Scrubs,
+    Control, EdgeScrub, Parts, Removed, ScrubReport, ScrubRequest, ScrubbedFile, Scrubbing, Scrubs,
 };
 pub use db::{Db, OpenError};
-pub use eviction::{EdgeEviction, EvictionOrder, EvictionReport, Goal, Planned, Schedule, Trigger, Zone};
+pub use eviction::{EvictionReport, Schedule, Trigger, Zone};
 pub use pins::{Extent, Pin};
 pub use tokens::Tokens;

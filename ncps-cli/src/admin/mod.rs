@@ -5,10 +5,13 @@
 
 mod config;
 mod events;
+mod evict;
 mod generated;
 mod key;
 mod paths;
+mod pin;
 mod prefetch;
+mod purge;
 mod session;
 mod stats;
 mod token;
@@ -88,6 +91,11 @@ enum Command {
     Completions(generated::Completions),
     /// Write man pages.
     Man(generated::Man),
+    /// Paths that are not evicted, with all that they need.
+    #[command(subcommand)]
+    Pin(pin::Command),
+    Evict(evict::Command),
+    Purge(purge::Command),
 }
 
 /// Runs `ncps-cli`. Never panics on what it is given.
@@ -121,5 +129,8 @@ async fn run(command: Command, session: Session) -> Done {
         Command::Config => config::run(&session).await,
         Command::Completions(wanted) => generated::completions(wanted),
         Command::Man(wanted) => generated::man(wanted),
+        Command::Pin(command) => pin::run(command, &session).await,
+        Command::Evict(command) => evict::run(command, &session).await,
+        Command::Purge(command) => purge::run(command, &session).await,
     }
 }

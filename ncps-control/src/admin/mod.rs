@@ -1,21 +1,25 @@
 //! Control as its administrators see it: the use cases of [`AdminPlane`]. Each subject has its own file.
 
 mod events;
+mod eviction;
 mod keys;
 mod paths;
 mod pattern;
+mod pins;
 mod stats;
 mod tokens;
 
 use async_trait::async_trait;
 use ncps_nix::StorePathHash;
 use ncps_proto::admin::{
-    AdminPlane, Caller, Events, EventsWanted, Keys, PathDetails, PathPage, PathsWanted, PrefetchRequest,
-    PrefetchStream, Setting, Stats,
+    AdminPlane, Caller, EdgeEviction, Events, EventsWanted, EvictionOrder, Keys, PathDetails, PathPage,
+    PathsWanted, PinOrder, PinRow, Pinned, PrefetchRequest, PrefetchStream, PurgeOrder, PurgeReport, Setting,
+    Stats,
 };
 use ncps_proto::{MadeToken, NewToken, Result, Scope, Secret, TokenInfo};
 
 use crate::Control;
+pub(crate) use pattern::Pattern;
 
 #[async_trait]
 impl AdminPlane for Control {
@@ -70,5 +74,25 @@ impl AdminPlane for Control {
 
     async fn open_to_all(&self, without: Option<&str>) -> Result<Vec<Scope>> {
         Ok(self.open_scopes(without))
+    }
+
+    async fn evict(&self, caller: &Caller, order: EvictionOrder) -> Result<Vec<EdgeEviction>> {
+        self.evict_for(order, caller).await
+    }
+
+    async fn purge(&self, caller: &Caller, order: PurgeOrder) -> Result<PurgeReport> {
+        Control::purge(self, &order, caller).await
+    }
+
+    async fn add_pin(&self, caller: &Caller, order: PinOrder) -> Result<Pinned> {
+        self.pin_for(order, caller).await
+    }
+
+    async fn remove_pin(&self, caller: &Caller, what: &str) -> Result<Vec<PinRow>> {
+        self.unpin_for(what, caller).await
+    }
+
+    async fn pins(&self) -> Result<Vec<PinRow>> {
+        self.pin_rows().await
     }
 }

@@ -22,7 +22,6 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
-pub use purge::{PurgeOrder, PurgeReport, PurgedPath};
 pub use removal::Removed;
 
 use std::num::NonZeroU64;
@@ -31,7 +30,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ncps_nix::{NarFileName, NarInfo, PublicKey, SecretKey, StorePathHash};
-use ncps_proto::admin::{EventKind, Setting};
+use ncps_proto::admin::{EventKind, EvictionOrder, Setting};
 use ncps_proto::{
     Commit, ControlPlane, Directives, EdgeSettings, Heard, Location, Lookup, Publication, Reports, Result,
     Token, Turn, Upload, Victim, Writer,
@@ -45,7 +44,7 @@ pub use adoption::Adoption;
 use crate::admission::Admission;
 use crate::db::Db;
 use crate::eviction::job::Evictor;
-use crate::eviction::{EvictionOrder, EvictionReport, Schedule};
+use crate::eviction::{EvictionReport, Schedule};
 use crate::index::{Index, Known};
 use crate::journal::{Journal, Note};
 use crate::keys::KeyPlace;
@@ -158,7 +157,7 @@ impl Control {
         let index =
             Index::start(db, negative_ttl, Arc::clone(&clock), tasks, Arc::clone(&metrics), written, keep);
         let index = Arc::new(index);
-        let pins = Arc::new(Pins::new(rows, Arc::clone(&index)));
+        let pins = Arc::new(Pins::new(rows, Arc::clone(&index), Arc::clone(&journal)));
         settings.index_id = index.id().to_owned();
         let former = key_place.former.iter().map(|former| former.key.clone());
         settings.public_keys = key.iter().map(SecretKey::public).chain(former).collect();

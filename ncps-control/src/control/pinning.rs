@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ncps_nix::{StorePath, StorePathHash};
+use ncps_proto::admin::{Caller, EventKind};
 use ncps_proto::{Code, Error, Result};
 
 use super::Control;
@@ -24,7 +25,7 @@ impl Control {
         root: StorePathHash,
         label: Option<String>,
         lasts: Option<Duration>,
-        who: &str,
+        caller: &Caller,
     ) -> Result<(Pin, Extent)> {
         if let Some(label) = &label {
             check_label(label)?;
@@ -34,12 +35,12 @@ impl Control {
         let pin = Pin {
             path: narinfo.store_path.clone(),
             label,
-            made_by: who.to_owned(),
+            made_by: caller.who.clone(),
             created_at,
             expires_at: lasts.map(|lasts| created_at.plus(lasts)),
         };
         let extent = self.pins.add(pin.clone()).await?;
-        tracing::info!(path = %pin.path, label = pin.label, who, paths = extent.paths, "pinned");
+        self.journal.audit(caller, pin.note(EventKind::Pinned, "")).await?;
         Ok((pin, extent))
     }
 
@@ -47,7 +48,7 @@ impl Control {
     ///
     /// # Errors
     /// [`Code::Absent`] where there is none.
-    pub async fn unpin(&self, what: &str, who: &str) -> Result<Vec<Pin>> {
+    pub async fn unpin(&self, what: &str, caller: &Caller) -> Result<Vec<Pin>> {
         let path = path_hash(what);
         let is_meant = |pin: &Pin| match path {
             Some(hash) => pin.path.hash() == hash,
@@ -59,7 +60,7 @@ impl Control {
             return Err(Error::new(Code::Absent, format!("no pin has the {kind} {what}")));
         }
         for pin in &removed {
-            tracing::info!(path = %pin.path, label = pin.label, who, "unpinned");
+            self.journal.audit(caller, pin.note(EventKind::Unpinned, "")).await?;
         }
         Ok(removed)
     }

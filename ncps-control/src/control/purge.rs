@@ -7,12 +7,14 @@
 
 use std::time::Duration;
 
-use globset::{Glob, GlobMatcher};
 use ncps_nix::{StorePath, StorePathHash};
+use ncps_proto::admin::{Caller, EventKind, PurgeOrder, PurgeReport, PurgedPath};
 use ncps_proto::{Code, Error, Result};
 use ncps_runtime::clock::UnixTime;
 
 use super::Control;
+use crate::admin::Pattern;
+use crate::journal::Note;
 use crate::record::PathUse;
 
 /// Paths that are looked at at once.
@@ -20,71 +22,20 @@ const PAGE: u32 = 1000;
 /// How long what is on its way into the database is waited for: it may be chosen, too.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is to go: what fits all that is said.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PurgeOrder {
-    /// These paths only. Each must be known, or be believed absent, which is forgotten.
-    pub paths: Vec<StorePathHash>,
-    /// A glob on the part of the name after the hash: `firefox-*`, `{a,b}-1.?`, `[0-9]*`.
-    pub name: Option<String>,
-    /// Only what can be had from this upstream and no other.
-    pub upstream: Option<String>,
-    /// Only what nobody asked for in this time.
-    pub older_than: Option<Duration>,
-    /// What is pinned, too.
-    pub force: bool,
-    /// Only says what would go.
-    pub dry_run: bool,
-}
-
-/// What a purge did, or would do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PurgeReport {
-    /// In the order of their hashes.
-    pub paths: Vec<PurgedPath>,
-    /// Paths that were believed absent, which is forgotten.
-    pub absences: u64,
-    /// Paths that fit and stay, since they are pinned.
-    pub pinned: u64,
-    /// NAR files that were removed.
-    pub files: u64,
-    /// What these took on the edges' disks.
-    pub bytes: u64,
-    /// Attached edges that did not confirm it. They hear of it when they attach again.
-    pub unheard: Vec<String>,
-}
-
-/// A path that goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PurgedPath {
-    pub path: StorePath,
-    /// When anybody asked for it or its NAR.
-    pub last_use: UnixTime,
-    /// Of its NAR file, in bytes, where it is known.
-    pub file_size: Option<u64>,
-}
-
 /// An order that was understood.
 struct Choice {
-    name: Option<GlobMatcher>,
+    name: Option<Pattern>,
     upstream: Option<String>,
     /// Nobody asked for it since.
     unused_since: Option<UnixTime>,
 }
 
 impl Control {
-    /// Purges what fits, and returns when every attached edge has dropped it or is attached no longer. `said` hears
-    /// how many paths are done, and of how many.
+    /// See [`ncps_proto::admin::AdminPlane::purge`].
     ///
     /// # Errors
-    /// [`Code::Invalid`] where nothing is chosen by, a glob is none, or a path that is named is pinned;
-    /// [`Code::Absent`] where a path is not known, or nothing fits. Nothing is changed then.
-    pub async fn purge(
-        &self,
-        order: &PurgeOrder,
-        who: &str,
-        mut said: impl FnMut(usize, usize),
-    ) -> Result<PurgeReport> {
+    /// As it says.
+    pub async fn purge(&self, order: &PurgeOrder, caller: &Caller) -> Result<PurgeReport> {
         let choice = Choice::of(order, self.clock.now())?;
         let _turn = self.purging.lock().await;
         tokio::time::timeout(PATIENCE, self.index.flushed()).await.ok();
@@ -93,15 +44,18 @@ impl Control {
         if report.paths.is_empty() && absent.is_empty() {
             return Err(nothing_fits(report.pinned));
         }
-        report.absences = absent.len() as u64;
+        (report.count, report.absences) = (report.paths.len() as u64, absent.len() as u64);
         if order.dry_run {
             return Ok(report);
         }
+        self.journal.audit(caller, Note::new(EventKind::Purged, summary(order, &report))).await?;
         absent.iter().for_each(|hash| self.index.forget_absence(*hash));
         let hashes: Vec<_> = report.paths.iter().map(|purged| purged.path.hash()).collect();
-        let removed = self.remover.remove(&hashes, |done| said(done, hashes.len())).await?;
+        let removed = self.remover.remove(&hashes).await?;
+        for hash in hashes {
+            self.journal.note(Note::new(EventKind::Purged, format!("by {caller}")).path(hash));
+        }
         (report.files, report.bytes, report.unheard) = (removed.files, removed.bytes, removed.unheard);
-        tracing::info!(who, paths = hashes.len(), files = report.files, bytes = report.bytes, "purged");
         Ok(report)
     }
 
@@ -154,8 +108,8 @@ impl Control {
     }
 
     async fn fits(&self, known: &PathUse, choice: &Choice) -> Result<bool> {
-        let name_fits = choice.name.as_ref().is_none_or(|glob| glob.is_match(known.path.name()));
-        let age_fits = choice.unused_since.is_none_or(|then| known.last_use < then);
+        let name_fits = choice.name.as_ref().is_none_or(|pattern| pattern.fits(known.path.name()));
+        let age_fits = choice.unused_since.is_none_or(|then| known.last_use <= then);
         if !name_fits || !age_fits {
             return Ok(false);
         }
@@ -170,7 +124,7 @@ impl Control {
     async fn purged(&self, known: PathUse) -> Result<PurgedPath> {
         let file = self.index.file(known.file).await?;
         let file_size = file.and_then(|file| file.file_size);
-        Ok(PurgedPath { path: known.path, last_use: known.last_use, file_size })
+        Ok(PurgedPath { path: known.path, last_use: known.last_use.0, file_size })
     }
 }
 
@@ -185,16 +139,28 @@ impl Choice {
         }
         let unused_since = older_than.map(|age| UnixTime(now.0.saturating_sub(age.as_secs().cast_signed())));
         Ok(Choice {
-            name: name.as_deref().map(glob).transpose()?,
+            name: name.as_deref().map(Pattern::new),
             upstream: upstream.as_ref().map(|url| url.trim_end_matches('/').to_owned()),
             unused_since,
         })
     }
 }
 
-fn glob(text: &str) -> Result<GlobMatcher> {
-    let bad = |e: globset::Error| Error::new(Code::Invalid, format!("{text:?} is no glob: {}", e.kind()));
-    Ok(Glob::new(text).map_err(bad)?.compile_matcher())
+/// What the audit log says of it.
+fn summary(order: &PurgeOrder, report: &PurgeReport) -> String {
+    let mut said = format!("{} paths", report.count);
+    for (what, text) in [("name", &order.name), ("upstream", &order.upstream)] {
+        if let Some(text) = text {
+            said.push_str(&format!(", {what} {text}"));
+        }
+    }
+    if let Some(age) = order.older_than {
+        said.push_str(&format!(", not asked for in {} s", age.as_secs()));
+    }
+    if let [only] = report.paths.as_slice() {
+        said.push_str(&format!(": {}", only.path));
+    }
+    said
 }
 
 fn pinned(path: &StorePath) -> Error {

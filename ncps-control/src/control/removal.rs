@@ -52,20 +52,14 @@ struct TakenOut {
 
 impl Remover {
     /// Takes these paths out of the index; those that are not there are passed over. Returns when every attached
-    /// edge has dropped what it had of them, or is attached no longer. `said` hears after each step how many of them
-    /// are done.
+    /// edge has dropped what it had of them, or is attached no longer.
     ///
     /// # Errors
     /// Where the index can't be read or written. What was taken out before stays so.
-    pub(crate) async fn remove(
-        &self,
-        hashes: &[StorePathHash],
-        mut said: impl FnMut(usize),
-    ) -> Result<Removed> {
+    pub(crate) async fn remove(&self, hashes: &[StorePathHash]) -> Result<Removed> {
         let mut removed = Removed::default();
-        for (step, some) in hashes.chunks(STEP).enumerate() {
+        for some in hashes.chunks(STEP) {
             self.remove_some(some, &mut removed).await?;
-            said((step * STEP + some.len()).min(hashes.len()));
         }
         Ok(removed)
     }

@@ -260,7 +260,7 @@ async fn no_statement_looks_through_a_table() {
 }
 
 async fn plans_look_through_nothing(db: &Db) {
-    for statement in sql::ALL.iter().copied() {
+    for statement in sql::ALL {
         let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
         let plan = sqlx::query(explain).fetch_all(&db.writer).await.expect("explains");
         for step in plan {

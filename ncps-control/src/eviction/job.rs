@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ncps_nix::{NarFileName, StorePath};
+use ncps_proto::admin::{EdgeEviction, EvictionOrder, Goal, Planned};
 use ncps_proto::{Code, DiskReport, EdgeSettings, Error, Result, Victim};
 use ncps_runtime::clock::{Clock, UnixTime};
 use ncps_runtime::label;
@@ -45,28 +45,6 @@ label! {
     }
 }
 
-/// How much is to go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Goal {
-    /// What the limits ask for.
-    #[default]
-    Limits,
-    /// The store takes so many bytes on the disk at most.
-    To(u64),
-    /// So many bytes on the disk are freed.
-    Free(u64),
-}
-
-/// An eviction that somebody asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EvictionOrder {
-    pub goal: Goal,
-    /// The name of an edge; `None`: every attached one.
-    pub edge: Option<String>,
-    /// Only says what would go.
-    pub dry_run: bool,
-}
-
 /// What a run did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvictionReport {
@@ -75,40 +53,6 @@ pub struct EvictionReport {
     pub ended: UnixTime,
     /// The attached edges that had something to free.
     pub edges: Vec<EdgeEviction>,
-}
-
-/// What a run did on one edge.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EdgeEviction {
-    /// The edge's name.
-    pub edge: String,
-    pub instance: String,
-    /// Bytes that had to be freed.
-    pub missing: u64,
-    /// NAR files that were removed.
-    pub files: u64,
-    /// What they took on the disk.
-    pub bytes: u64,
-    /// Bytes that could not be planned for: all that is left is pinned or in flight. 0 where the goal was met.
-    pub shortfall: u64,
-    /// Bytes that pins keep there.
-    pub pinned: u64,
-    /// Of a dry run: what would go, in this order.
-    pub plan: Vec<Planned>,
-}
-
-/// A file that would go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Planned {
-    pub name: NarFileName,
-    /// What it takes on the disk, its narinfo file included.
-    pub bytes: u64,
-    /// The paths whose narinfos name it.
-    pub paths: Vec<StorePath>,
-    /// `None`: never, as far as is known.
-    pub last_access: Option<UnixTime>,
-    /// No upstream can give it back.
-    pub uploaded: bool,
 }
 
 /// The job, as control holds it.
@@ -291,7 +235,7 @@ impl Job {
     /// What would be done on one edge.
     async fn foresee(&self, disk: Disk, missing: u64) -> Result<EdgeEviction> {
         let plan = self.plan(&disk.instance, missing).await?;
-        let mut foreseen = EdgeEviction::of(disk, missing, &plan);
+        let mut foreseen = begun(disk, missing, &plan);
         foreseen.files = plan.victims.len() as u64;
         foreseen.bytes = plan.bytes;
         for victim in &plan.victims {
@@ -300,7 +244,7 @@ impl Job {
                 name: victim.name,
                 bytes: victim.bytes,
                 paths: naming.iter().map(|narinfo| narinfo.store_path.clone()).collect(),
-                last_access: Some(victim.accessed.at).filter(|at| *at > UnixTime(0)),
+                last_access: Some(victim.accessed.at.0).filter(|at| *at > 0),
                 uploaded: victim.uploaded,
             });
         }
@@ -314,7 +258,7 @@ impl Job {
             tracing::error!(error = error.story(), "what is pinned is not known: nothing is evicted");
             Plan { shortfall: missing, ..Plan::default() }
         });
-        let mut done = EdgeEviction::of(disk, missing, &plan);
+        let mut done = begun(disk, missing, &plan);
         for victims in plan.victims.chunks(STEP) {
             if let Err(error) = self.step(victims, &mut done).await {
                 tracing::warn!(edge = done.edge, error = error.story(), "an eviction is broken off");
@@ -379,16 +323,14 @@ impl Job {
     }
 }
 
-impl EdgeEviction {
-    fn of(disk: Disk, missing: u64, plan: &Plan) -> EdgeEviction {
-        EdgeEviction {
-            edge: disk.edge,
-            instance: disk.instance,
-            missing,
-            shortfall: plan.shortfall,
-            pinned: plan.pinned,
-            ..EdgeEviction::default()
-        }
+fn begun(disk: Disk, missing: u64, plan: &Plan) -> EdgeEviction {
+    EdgeEviction {
+        edge: disk.edge,
+        instance: disk.instance,
+        missing,
+        shortfall: plan.shortfall,
+        pinned: plan.pinned,
+        ..EdgeEviction::default()
     }
 }
 

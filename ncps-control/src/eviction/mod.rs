@@ -7,5 +7,5 @@ pub(crate) mod job;
 pub(crate) mod plan;
 pub(crate) mod schedule;
 
-pub use job::{EdgeEviction, EvictionOrder, EvictionReport, Goal, Planned, Trigger};
+pub use job::{EvictionReport, Trigger};
 pub use schedule::{Schedule, Zone};

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ncps_nix::{StorePath, StorePathHash};
+use ncps_proto::admin::EventKind;
 use ncps_proto::{Code, Error, Result};
 use ncps_runtime::clock::UnixTime;
 use parking_lot::Mutex;
@@ -17,6 +18,7 @@ use tokio::sync::OnceCell;
 
 use crate::db::Db;
 use crate::index::Index;
+use crate::journal::{Journal, Note};
 pub use closure::Extent;
 
 /// Pins at most.
@@ -40,6 +42,12 @@ impl Pin {
         (self.path.hash(), self.label.clone())
     }
 
+    /// What the journal says of it.
+    pub(crate) fn note(&self, kind: EventKind, more: &str) -> Note {
+        let label = self.label.as_ref().map(|label| format!(", label {label}")).unwrap_or_default();
+        Note::new(kind, format!("{}{label}{more}", self.path)).path(self.path.hash())
+    }
+
     fn is_over(&self, now: UnixTime) -> bool {
         self.expires_at.is_some_and(|end| end <= now)
     }
@@ -51,6 +59,7 @@ type Key = (StorePathHash, Option<String>);
 pub(crate) struct Pins {
     db: Db,
     index: Arc<Index>,
+    journal: Arc<Journal>,
     all: Mutex<BTreeMap<Key, Pin>>,
     /// Filled once the rows were read.
     read: OnceCell<()>,
@@ -59,8 +68,15 @@ pub(crate) struct Pins {
 }
 
 impl Pins {
-    pub(crate) fn new(db: Db, index: Arc<Index>) -> Pins {
-        Pins { db, index, all: Mutex::default(), read: OnceCell::new(), turn: tokio::sync::Mutex::default() }
+    pub(crate) fn new(db: Db, index: Arc<Index>, journal: Arc<Journal>) -> Pins {
+        Pins {
+            db,
+            index,
+            journal,
+            all: Mutex::default(),
+            read: OnceCell::new(),
+            turn: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Whose narinfos say what they protect.
@@ -137,9 +153,13 @@ impl Pins {
         Ok(removed)
     }
 
-    /// Removes those whose time is over; returns them.
-    pub(crate) async fn expire(&self, now: UnixTime) -> Result<Vec<Pin>> {
-        self.remove(|pin| pin.is_over(now)).await
+    /// Removes those whose time is over.
+    pub(crate) async fn expire(&self, now: UnixTime) -> Result<()> {
+        for pin in self.remove(|pin| pin.is_over(now)).await? {
+            tracing::info!(path = %pin.path, label = pin.label, "a pin has ended");
+            self.journal.note(pin.note(EventKind::Unpinned, ", its time was over"));
+        }
+        Ok(())
     }
 
     /// The root counts no longer, unless another pin has it.

@@ -9,9 +9,12 @@ mod caller;
 mod client;
 mod config;
 mod events;
+mod eviction;
 mod keys;
 mod paths;
+mod pins;
 mod prefetch;
+mod purge;
 mod server;
 mod stats;
 mod tokens;
@@ -25,9 +28,12 @@ pub use caller::Caller;
 pub use client::RemoteAdmin;
 pub use config::Setting;
 pub use events::{Event, EventKind, EventsWanted};
+pub use eviction::{EdgeEviction, EvictionOrder, Goal, Planned};
 pub use keys::{FormerKey, Keys};
 pub use paths::{PathDetails, PathPage, PathRow, PathsWanted};
+pub use pins::{PinOrder, PinRow, Pinned};
 pub use prefetch::{MOST_PREFETCHED, PrefetchNews, PrefetchRequest, PrefetchStream};
+pub use purge::{PurgeOrder, PurgeReport, PurgedPath};
 pub use server::{AdminPlaneService, server};
 pub use stats::{EdgeStats, Stats, Sum};
 
@@ -80,4 +86,23 @@ pub trait AdminPlane: Send + Sync + 'static {
 
     /// What everybody may do, token or not; `without` a token as if that were not there.
     async fn open_to_all(&self, without: Option<&str>) -> Result<Vec<Scope>>;
+    /// Evicts now, after a run that may be under way; of a dry run: says what would go. Answers the edges that had
+    /// something to free. [`crate::Code::Absent`] where no attached edge has the name.
+    async fn evict(&self, caller: &Caller, order: EvictionOrder) -> Result<Vec<EdgeEviction>>;
+
+    /// Takes what fits out of the cache, and returns when every attached edge has dropped it or is attached no longer.
+    /// [`crate::Code::Invalid`] where nothing is chosen by, or a path that is named is pinned;
+    /// [`crate::Code::Absent`] where a path is not known, or nothing fits. Nothing is changed then.
+    async fn purge(&self, caller: &Caller, order: PurgeOrder) -> Result<PurgeReport>;
+
+    /// Keeps a path that is in the index, and all that it needs, from eviction. Where it is pinned under this label
+    /// already, the new end counts. [`crate::Code::Absent`] where it is not in the index, [`crate::Code::Invalid`]
+    /// where label or time can't be used.
+    async fn add_pin(&self, caller: &Caller, order: PinOrder) -> Result<Pinned>;
+
+    /// Ends every pin of a path or a label; answers them. [`crate::Code::Absent`] where there is none.
+    async fn remove_pin(&self, caller: &Caller, what: &str) -> Result<Vec<PinRow>>;
+
+    /// Every pin that counts, by label and path.
+    async fn pins(&self) -> Result<Vec<PinRow>>;
 }

@@ -104,9 +104,8 @@ pub(super) fn page_wire(page: PathPage) -> wire::PathsReply {
 
 fn page(wire: wire::PathsReply) -> Result<PathPage> {
     let row = |row: wire::PathRow| {
-        let bad = |e| Error::internal("read a store path").because(e);
         Ok(PathRow {
-            path: StorePath::parse(&row.store_path).map_err(bad)?,
+            path: store_path(&row.store_path)?,
             nar_size: row.nar_size,
             nar: nar_file_name(row.nar)?,
             file_size: row.file_size,
@@ -116,6 +115,11 @@ fn page(wire: wire::PathsReply) -> Result<PathPage> {
         })
     };
     Ok(PathPage { paths: all(wire.paths, row)?, next: hash(&wire.next)? })
+}
+
+/// A store path by its base name, as control says it.
+pub(super) fn store_path(base_name: &str) -> Result<StorePath> {
+    StorePath::parse(base_name).map_err(|e| Error::internal("read a store path").because(e))
 }
 
 pub(super) fn details_wire(details: PathDetails) -> wire::PathReply {

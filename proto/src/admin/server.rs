@@ -6,7 +6,9 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tonic::{Request, Response, Status};
 
-use super::{AdminPlane, Caller, config, events, keys, paths, prefetch, stats, tokens};
+use super::{
+    AdminPlane, Caller, config, events, eviction, keys, paths, pins, prefetch, purge, stats, tokens,
+};
 use crate::convert::store_path_hash;
 use crate::gen_v1::{self as wire, admin_plane_server as generated};
 use crate::grpc::{MAX_MESSAGE_BYTES, to_status};
@@ -110,5 +112,32 @@ impl generated::AdminPlane for Adapter {
         let without = request.into_inner().without;
         let open = self.plane.open_to_all(without.as_deref()).await;
         reply(open.map(|scopes| wire::OpenToAllReply { scopes: tokens::names(&scopes) }))
+    }
+
+    async fn evict(&self, request: Request<wire::EvictRequest>) -> Reply<wire::EvictReply> {
+        let caller = Caller::of(request.extensions());
+        let order = eviction::order(request.into_inner());
+        reply(self.plane.evict(&caller, order).await.map(eviction::evictions_wire))
+    }
+
+    async fn purge(&self, request: Request<wire::PurgeRequest>) -> Reply<wire::PurgeReply> {
+        let caller = Caller::of(request.extensions());
+        let order = purge::order(request.into_inner()).map_err(to_status)?;
+        reply(self.plane.purge(&caller, order).await.map(purge::report_wire))
+    }
+
+    async fn add_pin(&self, request: Request<wire::AddPinRequest>) -> Reply<wire::AddPinReply> {
+        let caller = Caller::of(request.extensions());
+        let order = pins::order(request.into_inner()).map_err(to_status)?;
+        reply(self.plane.add_pin(&caller, order).await.map(pins::pinned_wire))
+    }
+
+    async fn remove_pin(&self, request: Request<wire::RemovePinRequest>) -> Reply<wire::PinsReply> {
+        let caller = Caller::of(request.extensions());
+        reply(self.plane.remove_pin(&caller, &request.into_inner().what).await.map(pins::pins_wire))
+    }
+
+    async fn pins(&self, _: Request<wire::PinsRequest>) -> Reply<wire::PinsReply> {
+        reply(self.plane.pins().await.map(pins::pins_wire))
     }
 }

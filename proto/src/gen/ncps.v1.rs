@@ -2207,6 +2207,166 @@ pub struct EdgeStats {
     #[prost(message, repeated, tag = "9")]
     pub upstreams: ::prost::alloc::vec::Vec<UpstreamTotals>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EvictRequest {
+    /// its name; empty for all
+    #[prost(string, tag = "3")]
+    pub edge: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+    /// none: what the limits ask for
+    #[prost(oneof = "evict_request::Goal", tags = "1, 2")]
+    pub goal: ::core::option::Option<evict_request::Goal>,
+}
+/// Nested message and enum types in `EvictRequest`.
+pub mod evict_request {
+    /// none: what the limits ask for
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Goal {
+        /// bytes that the store takes at most
+        #[prost(uint64, tag = "1")]
+        To(u64),
+        /// bytes to be freed
+        #[prost(uint64, tag = "2")]
+        Free(u64),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EvictReply {
+    /// those that had something to free
+    #[prost(message, repeated, tag = "1")]
+    pub edges: ::prost::alloc::vec::Vec<EdgeEviction>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EdgeEviction {
+    #[prost(string, tag = "1")]
+    pub edge: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub instance: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub missing: u64,
+    #[prost(uint64, tag = "4")]
+    pub files: u64,
+    #[prost(uint64, tag = "5")]
+    pub bytes: u64,
+    #[prost(uint64, tag = "6")]
+    pub shortfall: u64,
+    #[prost(uint64, tag = "7")]
+    pub pinned: u64,
+    /// of a dry run, in the order in which they would go; the first ones only of very many
+    #[prost(message, repeated, tag = "8")]
+    pub plan: ::prost::alloc::vec::Vec<PlannedFile>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlannedFile {
+    #[prost(message, optional, tag = "1")]
+    pub nar: ::core::option::Option<NarFileName>,
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    /// base names
+    #[prost(string, repeated, tag = "3")]
+    pub store_paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(int64, optional, tag = "4")]
+    pub last_access: ::core::option::Option<i64>,
+    #[prost(bool, tag = "5")]
+    pub uploaded: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PurgeRequest {
+    /// none: all
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub store_path_hashes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// a pattern with * and ?; empty for all
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// only what can be had from it alone; or empty
+    #[prost(string, tag = "3")]
+    pub upstream: ::prost::alloc::string::String,
+    #[prost(uint64, optional, tag = "4")]
+    pub older_than_s: ::core::option::Option<u64>,
+    #[prost(bool, tag = "5")]
+    pub force: bool,
+    #[prost(bool, tag = "6")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PurgeReply {
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+    /// the first ones only of very many
+    #[prost(message, repeated, tag = "2")]
+    pub paths: ::prost::alloc::vec::Vec<PurgedPath>,
+    #[prost(uint64, tag = "3")]
+    pub absences: u64,
+    #[prost(uint64, tag = "4")]
+    pub pinned: u64,
+    #[prost(uint64, tag = "5")]
+    pub files: u64,
+    #[prost(uint64, tag = "6")]
+    pub bytes: u64,
+    /// names of edges
+    #[prost(string, repeated, tag = "7")]
+    pub unheard: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PurgedPath {
+    /// its base name
+    #[prost(string, tag = "1")]
+    pub store_path: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub last_use: i64,
+    #[prost(uint64, optional, tag = "3")]
+    pub file_size: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddPinRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    pub store_path_hash: ::prost::alloc::vec::Vec<u8>,
+    /// or empty
+    #[prost(string, tag = "2")]
+    pub label: ::prost::alloc::string::String,
+    #[prost(uint64, optional, tag = "3")]
+    pub lasts_s: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddPinReply {
+    #[prost(message, optional, tag = "1")]
+    pub pin: ::core::option::Option<Pin>,
+    /// that it protects
+    #[prost(uint64, tag = "2")]
+    pub paths: u64,
+    /// referenced, and not in the index yet
+    #[prost(uint64, tag = "3")]
+    pub unknown: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemovePinRequest {
+    /// a path or a label
+    #[prost(string, tag = "1")]
+    pub what: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PinsRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PinsReply {
+    #[prost(message, repeated, tag = "1")]
+    pub pins: ::prost::alloc::vec::Vec<Pin>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Pin {
+    /// its base name
+    #[prost(string, tag = "1")]
+    pub store_path: ::prost::alloc::string::String,
+    /// or empty
+    #[prost(string, tag = "2")]
+    pub label: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub made_by: ::prost::alloc::string::String,
+    #[prost(int64, tag = "4")]
+    pub created_at: i64,
+    #[prost(int64, optional, tag = "5")]
+    pub expires_at: ::core::option::Option<i64>,
+}
 /// Generated client implementations.
 pub mod admin_plane_client {
     #![allow(
@@ -2571,6 +2731,105 @@ pub mod admin_plane_client {
             req.extensions_mut().insert(GrpcMethod::new("ncps.v1.AdminPlane", "Stats"));
             self.inner.unary(req, path, codec).await
         }
+        /// Evicts now, or says what would go.
+        pub async fn evict(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EvictRequest>,
+        ) -> std::result::Result<tonic::Response<super::EvictReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/ncps.v1.AdminPlane/Evict");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("ncps.v1.AdminPlane", "Evict"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes paths out of the cache, or says which.
+        pub async fn purge(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PurgeRequest>,
+        ) -> std::result::Result<tonic::Response<super::PurgeReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/ncps.v1.AdminPlane/Purge");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("ncps.v1.AdminPlane", "Purge"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Keeps a path and its closure.
+        pub async fn add_pin(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AddPinRequest>,
+        ) -> std::result::Result<tonic::Response<super::AddPinReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.AdminPlane/AddPin",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("ncps.v1.AdminPlane", "AddPin"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends pins; answers those that it ended.
+        pub async fn remove_pin(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemovePinRequest>,
+        ) -> std::result::Result<tonic::Response<super::PinsReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.AdminPlane/RemovePin",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.AdminPlane", "RemovePin"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn pins(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PinsRequest>,
+        ) -> std::result::Result<tonic::Response<super::PinsReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/ncps.v1.AdminPlane/Pins");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("ncps.v1.AdminPlane", "Pins"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2672,6 +2931,30 @@ pub mod admin_plane_server {
             &self,
             request: tonic::Request<super::StatsRequest>,
         ) -> std::result::Result<tonic::Response<super::StatsReply>, tonic::Status>;
+        /// Evicts now, or says what would go.
+        async fn evict(
+            &self,
+            request: tonic::Request<super::EvictRequest>,
+        ) -> std::result::Result<tonic::Response<super::EvictReply>, tonic::Status>;
+        /// Takes paths out of the cache, or says which.
+        async fn purge(
+            &self,
+            request: tonic::Request<super::PurgeRequest>,
+        ) -> std::result::Result<tonic::Response<super::PurgeReply>, tonic::Status>;
+        /// Keeps a path and its closure.
+        async fn add_pin(
+            &self,
+            request: tonic::Request<super::AddPinRequest>,
+        ) -> std::result::Result<tonic::Response<super::AddPinReply>, tonic::Status>;
+        /// Ends pins; answers those that it ended.
+        async fn remove_pin(
+            &self,
+            request: tonic::Request<super::RemovePinRequest>,
+        ) -> std::result::Result<tonic::Response<super::PinsReply>, tonic::Status>;
+        async fn pins(
+            &self,
+            request: tonic::Request<super::PinsRequest>,
+        ) -> std::result::Result<tonic::Response<super::PinsReply>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct AdminPlaneServer<T> {
@@ -3312,6 +3595,223 @@ pub mod admin_plane_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StatsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/Evict" => {
+                    #[allow(non_camel_case_types)]
+                    struct EvictSvc<T: AdminPlane>(pub Arc<T>);
+                    impl<T: AdminPlane> tonic::server::UnaryService<super::EvictRequest>
+                    for EvictSvc<T> {
+                        type Response = super::EvictReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EvictRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::evict(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EvictSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/Purge" => {
+                    #[allow(non_camel_case_types)]
+                    struct PurgeSvc<T: AdminPlane>(pub Arc<T>);
+                    impl<T: AdminPlane> tonic::server::UnaryService<super::PurgeRequest>
+                    for PurgeSvc<T> {
+                        type Response = super::PurgeReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PurgeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::purge(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PurgeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/AddPin" => {
+                    #[allow(non_camel_case_types)]
+                    struct AddPinSvc<T: AdminPlane>(pub Arc<T>);
+                    impl<T: AdminPlane> tonic::server::UnaryService<super::AddPinRequest>
+                    for AddPinSvc<T> {
+                        type Response = super::AddPinReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AddPinRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::add_pin(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AddPinSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/RemovePin" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemovePinSvc<T: AdminPlane>(pub Arc<T>);
+                    impl<
+                        T: AdminPlane,
+                    > tonic::server::UnaryService<super::RemovePinRequest>
+                    for RemovePinSvc<T> {
+                        type Response = super::PinsReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemovePinRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::remove_pin(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemovePinSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/Pins" => {
+                    #[allow(non_camel_case_types)]
+                    struct PinsSvc<T: AdminPlane>(pub Arc<T>);
+                    impl<T: AdminPlane> tonic::server::UnaryService<super::PinsRequest>
+                    for PinsSvc<T> {
+                        type Response = super::PinsReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PinsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::pins(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PinsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

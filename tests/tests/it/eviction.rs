@@ -1,5 +1,7 @@
 //! Eviction: the store stays within its limit while it is used, what was read longest ago goes first, and nobody
 //! who reads notices.
+//!
+//! The test under load takes 20 s in each mode, or `NCPS_LOAD_SECONDS`.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
@@ -14,28 +16,30 @@ use ncps_tests::cluster::ClusterBuilder;
 use ncps_tests::scrape::Scrape;
 use ncps_tests::{Cluster, Fixture, Mode, Upstream, UpstreamKey, both_modes, eventually};
 
+use crate::cli::cli;
+
 const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 /// A narinfo file.
 const BLOCK: u64 = 4 * KIB;
 
-fn fixtures(key: &UpstreamKey, count: u64, size: u64) -> Vec<Fixture> {
+pub(crate) fn fixtures(key: &UpstreamKey, count: u64, size: u64) -> Vec<Fixture> {
     let fixture =
         |seed| Fixture::new("evicted").seed(seed).size(size).compression(Compression::None).build(key);
     (0..count).map(fixture).collect()
 }
 
-async fn upstream_of(fixtures: &[Fixture]) -> Upstream {
+pub(crate) async fn upstream_of(fixtures: &[Fixture]) -> Upstream {
     Upstream::with(&fixtures.iter().collect::<Vec<_>>()).await
 }
 
-fn limited(mode: Mode, upstream: &Upstream, key: &UpstreamKey, limit: u64) -> ClusterBuilder {
+pub(crate) fn limited(mode: Mode, upstream: &Upstream, key: &UpstreamKey, limit: u64) -> ClusterBuilder {
     let builder = Cluster::builder(mode).upstream(upstream).trust(key);
     builder.settings(|settings| settings.max_size = Some(limit))
 }
 
 /// Fetches a path as Nix does, and waits until what becomes of it is settled.
-async fn fetch(cluster: &Cluster, fixture: &Fixture) {
+pub(crate) async fn fetch(cluster: &Cluster, fixture: &Fixture) {
     cluster.narinfo(fixture).await;
     let (status, body) = cluster.fetch(&fixture.nar_path()).await;
     assert_eq!(status, 200);
@@ -43,7 +47,7 @@ async fn fetch(cluster: &Cluster, fixture: &Fixture) {
     cluster.quiet().await;
 }
 
-fn stored(cluster: &Cluster, fixtures: &[Fixture]) -> Vec<usize> {
+pub(crate) fn stored(cluster: &Cluster, fixtures: &[Fixture]) -> Vec<usize> {
     (0..fixtures.len()).filter(|n| cluster.stores(&fixtures[*n].nar_path())).collect()
 }
 
@@ -60,12 +64,12 @@ fn disk_bytes(store: &Path) -> u64 {
 }
 
 /// What control tells of itself.
-fn metric(cluster: &Cluster, name: &str, labels: &[(&str, &str)]) -> f64 {
+pub(crate) fn metric(cluster: &Cluster, name: &str, labels: &[(&str, &str)]) -> f64 {
     Scrape::parse(&cluster.control_telemetry.scrape().expect("asked for")).number(name, labels)
 }
 
 /// Every narinfo file names a NAR file that is there.
-fn assert_no_orphans(store: &Path) {
+pub(crate) fn assert_no_orphans(store: &Path) {
     for entry in std::fs::read_dir(store).expect("the store is there") {
         let path = entry.expect("listed").path();
         if path.extension().is_some_and(|e| e == "narinfo") {
@@ -122,7 +126,7 @@ impl Watch {
             move || {
                 while !stop.load(Ordering::Relaxed) {
                     most.look(&dirs, &engine);
-                    std::thread::yield_now();
+                    std::thread::sleep(Duration::from_millis(2));
                 }
                 most
             }
@@ -134,6 +138,12 @@ impl Watch {
         self.stop.store(true, Ordering::Relaxed);
         self.watcher.join().expect("the watcher does not panic")
     }
+}
+
+/// How long the load lasts.
+fn load_time() -> Duration {
+    let seconds = std::env::var("NCPS_LOAD_SECONDS").map(|text| text.parse().expect("seconds"));
+    Duration::from_secs(seconds.unwrap_or(20))
 }
 
 both_modes! {
@@ -166,46 +176,67 @@ both_modes! {
     async fn under_load_the_store_keeps_its_limit_and_no_reader_breaks(mode) {
         // With its narinfo about as much as is announced for it: whole mebibytes.
         const SIZE: u64 = MIB - 2 * BLOCK;
-        const LIMIT: u64 = 5 * MIB;
+        const LIMIT: u64 = 8 * MIB;
+        const READERS: usize = 20;
+        const WRITERS: usize = 5;
         // Narinfos on their way.
-        const FEW: u64 = 4 * BLOCK;
-        const READERS: usize = 4;
+        const FEW: u64 = (READERS + WRITERS) as u64 * BLOCK;
+        // What readers read, and what each writer brings in turn: both are more than there is room for.
+        const READ: usize = 12;
+        const WRITTEN: usize = 4;
         let key = UpstreamKey::new("upstream-1");
-        let fixtures = Arc::new(fixtures(&key, 12, SIZE));
-        let upstream = upstream_of(&fixtures).await;
+        let mut all = fixtures(&key, (READ + WRITERS * WRITTEN) as u64, SIZE);
+        let needed = Fixture::new("needed").size(SIZE).compression(Compression::None).build(&key);
+        let root = Fixture::new("root").size(SIZE).compression(Compression::None);
+        let root = root.references(&[needed.narinfo.store_path.clone()]).build(&key);
+        all.extend([root, needed]);
+        let pinned = all.len() - 2..all.len();
+        let upstream = upstream_of(&all).await;
         let cluster = Arc::new(limited(mode, &upstream, &key, LIMIT).start().await);
-        for fixture in fixtures.iter() {
+        for fixture in &all {
             cluster.narinfo(fixture).await;
         }
+        for fixture in &all[pinned.clone()] {
+            fetch(&cluster, fixture).await;
+        }
+        cli(&cluster).ok(&["pin", "add", &all[pinned.start].hash_part()]).await;
+        let all = Arc::new(all);
         let watch = Watch::begin(&cluster);
-        let reader = |reader: usize| {
-            let (cluster, fixtures) = (Arc::clone(&cluster), Arc::clone(&fixtures));
-            async move {
-                for n in 0..30 {
-                    let fixture = &fixtures[(n * (2 * reader + 1) + reader * 3) % fixtures.len()];
+        let until = Instant::now() + load_time();
+        let client = |turns: Vec<usize>| {
+            let (cluster, all) = (Arc::clone(&cluster), Arc::clone(&all));
+            tokio::spawn(async move {
+                for n in turns.iter().cycle() {
+                    let fixture = &all[*n];
                     let (status, body) = cluster.fetch(&fixture.nar_path()).await;
                     assert_eq!(status, 200);
                     assert!(body.whole() == fixture.file.to_bytes(), "other bytes");
+                    if Instant::now() >= until {
+                        break;
+                    }
                 }
-            }
+            })
         };
-        let readers: Vec<_> = (0..READERS).map(|n| tokio::spawn(reader(n))).collect();
-        for reader in readers {
-            reader.await.expect("no reader breaks");
+        let readers = (0..READERS).map(|r| (0..READ).map(|n| (n * [1, 5, 7, 11][r % 4] + r) % READ).collect());
+        let writers = (0..WRITERS).map(|w| (0..WRITTEN).map(|n| READ + w * WRITTEN + n).collect());
+        let clients: Vec<_> = readers.chain(writers).map(client).collect();
+        while Instant::now() < until {
+            assert_eq!(stored(&cluster, &all[pinned.clone()]), [0, 1], "the pinned closure is whole");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        for client in clients {
+            client.await.expect("no client breaks");
         }
         cluster.quiet().await;
         let most = watch.end();
-        println!("{most:?}");
+        println!("{most:?}, {} fetches", upstream.count("GET", "/nar/"));
         assert!(most.taken > LIMIT, "with what is on its way: {most:?}");
         assert!(most.beyond <= LIMIT + FEW, "{most:?} with a limit of {LIMIT}");
         eventually("it is within its limit", async || disk_bytes(&cluster.store_dir()) <= LIMIT + BLOCK).await;
-        for fixture in fixtures.iter() {
-            fetch(&cluster, fixture).await;
-            assert!(disk_bytes(&cluster.store_dir()) <= LIMIT + BLOCK);
-        }
-        assert!(upstream.count("GET", "/nar/") > fixtures.len(), "some were evicted and fetched again");
+        assert!(upstream.count("GET", "/nar/") > 2 * all.len(), "what was evicted was fetched again");
+        assert_eq!(stored(&cluster, &all[pinned]), [0, 1]);
         assert_no_orphans(&cluster.store_dir());
-        Arc::into_inner(cluster).expect("the readers are gone").end().await;
+        Arc::into_inner(cluster).expect("the clients are gone").end().await;
     }
 
     async fn who_reads_an_evicted_file_reads_on(mode) {

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ncps_proto::admin::EvictionOrder;
 use ncps_proto::{Code, Directive, EdgeReport, Eviction, Victim};
 use ncps_runtime::clock::UnixTime;
 use ncps_runtime::exit::Exit;
@@ -11,7 +12,7 @@ use ncps_runtime::telemetry::Telemetry;
 
 use super::*;
 use crate::metrics::ControlMetrics;
-use crate::{Control, Db, EvictionOrder, Parts, Schedule, Scrubs, Trigger, Zone};
+use crate::{Control, Db, Parts, Schedule, Scrubs, Trigger, Zone};
 
 #[tokio::test]
 async fn past_the_limit_the_least_recently_read_go_with_their_narinfos() {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use ncps_nix::{Compression, NarFileName, NarInfo};
+use ncps_proto::admin::Caller;
 use ncps_proto::conformance::{self, Setup};
 use ncps_proto::{
     Accesses, Commit, ControlPlane, Directive, DiskReport, EdgeReport, EdgeSettings, Eviction, HeldNar,
@@ -100,6 +101,10 @@ impl Case {
             Lookup::Absent(_) | Lookup::Unknown => None,
         }
     }
+}
+
+fn somebody() -> Caller {
+    Caller { who: "somebody".to_owned() }
 }
 
 async fn open(upstream: &Upstream, key: &ncps_nix::SecretKey, folder: &TempDir) -> House {

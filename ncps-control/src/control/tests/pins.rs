@@ -3,7 +3,9 @@
 use ncps_proto::Code;
 
 use super::*;
-use crate::{EvictionOrder, Extent, Goal};
+use ncps_proto::admin::{EvictionOrder, Goal};
+
+use crate::Extent;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -17,8 +19,8 @@ impl Case {
     }
 
     async fn pin(&self, seed: u8, label: Option<&str>, lasts: Option<Duration>) -> Extent {
-        let pinned = self.house.control.pin(path(seed).hash(), label.map(str::to_owned), lasts, "somebody");
-        pinned.await.expect("pinned").1
+        let (label, who) = (label.map(str::to_owned), somebody());
+        self.house.control.pin(path(seed).hash(), label, lasts, &who).await.expect("pinned").1
     }
 
     /// What would go if all had to.
@@ -55,7 +57,7 @@ async fn a_pin_protects_all_that_its_root_needs() {
     assert_eq!(case.may_go().await.len(), 3);
     assert_eq!(case.pin(1, None, None).await, Extent { paths: 2, unknown: 0 });
     assert_eq!(case.may_go().await, [file_of(&other)]);
-    case.house.control.unpin(&path(1).to_string(), "somebody").await.expect("it was pinned");
+    case.house.control.unpin(&path(1).to_string(), &somebody()).await.expect("it was pinned");
     assert_eq!(case.may_go().await.len(), 3);
     case.house.stop().await;
 }
@@ -86,12 +88,12 @@ async fn a_pin_ends_with_its_time_or_by_its_label() {
     let listed = case.house.control.list_pins().await.expect("listed");
     let labels: Vec<_> = listed.iter().filter_map(|pin| pin.label.as_deref()).collect();
     assert_eq!(labels, ["long"]);
-    assert_eq!(listed[0].made_by, "somebody");
+    assert_eq!(listed[0].made_by, somebody().who);
     // The same path under the same label: it lasts longer now.
     case.pin(2, Some("long"), Some(5 * HOUR)).await;
     case.house.clock.advance(2 * HOUR);
     assert_eq!(case.may_go().await, [file_of(&short)]);
-    case.house.control.unpin("long", "somebody").await.expect("it is pinned");
+    case.house.control.unpin("long", &somebody()).await.expect("it is pinned");
     assert_eq!(case.may_go().await.len(), 2);
     case.house.stop().await;
 }
@@ -103,9 +105,9 @@ async fn a_path_with_two_pins_is_free_when_both_are_gone() {
     let _edge = holding(&[&root], &case).await;
     case.pin(1, Some("one"), None).await;
     case.pin(1, Some("two"), None).await;
-    case.house.control.unpin("one", "somebody").await.expect("it is pinned");
+    case.house.control.unpin("one", &somebody()).await.expect("it is pinned");
     assert_eq!(case.may_go().await, []);
-    case.house.control.unpin("two", "somebody").await.expect("it is pinned");
+    case.house.control.unpin("two", &somebody()).await.expect("it is pinned");
     assert_eq!(case.may_go().await, [file_of(&root)]);
     case.house.stop().await;
 }
@@ -116,7 +118,7 @@ async fn what_cant_be_pinned_or_unpinned_is_refused() {
     case.depends(1, &[]).await;
     let control = &case.house.control;
     let refused = async |seed: u8, label: &str| {
-        let pinned = control.pin(path(seed).hash(), Some(label.to_owned()), None, "somebody").await;
+        let pinned = control.pin(path(seed).hash(), Some(label.to_owned()), None, &somebody()).await;
         pinned.expect_err("refused").code()
     };
     assert_eq!(refused(2, "x").await, Code::Absent, "not in the index");
@@ -125,7 +127,7 @@ async fn what_cant_be_pinned_or_unpinned_is_refused() {
     }
     assert_eq!(control.list_pins().await.expect("listed"), []);
     for what in [path(1).to_string(), "label".to_owned()] {
-        assert_eq!(control.unpin(&what, "somebody").await.expect_err("no pin").code(), Code::Absent);
+        assert_eq!(control.unpin(&what, &somebody()).await.expect_err("no pin").code(), Code::Absent);
     }
     case.house.stop().await;
 }

@@ -1,10 +1,10 @@
 //! What a purge chooses, what edges are told, and what an edge hears that was away.
 
 use ncps_nix::{StorePath, StorePathHash};
+use ncps_proto::admin::{PurgeOrder, PurgeReport};
 use ncps_proto::{Code, Heard, Publication, Removal};
 
 use super::*;
-use crate::{PurgeOrder, PurgeReport};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -26,7 +26,7 @@ impl Edge {
 
 impl Case {
     async fn purge(&self, order: PurgeOrder) -> ncps_proto::Result<PurgeReport> {
-        self.house.control.purge(&order, "somebody", |_, _| {}).await
+        self.house.control.purge(&order, &somebody()).await
     }
 
     /// What a purge would take.
@@ -141,13 +141,13 @@ async fn selectors_must_all_fit() {
     let from = |url: &str| PurgeOrder { upstream: Some(url.to_owned()), ..PurgeOrder::default() };
     let unused = |age: Duration| PurgeOrder { older_than: Some(age), ..PurgeOrder::default() };
     let paths = |seeds: &[u8]| seeds.iter().map(|seed| path(*seed)).collect::<Vec<_>>();
-    assert_eq!(case.fits(named("path-[13]")).await, paths(&[1, 3]));
+    assert_eq!(case.fits(named("path-?")).await, paths(&[1, 2, 3, 4]));
     assert_eq!(case.fits(named("path*")).await, paths(&[1, 2, 3, 4]));
     assert_eq!(case.fits(named("*-5")).await, paths(&[]));
     assert_eq!(case.fits(from("http://upstream.test/")).await, paths(&[1, 3, 4]), "2 can be had elsewhere");
     assert_eq!(case.fits(unused(20 * DAY)).await, paths(&[1, 2, 3]));
     assert_eq!(case.fits(unused(31 * DAY)).await, paths(&[]));
-    let all = PurgeOrder { older_than: Some(DAY), upstream: from(UPSTREAM).upstream, ..named("path-[1-2]") };
+    let all = PurgeOrder { older_than: Some(DAY), upstream: from(UPSTREAM).upstream, ..named("*-1") };
     assert_eq!(case.fits(all).await, paths(&[1]));
     assert_eq!(case.fits(PurgeOrder { name: named("*-2").name, ..these(&[1, 2]) }).await, paths(&[2]));
     case.house.stop().await;
@@ -163,8 +163,6 @@ async fn bad_orders_change_nothing() {
         Code::Invalid,
         "all of it is not said by saying nothing"
     );
-    let glob = PurgeOrder { name: Some("path-[1".to_owned()), ..PurgeOrder::default() };
-    assert_eq!(refusal(glob).await, Code::Invalid);
     assert_eq!(refusal(these(&[1, 9])).await, Code::Absent, "one of them is not known");
     assert_eq!(case.known(&ours).await, Some(ours));
     case.house.stop().await;
@@ -176,7 +174,7 @@ async fn pinned_paths_stay_unless_they_are_forced() {
     for seed in [1, 2] {
         case.publish(case.upstream.narinfo(seed)).await;
     }
-    case.house.control.pin(path(1).hash(), None, None, "somebody").await.expect("pinned");
+    case.house.control.pin(path(1).hash(), None, None, &somebody()).await.expect("pinned");
     assert_eq!(case.purge(these(&[1, 2])).await.expect_err("it is named").code(), Code::Invalid);
     let all = PurgeOrder { name: Some("*".to_owned()), ..PurgeOrder::default() };
     let report = case.purge(all.clone()).await.expect("purged");

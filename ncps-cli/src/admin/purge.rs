@@ -1,0 +1,147 @@
+//! `ncps-cli purge`: paths out of the cache.
+
+use std::io::{BufRead, IsTerminal, Write, stderr, stdin};
+use std::time::Duration;
+
+use clap::Args;
+use ncps_proto::admin::{PurgeOrder, PurgeReport, PurgedPath, RemoteAdmin};
+use ncps_runtime::config::values;
+use serde::Serialize;
+
+use super::Session;
+use super::units::{PathArg, Size, Time};
+use crate::failure::{Done, Failure};
+use crate::output::{Shown, Table};
+
+/// Take paths out of the cache: their narinfos, NAR files, and what is remembered of their absence.
+///
+/// What fits everything that is said goes. It is no ban: who asks for such a path again has it fetched anew, but an
+/// upload is gone for good. Who reads a file of it reads on. Edges that are away drop it when they are back, within
+/// 90 days.
+#[derive(Args)]
+pub(super) struct Command {
+    /// Store paths, their base names, or their hashes.
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathArg>,
+    /// Only names like this (what follows the hash), with * for any text and ? for one character.
+    #[arg(long, value_name = "GLOB")]
+    name: Option<String>,
+    /// Only what can be had from this upstream and no other.
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+    /// Only what nobody asked for in this time, such as 30d.
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    older_than: Option<Duration>,
+    /// What is pinned, too. The pins stay, and keep what comes back.
+    #[arg(long)]
+    force: bool,
+    /// Change nothing: print what would go.
+    #[arg(long)]
+    dry_run: bool,
+    /// Don't ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(super) async fn run(command: Command, session: &Session) -> Done {
+    let Command { paths, name, upstream, older_than, force, dry_run, yes } = command;
+    let may_ask = stdin().is_terminal() && stderr().is_terminal();
+    if !dry_run && !yes && !may_ask {
+        let what = "there is no terminal to ask at: say --yes to purge, or --dry-run to see what would go";
+        return Err(Failure::Input(what.to_owned()));
+    }
+    let paths = paths.into_iter().map(|path| path.0).collect();
+    let order = PurgeOrder { paths, name, upstream, older_than, force, dry_run };
+    let admin = session.admin().await?;
+    if !dry_run && !yes && !is_wanted(&admin, &order).await? {
+        return Err(Failure::Input("nothing was purged".to_owned()));
+    }
+    let report = admin.purge(order).await?;
+    session.output.print(&Shows::of(report, dry_run))
+}
+
+/// Says what would go, and asks.
+async fn is_wanted(admin: &RemoteAdmin, order: &PurgeOrder) -> Result<bool, Failure> {
+    let report = admin.purge(PurgeOrder { dry_run: true, ..order.clone() }).await?;
+    eprint!("{}Purge them? [y/N] ", Shows::of(report, true).text());
+    let mut answer = String::new();
+    let asked = stderr().flush().and_then(|()| stdin().lock().read_line(&mut answer));
+    asked.map_err(|error| Failure::Failed(format!("ask: {error}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+#[derive(Serialize)]
+struct Shows {
+    dry_run: bool,
+    count: u64,
+    /// The first 10,000.
+    paths: Vec<Path>,
+    /// Paths that were believed absent, which is forgotten.
+    absences: u64,
+    /// Paths that fit and stay, since they are pinned.
+    pinned: u64,
+    files: u64,
+    /// On the edges' disks.
+    bytes: u64,
+    /// Edges that did not confirm it, and drop it when they are back.
+    unheard: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Path {
+    path: String,
+    last_use: Time,
+    file_size: Option<u64>,
+}
+
+impl From<PurgedPath> for Path {
+    fn from(purged: PurgedPath) -> Path {
+        let path = purged.path.absolute();
+        Path { path, last_use: Time(purged.last_use), file_size: purged.file_size }
+    }
+}
+
+impl Shows {
+    fn of(report: PurgeReport, dry_run: bool) -> Shows {
+        Shows {
+            dry_run,
+            count: report.count,
+            paths: report.paths.into_iter().map(Path::from).collect(),
+            absences: report.absences,
+            pinned: report.pinned,
+            files: report.files,
+            bytes: report.bytes,
+            unheard: report.unheard,
+        }
+    }
+
+    fn table(&self) -> String {
+        let mut table = Table::new(["FILE SIZE", "LAST USE", "PATH"], &[0]);
+        for path in &self.paths {
+            let size = path.file_size.map_or_else(|| "?".to_owned(), |size| Size(size).to_string());
+            table.row([size, path.last_use.to_string(), path.path.clone()]);
+        }
+        table.text()
+    }
+}
+
+impl Shown for Shows {
+    fn text(&self) -> String {
+        let mut text = if self.dry_run { self.table() } else { String::new() };
+        let done = if self.dry_run { "would be purged" } else { "purged" };
+        text.push_str(&format!("{} paths {done}", self.count));
+        if !self.dry_run {
+            text.push_str(&format!(", with {} NAR files of {}", self.files, Size(self.bytes)));
+        }
+        text.push('\n');
+        for (count, what) in [(self.absences, "absences forgotten"), (self.pinned, "pinned paths stay")] {
+            if count > 0 {
+                text.push_str(&format!("{count} {what}\n"));
+            }
+        }
+        for edge in &self.unheard {
+            text.push_str(&format!("edge {edge} did not confirm it, and drops them when it is back\n"));
+        }
+        text
+    }
+}

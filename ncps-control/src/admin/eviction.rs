@@ -1,0 +1,25 @@
+//! Evictions that somebody asks for.
+
+use ncps_proto::Result;
+use ncps_proto::admin::{Caller, EdgeEviction, EventKind, EvictionOrder, Goal};
+
+use crate::Control;
+use crate::journal::Note;
+
+impl Control {
+    pub(super) async fn evict_for(&self, order: EvictionOrder, caller: &Caller) -> Result<Vec<EdgeEviction>> {
+        if !order.dry_run {
+            self.journal().audit(caller, Note::new(EventKind::Evicted, asked(&order))).await?;
+        }
+        Ok(self.evict(order).await?.edges)
+    }
+}
+
+fn asked(EvictionOrder { goal, edge, .. }: &EvictionOrder) -> String {
+    let place = edge.as_ref().map_or_else(|| "every edge".to_owned(), |edge| format!("edge {edge}"));
+    match goal {
+        Goal::Limits => format!("what limits ask for, on {place}"),
+        Goal::To(bytes) => format!("down to {bytes} bytes on {place}"),
+        Goal::Free(bytes) => format!("{bytes} bytes on {place}"),
+    }
+}
