@@ -9,8 +9,8 @@ use futures::{Stream, StreamExt};
 use ncps_nix::NarFileName;
 use ncps_proto::admin::EventKind;
 use ncps_proto::{
-    Accesses, Code, Directive, Directives, EdgeReport, EdgeSettings, Error, HeldNar, Hello, Reports, Result,
-    Totals,
+    Accesses, Code, Counter, Directive, Directives, EdgeReport, EdgeSettings, Error, HeldNar, Hello, Reports,
+    Result, Totals,
 };
 use ncps_runtime::clock::{Clock, UnixTime};
 use ncps_runtime::tasks::Tasks;
@@ -175,10 +175,17 @@ impl Listener {
 
     async fn count(&self, totals: Totals) {
         let instance = &self.session.hello.instance;
+        let wrong = || self.tally.of(instance).get(Counter::Wrong);
+        let before = wrong();
         if let Some(counted) = self.tally.hear(instance, &totals)
             && let Err(error) = self.index.put_counted(instance, &counted).await
         {
             tracing::warn!(error = error.story(), "what an edge counted can't be written");
+        }
+        let more = wrong().saturating_sub(before);
+        if more > 0 {
+            let detail = format!("{more} files or narinfos proved wrong at edge {}", self.session.hello.name);
+            self.journal.note(Note::new(EventKind::Corrupt, detail));
         }
         self.sessions.totals(instance, totals);
     }

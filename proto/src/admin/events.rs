@@ -80,7 +80,7 @@ kinds! {
     Pinned = "pinned",
     /// No longer.
     Unpinned = "unpinned",
-    /// A stored file was not what it should be.
+    /// A file or a narinfo was not what it should be, stored or on its way.
     Corrupt = "corrupt",
     /// It was fetched anew.
     Healed = "healed",
