@@ -18,6 +18,7 @@ use ncps_runtime::telemetry::Telemetry;
 
 use crate::announce;
 use crate::config::{ControlConfig, KeySource};
+use crate::db::take_restored;
 use crate::keys::{self, KeyFileError, KeyPlace};
 use crate::metrics::ControlMetrics;
 use crate::{Control, Db, OpenError, Parts, Tokens};
@@ -70,6 +71,11 @@ pub async fn compose(
     refuse_go_data(&config.data_path)?;
     let locks = lock(&config)?;
     let key = key(&config.key, &config.settings.hostname)?;
+    let restored = take_restored(&config.database, clock.now());
+    let failed = |source| OpenError::Io { action: "restore", path: config.database.clone(), source };
+    if let Some(former) = restored.map_err(failed)? {
+        tracing::warn!(former = %former.display(), "a backup was restored; the former database is kept");
+    }
     let db = Db::open(&config.database, clock.now()).await?;
     announce::configuration(&config, key.as_ref(), clock.now());
     let control = start(config, locks, key, db, tasks, clock, telemetry).await?;

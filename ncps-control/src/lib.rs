@@ -43,9 +43,7 @@ mod tokens;
 mod totals;
 
 pub use admission::Admission;
-pub use control::{
-    Control, EdgeScrub, Parts, Removed, ScrubReport, ScrubRequest, ScrubbedFile, Scrubbing, Scrubs,
-};
+pub use control::{Control, Parts, Removed, Scrubbing, Scrubs};
 pub use db::{Db, OpenError};
 pub use eviction::{EvictionReport, Schedule, Trigger, Zone};
 pub use pins::{Extent, Pin};

@@ -67,6 +67,8 @@ metrics! {
     WAITING = "ncps_index_waiting", Kind::Gauge, "{row}", [], "States that wait for their row.";
     NARINFO_COUNT = "ncps_narinfo_count", Kind::Gauge, "{narinfo}", [],
         "Narinfos in the index: counted at the start, and kept up since.";
+    ADOPTED = "ncps_adopted_narinfos_total", Kind::Counter, "{narinfo}", [],
+        "Narinfos that were taken over from what an edge holds.";
     EDGES = "ncps_edges", Kind::Gauge, "{edge}", [], "Edges that are attached.";
     LEASES = "ncps_leases", Kind::Gauge, "{lease}", [],
         "Turns to fetch that are taken, those that ran out and were not yet forgotten included.";
@@ -94,6 +96,7 @@ pub struct ControlMetrics {
     telemetry: Telemetry,
     pub(crate) publications: Arc<Counters<Published>>,
     pub(crate) absences: Arc<Counters<()>>,
+    pub(crate) adopted: Arc<Counters<()>>,
     pub(crate) batches: Arc<Counters<Written>>,
     pub(crate) batch_duration: Histograms<()>,
     pub(crate) narinfos: Arc<Gauges<()>>,
@@ -111,6 +114,7 @@ impl ControlMetrics {
             telemetry: telemetry.clone(),
             publications: telemetry.counters(&PUBLICATIONS),
             absences: telemetry.counters(&ABSENCES_TOTAL),
+            adopted: telemetry.counters(&ADOPTED),
             batches: telemetry.counters(&BATCHES),
             batch_duration: telemetry.histograms(&BATCH_DURATION),
             narinfos: telemetry.gauges(&NARINFO_COUNT),

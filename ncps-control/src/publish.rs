@@ -143,6 +143,20 @@ impl Policy {
         Ok(named(narinfo, upstream))
     }
 
+    /// What somebody kept of a narinfo that we made, or could have made: as it would be served, if a trusted key, or
+    /// one of `ours`, signed it, or its CA proves it. `None` where nobody vouches.
+    pub(crate) fn again(&self, mut narinfo: NarInfo, ours: &TrustedKeys) -> Option<NarInfo> {
+        let signed = self.trusted.verify(&narinfo).is_some() || ours.verify(&narinfo).is_some();
+        if !signed && !narinfo.proves_itself() {
+            return None;
+        }
+        let vouched = signed || narinfo.proves_nar_hash();
+        narinfo.references.sort_unstable();
+        narinfo.references.dedup();
+        narinfo.signatures = self.signatures(&narinfo, vouched);
+        Some(narinfo)
+    }
+
     /// The upstream's signatures, each once, and ours in the place of any former one of our key's name.
     pub(crate) fn signatures(&self, narinfo: &NarInfo, vouched: bool) -> Vec<Signature> {
         let mut kept: Vec<Signature> = Vec::with_capacity(narinfo.signatures.len() + 1);

@@ -113,7 +113,7 @@ impl tonic::codegen::Service<Uri> for Connector {
 async fn served(house: &House, channel: Channel) -> ncps_proto::Directives {
     let plane = grpc::RemoteControl::new(channel);
     assert_eq!(plane.narinfo(path(1).hash()).await.expect("answers"), Lookup::Unknown);
-    let hello = Hello { name: "edge".to_owned(), instance: "i".to_owned(), url: None };
+    let hello = Hello { name: "edge".to_owned(), instance: "i".to_owned(), url: None, index: None };
     let reports = futures::stream::iter([EdgeReport::Hello(hello)]).chain(futures::stream::pending()).boxed();
     let mut directives = plane.attach(reports).await.expect("attaches");
     let first = directives.next().await.expect("a directive").expect("no break");

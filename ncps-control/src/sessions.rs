@@ -14,7 +14,7 @@ use ncps_proto::{
 };
 use ncps_runtime::clock::UnixTime;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +37,8 @@ struct Session {
     id: u64,
     /// The edge's.
     name: String,
+    /// The index that it belonged to when it attached.
+    index: Option<String>,
     url: Option<String>,
     directives: mpsc::Sender<Result<Directive>>,
     cut: CancellationToken,
@@ -48,6 +50,8 @@ struct Session {
     totals: Option<Totals>,
     since: UnixTime,
     jobs: SessionJobs,
+    /// It has said all that it holds.
+    counted: watch::Sender<bool>,
 }
 
 /// Who waits for an answer.
@@ -127,6 +131,7 @@ impl Sessions {
         let session = Session {
             id,
             name: hello.name.clone(),
+            index: hello.index.clone(),
             url: hello.url.clone(),
             directives: sender,
             cut: cut.clone(),
@@ -135,6 +140,7 @@ impl Sessions {
             totals: None,
             since: at,
             jobs: SessionJobs::default(),
+            counted: watch::Sender::new(false),
         };
         if let Some(former) = state.sessions.insert(hello.instance.clone(), session) {
             former.cut.cancel();
@@ -201,6 +207,9 @@ impl Sessions {
         let mut state = self.state.lock();
         state.latest = held.iter().map(|(_, at)| *at).fold(state.latest, UnixTime::max);
         let held = held.into_iter().map(|(held, at)| (held, Access { at, order: 0 }));
+        if let Some(session) = state.sessions.get(instance).filter(|_| last) {
+            session.counted.send_replace(true);
+        }
         state.placements.page(instance, held, last)
     }
 
@@ -415,6 +424,46 @@ impl Sessions {
     /// A file is no longer in an edge's store, without having been evicted.
     pub(crate) fn lost(&self, instance: &str, name: NarFileName) {
         self.state.lock().placements.evicted(instance, name);
+    }
+
+    /// Whether an edge is believed to hold a file.
+    pub(crate) fn holds_file(&self, instance: &str, name: NarFileName) -> bool {
+        self.state.lock().placements.held(instance, name).is_some()
+    }
+
+    /// Everything that an edge is believed to hold.
+    pub(crate) fn holdings(&self, instance: &str) -> Vec<NarFileName> {
+        self.state.lock().placements.held_by(instance).map(|(name, _)| name).collect()
+    }
+
+    /// Waits until an edge has said all that it holds.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] where it is gone.
+    pub(crate) async fn counted(&self, instance: &str) -> Result<()> {
+        let gone = || Error::new(Code::Unavailable, "the edge is gone");
+        let session = |state: &State| Some(state.sessions.get(instance)?.counted.subscribe());
+        let counted = session(&self.state.lock());
+        counted.ok_or_else(gone)?.wait_for(|counted| *counted).await.map_err(|_| gone())?;
+        Ok(())
+    }
+
+    /// The index that an attached edge belongs to. It removes nothing for another one.
+    pub(crate) fn index_of(&self, instance: &str) -> Option<String> {
+        self.state.lock().sessions.get(instance)?.index.clone()
+    }
+
+    /// Tells an edge that it belongs to this index.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] where it is gone or does not keep up.
+    pub(crate) fn accept(&self, instance: &str, index: &str) -> Result<()> {
+        let mut state = self.state.lock();
+        let gone = || Error::new(Code::Unavailable, "the edge is gone or does not keep up");
+        let session = state.sessions.get_mut(instance).ok_or_else(gone)?;
+        session.directives.try_send(Ok(Directive::AcceptIndex(index.to_owned()))).map_err(|_| gone())?;
+        session.index = Some(index.to_owned());
+        Ok(())
     }
 
     /// Whether any attached edge is believed to hold a file.

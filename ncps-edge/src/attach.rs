@@ -122,7 +122,7 @@ impl Attachment {
     /// Says everything from the start, then what is served; ends well only when the process stops.
     async fn speak(&self, reports: mpsc::Sender<EdgeReport>) -> Result<()> {
         let say = |report| async { reports.send(report).await.map_err(|_| broken()) };
-        say(EdgeReport::Hello(self.hello.clone())).await?;
+        say(EdgeReport::Hello(Hello { index: self.state.index(), ..self.hello.clone() })).await?;
         // What comes into the store from here on is said again after the inventory, which may lack it.
         self.engine.news().take();
         for report in inventory(self.held().await?) {
@@ -180,6 +180,16 @@ impl Attachment {
         // sooner: while it is away, what is near is all that there is.
         self.lookups.near.clear();
         let (index, upstreams) = (settings.index_id.clone(), settings.upstreams.len());
+        if self.state.is_foreign(&index) {
+            tracing::error!(
+                index,
+                own = self.state.index(),
+                "control has another index than the one that this edge belongs to: nothing is removed for it until \
+                 ncps-cli index rebuild"
+            );
+        } else {
+            self.workshop.reconcile_once();
+        }
         self.configure(settings)?;
         self.metrics.attached.set((), 1);
         tracing::info!(index, upstreams, "attached to control");
@@ -198,18 +208,21 @@ impl Attachment {
             Directive::Evict(eviction) => self.evict(eviction),
             Directive::Job { id, job } => jobs.begin(id, job),
             Directive::EndJob(id) => jobs.end(id),
+            Directive::Remove(removal) if self.is_foreign() => self.engine.removed_none(removal.number),
             Directive::Remove(removal) => {
                 // Here already: what follows may be about paths that came back.
                 self.lookups.near.invalidate(&removal.store_paths);
                 let engine = Arc::clone(&self.engine);
                 self.tasks.spawn("removal", async move { engine.remove(removal).await });
             }
+            Directive::AcceptIndex(index) => self.accept(index),
             Directive::Invalidate(hashes) => {
                 self.lookups.outdate(&hashes);
                 let lookups = Arc::clone(&self.lookups);
+                let foreign = self.is_foreign();
                 self.tasks.spawn("refresh narinfos", async move {
                     for hash in hashes {
-                        if let Err(error) = lookups.refresh(hash).await {
+                        if let Err(error) = lookups.refresh(hash, !foreign).await {
                             tracing::warn!(%hash, error = error.story(), "the narinfo in the store is behind");
                         }
                     }
@@ -219,8 +232,30 @@ impl Attachment {
         Ok(())
     }
 
+    /// Whether control has another index than the one that this edge belongs to.
+    fn is_foreign(&self) -> bool {
+        self.current.get().is_ok_and(|live| self.state.is_foreign(&live.settings.index_id))
+    }
+
+    fn accept(&self, index: String) {
+        let (state, workshop) = (self.state.clone(), Arc::clone(&self.workshop));
+        self.tasks.spawn_blocking("accept index", move || match state.accept(&index) {
+            Ok(()) => {
+                tracing::warn!(
+                    index,
+                    "this edge belongs to this index from now on, as an administrator said"
+                );
+                workshop.reconcile_once();
+            }
+            Err(error) => tracing::error!(index, %error, "it can't be kept which index this edge belongs to"),
+        });
+    }
+
     fn evict(&self, Eviction { victims, settles, number }: Eviction) {
-        if !victims.is_empty() {
+        if !victims.is_empty() && self.is_foreign() {
+            tracing::warn!(files = victims.len(), "nothing is removed for another index than our own");
+            self.engine.removed_none(number);
+        } else if !victims.is_empty() {
             let engine = Arc::clone(&self.engine);
             self.tasks.spawn("eviction", async move { engine.evict(number, victims).await });
         }

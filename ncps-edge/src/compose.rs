@@ -98,10 +98,11 @@ pub async fn compose(
         current: current.clone(),
         tasks: tasks.clone(),
         metrics: metrics.clone(),
+        reconciled: Default::default(),
     });
     let attachment = Attachment {
         control,
-        hello: Hello { name: config.name.clone(), instance, url: config.url },
+        hello: Hello { name: config.name.clone(), instance, url: config.url, index: None },
         store: store.clone(),
         engine: engine.clone(),
         lookups: lookups.clone(),

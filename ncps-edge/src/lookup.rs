@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ncps_nix::{NarFileName, NarInfo, StorePathHash};
+use ncps_nix::{NarFileName, NarInfo, StorePathHash, TrustedKeys};
 use ncps_proto::{Code, ControlPlane, Error, Heard, Lookup, Origin, Publication, Result, Upload, trace};
 use ncps_runtime::tasks::Tasks;
 use tracing::field::Empty;
@@ -231,7 +231,23 @@ impl Lookups {
         let parsed = NarInfo::parse(&text).ok().filter(|n| n.store_path.hash() == hash);
         let narinfo =
             parsed.ok_or_else(|| Error::internal(format!("the store's {hash}.narinfo is damaged")))?;
+        if !self.is_believed(&narinfo) {
+            tracing::warn!(path = %narinfo.store_path, "nothing vouches for a narinfo of the store: it is not served");
+            return Err(Error::new(Code::Unavailable, "control is away").because(error));
+        }
         Ok(Some(Found::here(Arc::new(Served::from(&narinfo)))))
+    }
+
+    /// Whether a narinfo that lay in the store is one that control could have made. Where control signs nothing, that can't
+    /// be told.
+    fn is_believed(&self, narinfo: &NarInfo) -> bool {
+        let Ok(live) = self.current.get() else { return false };
+        let settings = &live.settings;
+        let keys = settings.public_keys.iter().chain(&settings.trusted_keys).cloned();
+        settings.public_keys.is_empty()
+            || settings.upstreams.iter().any(|upstream| upstream.unsigned)
+            || TrustedKeys::from_iter(keys).verify(narinfo).is_some()
+            || narinfo.proves_itself()
     }
 
     /// Every source of `nar` said that it does not have it: asks the upstreams for the path anew.
@@ -255,10 +271,13 @@ impl Lookups {
         }
     }
 
-    /// Makes the store's narinfo files agree with control again.
-    pub async fn refresh(&self, hash: StorePathHash) -> Result<()> {
+    /// Makes the store's narinfo files agree with control again. Where control knows none, and it `may_remove`, ours goes.
+    pub async fn refresh(&self, hash: StorePathHash, may_remove: bool) -> Result<()> {
         if let Lookup::Known(narinfo) = self.control.narinfo(hash).await? {
             self.write_beside_nar(narinfo);
+            return Ok(());
+        }
+        if !may_remove {
             return Ok(());
         }
         let store = Arc::clone(&self.store);

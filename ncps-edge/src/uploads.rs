@@ -109,7 +109,7 @@ impl Uploads {
     pub(crate) async fn delete_narinfo(&self, hash: StorePathHash, writer: Writer) -> Result<bool> {
         let deleted = self.engine.control().delete_narinfo(hash, writer).await?;
         self.lookups.outdate(&[hash]);
-        self.lookups.refresh(hash).await?;
+        self.lookups.refresh(hash, true).await?;
         Ok(deleted)
     }
 

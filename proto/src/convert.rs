@@ -245,9 +245,12 @@ fn held(name: Option<wire::NarFileName>, file_size: u64, disk_bytes: u64) -> Res
 pub(crate) fn report(wire: wire::EdgeReport) -> Result<EdgeReport> {
     use wire::edge_report::Report;
     Ok(match required(wire.report, "report")? {
-        Report::Hello(hello) => {
-            EdgeReport::Hello(Hello { name: hello.name, instance: hello.instance, url: non_empty(hello.url) })
-        }
+        Report::Hello(hello) => EdgeReport::Hello(Hello {
+            name: hello.name,
+            instance: hello.instance,
+            url: non_empty(hello.url),
+            index: non_empty(hello.index),
+        }),
         Report::Inventory(page) => EdgeReport::Inventory {
             held: all(page.held, |h| held(h.nar, h.file_size, h.disk_bytes))?,
             last: page.last,
@@ -281,6 +284,7 @@ pub(crate) fn report_wire(report: EdgeReport) -> wire::EdgeReport {
             name: hello.name,
             instance: hello.instance,
             url: hello.url.unwrap_or_default(),
+            index: hello.index.unwrap_or_default(),
         }),
         EdgeReport::Inventory { held, last } => {
             Report::Inventory(wire::Inventory { held: held.into_iter().map(held_wire).collect(), last })
@@ -434,6 +438,7 @@ pub(crate) fn directive(wire: wire::Directive) -> Result<Directive> {
         Wire::Job(wire) => Directive::Job { id: wire.id, job: jobs::job(wire)? },
         Wire::EndJob(id) => Directive::EndJob(id),
         Wire::Remove(wire) => Directive::Remove(removal(wire)?),
+        Wire::AcceptIndex(id) => Directive::AcceptIndex(id),
     })
 }
 
@@ -448,6 +453,7 @@ pub(crate) fn directive_wire(directive: Directive) -> wire::Directive {
         Directive::Job { id, job } => Wire::Job(jobs::job_wire(id, job)),
         Directive::EndJob(id) => Wire::EndJob(id),
         Directive::Remove(removal) => Wire::Remove(removal_wire(removal)),
+        Directive::AcceptIndex(id) => Wire::AcceptIndex(id),
     };
     wire::Directive { directive: Some(directive) }
 }

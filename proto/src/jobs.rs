@@ -224,7 +224,7 @@ pub(crate) fn progress_wire(progress: JobProgress) -> wire::JobProgress {
     wire::JobProgress { files, bytes, all_files, all_bytes }
 }
 
-fn checked(wire: wire::CheckedFile) -> Result<Checked> {
+pub(crate) fn checked(wire: wire::CheckedFile) -> Result<Checked> {
     Ok(Checked {
         verdict: verdict(wire.verdict())?,
         name: nar_file_name(wire.nar)?,
@@ -234,7 +234,7 @@ fn checked(wire: wire::CheckedFile) -> Result<Checked> {
     })
 }
 
-fn checked_wire(checked: Checked) -> wire::CheckedFile {
+pub(crate) fn checked_wire(checked: Checked) -> wire::CheckedFile {
     wire::CheckedFile {
         nar: Some(nar_file_name_wire(checked.name)),
         verdict: verdict_wire(checked.verdict).into(),

@@ -178,6 +178,8 @@ pub struct Hello {
     pub instance: String,
     /// How peers reach it.
     pub url: Option<String>,
+    /// The index that it belongs to: the first that it met, or the one that an administrator said last.
+    pub index: Option<String>,
 }
 
 /// A NAR file in an edge's store.
@@ -219,6 +221,9 @@ pub enum Directive {
     EndJob(u64),
     /// Paths that are out of the index.
     Remove(Removal),
+    /// An administrator said that the edge belongs to the index of this id from now on. Until then it removes nothing for
+    /// an index other than its own.
+    AcceptIndex(String),
 }
 
 /// A step of an eviction.

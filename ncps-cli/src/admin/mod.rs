@@ -7,6 +7,8 @@ mod config;
 mod events;
 mod evict;
 mod generated;
+mod index;
+mod integrity;
 mod key;
 mod paths;
 mod pin;
@@ -96,6 +98,23 @@ enum Command {
     Pin(pin::Command),
     Evict(evict::Command),
     Purge(purge::Command),
+    /// Compare what edges store with its names, and fetch again what is wrong.
+    ///
+    /// What can't be fetched stays in quarantine beside the store, and is answered as missing; then the exit code is 1.
+    /// The scrub goes on when this command is interrupted.
+    Scrub(integrity::Scrub),
+    /// Check one path now: its signatures, and its file on every edge.
+    Verify(integrity::Verify),
+    /// The index of all that is stored.
+    #[command(subcommand)]
+    Index(index::Command),
+    /// Copy the database into a file, while it is being used.
+    Backup(index::Backup),
+    /// Check a backup and hand it to control, which uses it from its next start on.
+    ///
+    /// The database that it replaces is kept beside it. Whatever edges hold and the backup does not know is taken over when
+    /// they attach.
+    Restore(index::Restore),
 }
 
 /// Runs `ncps-cli`. Never panics on what it is given.
@@ -132,5 +151,10 @@ async fn run(command: Command, session: Session) -> Done {
         Command::Pin(command) => pin::run(command, &session).await,
         Command::Evict(command) => evict::run(command, &session).await,
         Command::Purge(command) => purge::run(command, &session).await,
+        Command::Scrub(command) => integrity::scrub(command, &session).await,
+        Command::Verify(command) => integrity::verify(command, &session).await,
+        Command::Index(command) => index::run(command, &session).await,
+        Command::Backup(command) => index::backup(command, &session).await,
+        Command::Restore(command) => index::restore(command, &session).await,
     }
 }

@@ -2,6 +2,7 @@
 
 mod events;
 mod eviction;
+mod integrity;
 mod keys;
 mod paths;
 mod pattern;
@@ -10,11 +11,12 @@ mod stats;
 mod tokens;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use ncps_nix::StorePathHash;
 use ncps_proto::admin::{
-    AdminPlane, Caller, EdgeEviction, Events, EventsWanted, EvictionOrder, Keys, PathDetails, PathPage,
-    PathsWanted, PinOrder, PinRow, Pinned, PrefetchRequest, PrefetchStream, PurgeOrder, PurgeReport, Setting,
-    Stats,
+    AdminPlane, BackupPiece, Caller, EdgeEviction, Events, EventsWanted, EvictionOrder, Keys, PathDetails,
+    PathPage, PathsWanted, PinOrder, PinRow, Pinned, PrefetchRequest, PrefetchStream, PurgeOrder,
+    PurgeReport, Rebuilt, ScrubOrder, ScrubStep, Setting, Staged, Stats, Steps, Verification,
 };
 use ncps_proto::{MadeToken, NewToken, Result, Scope, Secret, TokenInfo};
 
@@ -94,5 +96,25 @@ impl AdminPlane for Control {
 
     async fn pins(&self) -> Result<Vec<PinRow>> {
         self.pin_rows().await
+    }
+
+    async fn scrub(&self, caller: &Caller, order: ScrubOrder) -> Result<Steps<ScrubStep>> {
+        self.ordered_scrub(caller, order).await
+    }
+
+    async fn verify(&self, path: &str) -> Result<Verification> {
+        self.verify_path(path).await
+    }
+
+    async fn rebuild_index(&self, caller: &Caller) -> Result<Steps<Rebuilt>> {
+        self.ordered_rebuild(caller).await
+    }
+
+    async fn backup(&self, caller: &Caller) -> Result<Steps<BackupPiece>> {
+        self.ordered_backup(caller).await
+    }
+
+    async fn restore(&self, caller: &Caller, pieces: Steps<Bytes>) -> Result<Staged> {
+        self.ordered_restore(caller, pieces).await
     }
 }

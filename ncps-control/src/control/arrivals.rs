@@ -1,9 +1,11 @@
-//! What is looked into when an edge has said all that it holds: files whose size can't be right.
+//! What is looked into when an edge has said all that it holds: files whose size can't be right, and files that the
+//! index does not know.
 
 use std::sync::Arc;
 
 use ncps_nix::NarFileName;
 use ncps_proto::Result;
+use ncps_proto::admin::AdoptedEdge;
 use ncps_runtime::tasks::Tasks;
 use tokio::sync::mpsc;
 
@@ -18,6 +20,8 @@ pub(super) struct Arrival {
     instance: String,
     /// Files whose size is not what an edge proved once.
     suspects: Vec<NarFileName>,
+    /// Files that the index did not know.
+    unknown: Vec<NarFileName>,
 }
 
 /// Where arrivals are told.
@@ -31,8 +35,8 @@ impl Arrivals {
     }
 
     /// An edge has said all that it holds.
-    pub(super) fn announce(&self, instance: &str, suspects: Vec<NarFileName>) {
-        if self.0.try_send(Arrival { instance: instance.to_owned(), suspects }).is_err() {
+    pub(super) fn announce(&self, instance: &str, suspects: Vec<NarFileName>, unknown: Vec<NarFileName>) {
+        if self.0.try_send(Arrival { instance: instance.to_owned(), suspects, unknown }).is_err() {
             tracing::debug!(instance, "too many edges attach at once: this one is looked into next time");
         }
     }
@@ -56,11 +60,45 @@ impl Control {
         });
     }
 
-    async fn look_into(&self, Arrival { instance, suspects }: Arrival) -> Result<()> {
+    async fn look_into(&self, Arrival { instance, suspects, unknown }: Arrival) -> Result<()> {
+        let index = self.sessions.index_of(&instance);
+        if let Some(other) = index.filter(|index| index != self.index.id()) {
+            tracing::error!(
+                instance,
+                its_index = other,
+                index = self.index.id(),
+                "an edge belongs to another index: it removes nothing, and what it holds is not taken over, until \
+                 ncps-cli index rebuild"
+            );
+            return Ok(());
+        }
         if !suspects.is_empty() {
             tracing::warn!(instance, files = suspects.len(), "stored files have another size than they had");
             self.scrub_suspects(&instance, suspects).await?;
         }
+        // What comes in just now is known as soon as its edge has said so.
+        let unknown = self.still_unknown(unknown).await?;
+        if !unknown.is_empty() {
+            tracing::info!(
+                instance,
+                files = unknown.len(),
+                "an edge holds files that the index does not know"
+            );
+            let mut adopted = AdoptedEdge { instance: instance.clone(), ..AdoptedEdge::default() };
+            let refused = self.adopt_from(&mut adopted, |_| {}).await?;
+            let strays = self.still_unknown(unknown).await?;
+            self.strays(&instance, strays, refused).await?;
+        }
         Ok(())
+    }
+
+    async fn still_unknown(&self, names: Vec<NarFileName>) -> Result<Vec<NarFileName>> {
+        let mut unknown = Vec::new();
+        for name in names {
+            if self.index.file(name).await?.is_none() && self.index.resolve(name).await? == name {
+                unknown.push(name);
+            }
+        }
+        Ok(unknown)
     }
 }

@@ -1,5 +1,6 @@
 //! The stream that joins an edge to control, from its hello to the end of either side.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -50,6 +51,7 @@ impl Control {
             suspects: Vec::new(),
             remover: self.remover.clone(),
             tasks: self.tasks.clone(),
+            unknown: Vec::new(),
             stop: self.tasks.life().hard(),
             session: Over { sessions: Arc::clone(&self.sessions), hello, id },
             cut: cut.clone(),
@@ -88,6 +90,8 @@ struct Listener {
     suspects: Vec<NarFileName>,
     remover: Remover,
     tasks: Tasks,
+    /// Files that the index does not know.
+    unknown: Vec<NarFileName>,
     stop: CancellationToken,
     cut: CancellationToken,
     session: Over,
@@ -119,7 +123,9 @@ impl Listener {
                 lost::left(&self.index, &self.sessions, &gone).await;
                 self.compare(held);
                 if last {
-                    self.arrivals.announce(instance, std::mem::take(&mut self.suspects));
+                    let (suspects, unknown) =
+                        (std::mem::take(&mut self.suspects), std::mem::take(&mut self.unknown));
+                    self.arrivals.announce(instance, suspects, unknown);
                 }
             }
             EdgeReport::Accesses(accesses) => self.note(&accesses).await,
@@ -149,10 +155,16 @@ impl Listener {
     /// can't be asked about, counts as never read.
     async fn with_accesses(&mut self, held: &[HeldNar]) -> Vec<(HeldNar, UnixTime)> {
         let names = self.sessions.never_met(&self.session.hello.instance, held);
-        let known = self.index.met(&names).await.unwrap_or_else(|error| {
-            tracing::warn!(error = error.story(), "it is not known when an edge's files were last read");
-            Default::default()
-        });
+        let known = match self.index.met(&names).await {
+            Ok(known) => {
+                self.unknown.extend(names.iter().filter(|name| !known.contains_key(name)));
+                known
+            }
+            Err(error) => {
+                tracing::warn!(error = error.story(), "it is not known when an edge's files were last read");
+                HashMap::new()
+            }
+        };
         let is_suspect = |held: &HeldNar| {
             let size = known.get(&held.name).and_then(|met| met.size);
             size.is_some_and(|size| size != held.file_size)

@@ -6,6 +6,7 @@
 mod adoption;
 mod arrivals;
 mod attach;
+mod backup;
 mod commit;
 mod locate;
 mod lost;
@@ -16,8 +17,10 @@ mod publication;
 mod purge;
 pub(crate) mod removal;
 mod scrub;
+mod takeover;
 mod tokens;
 mod upload;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -25,15 +28,15 @@ mod tests;
 pub use removal::Removed;
 
 use std::num::NonZeroU64;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use ncps_nix::{NarFileName, NarInfo, PublicKey, SecretKey, StorePathHash};
 use ncps_proto::admin::{EventKind, EvictionOrder, Setting};
 use ncps_proto::{
-    Commit, ControlPlane, Directives, EdgeSettings, Heard, Location, Lookup, Publication, Reports, Result,
-    Token, Turn, Upload, Victim, Writer,
+    Code, Commit, ControlPlane, Directives, EdgeSettings, Error, Heard, Location, Lookup, Publication,
+    Reports, Result, Token, Turn, Upload, Victim, Writer,
 };
 use ncps_runtime::clock::{Clock, Pace};
 use ncps_runtime::tasks::Tasks;
@@ -57,9 +60,10 @@ use crate::settings::Settings;
 use crate::tokens::Tokens;
 use crate::totals::Tally;
 use arrivals::Arrivals;
+use backup::Copies;
 use removal::Remover;
 use scrub::Scrubber;
-pub use scrub::{EdgeScrub, ScrubReport, ScrubRequest, ScrubbedFile, Scrubbing};
+pub use scrub::Scrubbing;
 
 /// How often the memory of turns and edges that are over is returned.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -106,6 +110,8 @@ pub struct Parts<K> {
 
 /// The control plane.
 pub struct Control {
+    /// For what goes on in the background.
+    me: Weak<Control>,
     pub(crate) index: Arc<Index>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) tally: Arc<Tally>,
@@ -126,6 +132,9 @@ pub struct Control {
     scrubber: Scrubber,
     scrubs: Scrubs,
     arrivals: Arrivals,
+    copies: Copies,
+    /// One path at a time is verified: an edge does one job of a kind.
+    verifying: tokio::sync::Mutex<()>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
     metrics: Arc<ControlMetrics>,
@@ -188,7 +197,8 @@ impl Control {
         );
         let settings = Settings::new(settings);
         let (arrivals, arrived) = Arrivals::channel();
-        let control = Arc::new(Control {
+        let control = Arc::new_cyclic(|me| Control {
+            me: Weak::clone(me),
             index,
             journal,
             tally,
@@ -206,15 +216,21 @@ impl Control {
             scrubber: Scrubber::default(),
             scrubs,
             arrivals,
+            copies: Copies::default(),
+            verifying: tokio::sync::Mutex::default(),
             clock,
             tasks: tasks.clone(),
             metrics,
         });
         control.meet(arrived, tasks);
         if let Some(schedule) = control.scrubs.schedule.clone() {
-            control.start_scrubs(schedule, control.scrubs.rate, tasks);
+            control.start_scrubs(schedule, tasks);
         }
         control
+    }
+
+    fn this(&self) -> Result<Arc<Control>> {
+        self.me.upgrade().ok_or_else(|| Error::new(Code::Unavailable, "control is stopping"))
     }
 
     /// What edges are configured with now.

@@ -8,72 +8,18 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use ncps_nix::NarFileName;
+use ncps_proto::admin::{EdgeScrub, EventKind, ScrubOrder};
 use ncps_proto::{Checked, Code, Error, Job, JobProgress, JobSaid, Result, Scrub, Verdict};
-use ncps_runtime::clock::UnixTime;
 use ncps_runtime::tasks::Tasks;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::Control;
-use crate::eviction::{Schedule, Trigger, alarm};
+use crate::eviction::{Schedule, alarm};
+use crate::journal::Note;
 
 /// Files that a report names; the others are counted.
 const NAMED: usize = 1000;
-
-/// What a scrub is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ScrubRequest {
-    /// The edges of this name; `None`: all.
-    pub edge: Option<String>,
-    /// Bytes per second, of each edge.
-    pub rate: Option<NonZeroU64>,
-    /// Decodes, too.
-    pub deep: bool,
-}
-
-/// What a scrub did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScrubReport {
-    pub trigger: Trigger,
-    pub began: UnixTime,
-    pub ended: UnixTime,
-    pub edges: Vec<EdgeScrub>,
-}
-
-/// What it did on one edge.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EdgeScrub {
-    /// Its name, and its instance.
-    pub edge: String,
-    pub instance: String,
-    /// What was read.
-    pub progress: JobProgress,
-    /// Files that were wrong or could not be read.
-    pub wrong: u64,
-    /// How many of them, and of those from scrubs before, are right again; that no source has; and that can't be had now.
-    pub healed: u64,
-    pub lost: u64,
-    pub unhealed: u64,
-    /// The first of them, as they were found and as they ended.
-    pub files: Vec<ScrubbedFile>,
-    /// Why it ended early, where it did.
-    pub failure: Option<String>,
-}
-
-/// A file that was wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScrubbedFile {
-    pub name: NarFileName,
-    pub verdict: Verdict,
-    pub reason: String,
-}
-
-impl ScrubReport {
-    /// Whether everything was looked at, and is right now.
-    pub fn is_sound(&self) -> bool {
-        self.edges.iter().all(|edge| edge.failure.is_none() && edge.lost + edge.unhealed == 0)
-    }
-}
 
 /// A scrub on its way.
 #[derive(Debug)]
@@ -81,14 +27,13 @@ pub struct Scrubbing {
     /// The sum over all edges.
     pub progress: watch::Receiver<JobProgress>,
     /// Fails where control stops.
-    pub report: oneshot::Receiver<ScrubReport>,
+    pub report: oneshot::Receiver<Vec<EdgeScrub>>,
 }
 
-/// What control remembers of scrubs.
+/// One scrub at a time.
 #[derive(Debug, Default)]
 pub(super) struct Scrubber {
     running: Arc<tokio::sync::Mutex<()>>,
-    last: Mutex<Option<ScrubReport>>,
 }
 
 impl Control {
@@ -96,22 +41,36 @@ impl Control {
     ///
     /// # Errors
     /// [`Code::Overloaded`] where one runs; [`Code::Invalid`] where no attached edge is meant.
-    pub fn scrub(self: &Arc<Self>, request: ScrubRequest) -> Result<Scrubbing> {
-        self.begin_scrub(request, Trigger::Demand)
-    }
-
-    /// What the last scrub did.
-    pub fn last_scrub(&self) -> Option<ScrubReport> {
-        self.scrubber.last.lock().clone()
+    pub fn begin_scrub(&self, order: ScrubOrder) -> Result<Scrubbing> {
+        let busy = |_| Error::new(Code::Overloaded, "a scrub runs already");
+        let turn = Arc::clone(&self.scrubber.running).try_lock_owned().map_err(busy)?;
+        let edges = self.sessions.named(order.edge.as_deref());
+        if edges.is_empty() {
+            let which =
+                order.edge.map_or("no edge is attached".to_owned(), |e| format!("no edge {e} is attached"));
+            return Err(Error::new(Code::Invalid, which));
+        }
+        let job = Scrub {
+            files: Vec::new(),
+            rate: order.rate.map_or(self.scrubs.rate, NonZeroU64::new),
+            deep: order.deep,
+        };
+        let (tell, progress) = watch::channel(JobProgress::default());
+        let (done, report) = oneshot::channel();
+        let (control, stop) = (self.this()?, self.tasks.life().hard());
+        self.tasks.spawn_background("scrub", async move {
+            let scrub = stop.run_until_cancelled(control.run_scrub(&job, edges, &tell)).await;
+            drop(turn);
+            if let Some(report) = scrub {
+                // Who asked may have left.
+                done.send(report).ok();
+            }
+        });
+        Ok(Scrubbing { progress, report })
     }
 
     /// Scrubs on schedule.
-    pub(super) fn start_scrubs(
-        self: &Arc<Self>,
-        schedule: Schedule,
-        rate: Option<NonZeroU64>,
-        tasks: &Tasks,
-    ) {
+    pub(super) fn start_scrubs(self: &Arc<Self>, schedule: Schedule, tasks: &Tasks) {
         let bell = Arc::<Notify>::default();
         alarm::start(schedule, Arc::clone(&self.clock), Arc::clone(&bell), tasks);
         let (control, stop) = (Arc::clone(self), tasks.life().hard());
@@ -119,8 +78,7 @@ impl Control {
             let rounds = async {
                 loop {
                     bell.notified().await;
-                    let request = ScrubRequest { rate, ..ScrubRequest::default() };
-                    if let Err(error) = control.begin_scrub(request, Trigger::Schedule) {
+                    if let Err(error) = control.begin_scrub(ScrubOrder::default()) {
                         tracing::info!(error = error.story(), "no scrub now");
                     }
                 }
@@ -129,70 +87,31 @@ impl Control {
         });
     }
 
-    fn begin_scrub(self: &Arc<Self>, request: ScrubRequest, trigger: Trigger) -> Result<Scrubbing> {
-        let busy = |_| Error::new(Code::Overloaded, "a scrub runs already");
-        let turn = Arc::clone(&self.scrubber.running).try_lock_owned().map_err(busy)?;
-        let edges = self.sessions.named(request.edge.as_deref());
-        if edges.is_empty() {
-            let which =
-                request.edge.map_or("no edge is attached".to_owned(), |e| format!("no edge {e} is attached"));
-            return Err(Error::new(Code::Invalid, which));
-        }
-        let (tell, progress) = watch::channel(JobProgress::default());
-        let (done, report) = oneshot::channel();
-        let (control, stop) = (Arc::clone(self), self.tasks.life().hard());
-        self.tasks.spawn_background("scrub", async move {
-            let scrub = stop.run_until_cancelled(control.run_scrub(request, trigger, edges, &tell)).await;
-            drop(turn);
-            if let Some(report) = scrub {
-                *control.scrubber.last.lock() = Some(report.clone());
-                // Who asked may have left.
-                done.send(report).ok();
-            }
-        });
-        Ok(Scrubbing { progress, report })
-    }
-
     async fn run_scrub(
         &self,
-        request: ScrubRequest,
-        trigger: Trigger,
+        job: &Scrub,
         edges: Vec<(String, String)>,
         tell: &watch::Sender<JobProgress>,
-    ) -> ScrubReport {
-        let began = self.clock.now();
+    ) -> Vec<EdgeScrub> {
         let sums = Mutex::new(vec![JobProgress::default(); edges.len()]);
         let scrubs = edges.into_iter().enumerate().map(|(place, (edge, instance))| {
-            let (request, sums) = (&request, &sums);
+            let sums = &sums;
             async move {
-                let scrub = EdgeScrub { edge, instance, ..EdgeScrub::default() };
+                let mut scrub = EdgeScrub { edge, instance, ..EdgeScrub::default() };
                 let say = |progress| {
                     let mut sums = sums.lock();
                     sums[place] = progress;
                     tell.send_replace(sum(&sums));
                 };
-                self.scrub_edge(scrub, request, say).await
+                if let Err(error) = self.hear_scrub(&mut scrub, job.clone(), say).await {
+                    scrub.failure = Some(error.story());
+                }
+                scrub
             }
         });
-        let edges = join_all(scrubs).await;
-        let report = ScrubReport { trigger, began, ended: self.clock.now(), edges };
-        for edge in &report.edges {
-            say(edge);
-        }
-        report
-    }
-
-    async fn scrub_edge(
-        &self,
-        mut scrub: EdgeScrub,
-        request: &ScrubRequest,
-        tell: impl Fn(JobProgress),
-    ) -> EdgeScrub {
-        let job = Scrub { files: Vec::new(), rate: request.rate, deep: request.deep };
-        if let Err(error) = self.hear_scrub(&mut scrub, job, tell).await {
-            scrub.failure = Some(error.story());
-        }
-        scrub
+        let scrubs = join_all(scrubs).await;
+        scrubs.iter().for_each(say);
+        scrubs
     }
 
     async fn hear_scrub(&self, scrub: &mut EdgeScrub, job: Scrub, tell: impl Fn(JobProgress)) -> Result<()> {
@@ -219,11 +138,11 @@ impl Control {
     }
 
     async fn hear_checked(&self, scrub: &mut EdgeScrub, checked: Checked) -> Result<()> {
-        let Checked { name, verdict, nar, file_size, reason } = checked;
+        let (name, verdict, reason) = (checked.name, checked.verdict, &checked.reason);
         match verdict {
             Verdict::Right => {
-                if let Some(nar) = nar {
-                    self.proven(name, file_size, nar).await?;
+                if let Some(nar) = checked.nar {
+                    self.proven(name, checked.file_size, nar).await?;
                 }
                 return Ok(());
             }
@@ -240,10 +159,27 @@ impl Control {
             Verdict::Unhealed => scrub.unhealed += 1,
         }
         tracing::info!(edge = scrub.edge, nar = %name, ?verdict, reason, "scrubbed");
+        self.note_checked(&scrub.instance, &checked);
         if scrub.files.len() < NAMED {
-            scrub.files.push(ScrubbedFile { name, verdict, reason });
+            scrub.files.push(checked);
         }
         Ok(())
+    }
+}
+
+impl Control {
+    fn note_checked(&self, instance: &str, Checked { name, verdict, reason, .. }: &Checked) {
+        let (kind, what) = match verdict {
+            Verdict::Wrong => (EventKind::Corrupt, "other bytes than its name says"),
+            Verdict::Unreadable => (EventKind::Corrupt, "the disk does not give its bytes"),
+            Verdict::Healed => (EventKind::Healed, "fetched again"),
+            Verdict::Lost => (EventKind::Quarantined, "no source has it any more"),
+            Verdict::Unhealed => (EventKind::Quarantined, "it can't be fetched now"),
+            Verdict::Right | Verdict::Missing => return,
+        };
+        let edge = self.sessions.name_of(instance).unwrap_or_else(|| instance.to_owned());
+        let detail = format!("on edge {edge}: {what}{}{reason}", if reason.is_empty() { "" } else { ", " });
+        self.journal.note(Note::new(kind, detail).nar(*name));
     }
 }
 

@@ -5,6 +5,7 @@
 //! plain (`$1` placeholders, standard upserts), so that another database stays possible; what only SQLite
 //! knows is in `open`. Absent on purpose: what is in memory only (see [`crate::index`]) and every decision.
 
+mod backup;
 mod error;
 mod journal;
 mod listing;
@@ -13,6 +14,7 @@ mod pins;
 mod recognise;
 mod rows;
 mod sql;
+mod strays;
 mod tokens;
 mod totals;
 mod write;
@@ -21,12 +23,13 @@ mod write;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ncps_nix::{NarFileName, NarHash, NarInfo, StorePathHash};
 use ncps_runtime::clock::UnixTime;
 use sqlx::SqlitePool;
 
+pub(crate) use backup::{Refused, take_restored};
 pub(crate) use error::DbError;
 pub use error::OpenError;
 pub(crate) use listing::Listed;
@@ -40,6 +43,7 @@ use rows::{FileRow, NarInfoRow, OriginRow, SignatureRow, UseRow};
 /// The open database. Clones are the same one.
 #[derive(Clone, Debug)]
 pub struct Db {
+    path: PathBuf,
     writer: SqlitePool,
     readers: SqlitePool,
     index_id: String,

@@ -19,6 +19,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "journal", include_str!("../../../migrations/sqlite/0003_journal.sql")),
     (4, "tokens", include_str!("../../../migrations/sqlite/0004_tokens.sql")),
     (5, "pins", include_str!("../../../migrations/sqlite/0005_pins.sql")),
+    (6, "integrity", include_str!("../../../migrations/sqlite/0006_integrity.sql")),
 ];
 
 /// How long a connection waits for another program's lock (a backup, a shell).
@@ -50,6 +51,7 @@ pub(super) async fn open(path: &Path, now: UnixTime) -> Result<Db, OpenError> {
     let last_event = last_event(&readers).await.map_err(|e| sqlite("read the journal of", path, e))?;
     let counted = totals::load(&readers).await.map_err(|e| sqlite("read the totals of", path, e))?;
     Ok(Db {
+        path: path.to_owned(),
         writer,
         readers,
         index_id,

@@ -52,6 +52,11 @@ pub(super) const DELETE_TOKEN: &str = "DELETE FROM tokens WHERE id = $1";
 /// All of them, at the start: they are in memory from then on.
 pub(super) const TOKENS: &str = "SELECT id, name, secret_hash, scopes, edges, created_at, expires_at, revoked_at \
      FROM tokens ORDER BY created_at, id";
+pub(super) const STRAYS: &str = "SELECT file_hash, compression, seen_at FROM strays WHERE instance = $1";
+pub(super) const PUT_STRAY: &str = "INSERT INTO strays (instance, file_hash, compression, seen_at) \
+     VALUES ($1, $2, $3, $4) ON CONFLICT (instance, file_hash, compression) DO NOTHING";
+pub(super) const DELETE_STRAY: &str =
+    "DELETE FROM strays WHERE instance = $1 AND file_hash = $2 AND compression = $3";
 
 pub(super) const PUT_EVENT: &str = "INSERT INTO journal \
      (id, at, kind, actor, store_path_hash, nar_file, detail) VALUES ($1, $2, $3, $4, $5, $6, $7) \
@@ -113,6 +118,9 @@ pub(super) const PUT_TOTAL: &str = "INSERT INTO totals (instance, counter, run, 
 
 #[cfg(test)]
 pub(super) const ALL: &[&str] = &[
+    STRAYS,
+    PUT_STRAY,
+    DELETE_STRAY,
     NARINFO,
     SIGNATURES,
     NAMING,

@@ -107,6 +107,16 @@ impl Index {
         self.db.index_id()
     }
 
+    /// The database, for what is in no memory.
+    pub(crate) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// A consistent copy of all that has its row.
+    pub(crate) async fn copy(&self) -> Result<std::fs::File> {
+        Ok(self.db.copy().await?)
+    }
+
     /// What is known of a path.
     pub(crate) async fn lookup(&self, hash: StorePathHash) -> Result<Known> {
         // What waits comes first: a publication ends an absence.

@@ -12,11 +12,13 @@ mod check;
 mod list;
 mod pace;
 mod prefetch;
+mod reconcile;
 mod scrub;
 mod verify;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use ncps_proto::{EdgeReport, Job, JobKind, JobReport, JobSaid};
 use ncps_runtime::tasks::Tasks;
@@ -38,6 +40,8 @@ pub struct Workshop {
     pub current: Arc<Current>,
     pub tasks: Tasks,
     pub metrics: Arc<EdgeMetrics>,
+    /// Narinfo files and NAR files agree, or are being made to.
+    pub reconciled: AtomicBool,
 }
 
 /// The jobs of one session with control. Dropped, they end.

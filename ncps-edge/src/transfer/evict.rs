@@ -107,7 +107,7 @@ impl Engine {
         });
         for hash in store_paths {
             // Written meanwhile, or published anew: control knows.
-            if let Err(error) = self.lookups().refresh(hash).await {
+            if let Err(error) = self.lookups().refresh(hash, true).await {
                 tracing::warn!(%hash, error = error.story(), "the narinfo in the store may be behind");
             }
         }
@@ -141,6 +141,12 @@ impl Engine {
             false
         });
         self.room().evicted(some);
+    }
+
+    /// Answers an eviction of which nothing is done.
+    pub(crate) fn removed_none(&self, number: u64) {
+        self.news().evicted(number, Vec::new());
+        self.room().evicted(false);
     }
 
     fn evict_one(&self, victim: &Victim) -> bool {

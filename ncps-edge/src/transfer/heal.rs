@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use ncps_nix::NarFileName;
-use ncps_proto::{Code, Error, Result};
+use ncps_proto::{Code, Error, Location, Result};
 
 use super::engine::Engine;
 use super::evict::remove_narinfos;
@@ -47,5 +47,10 @@ impl Engine {
             Some(_) => Ok(()),
             None => Err(Error::new(Code::StorageFull, "it came, and there was no room for it")),
         }
+    }
+
+    /// What control knows of a file.
+    pub(crate) async fn locate(&self, name: NarFileName) -> Result<Option<Location>> {
+        self.control().locate(name).await
     }
 }

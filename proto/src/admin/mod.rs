@@ -10,6 +10,7 @@ mod client;
 mod config;
 mod events;
 mod eviction;
+mod integrity;
 mod keys;
 mod paths;
 mod pins;
@@ -20,6 +21,7 @@ mod stats;
 mod tokens;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use ncps_nix::StorePathHash;
 
@@ -29,6 +31,9 @@ pub use client::RemoteAdmin;
 pub use config::Setting;
 pub use events::{Event, EventKind, EventsWanted};
 pub use eviction::{EdgeEviction, EvictionOrder, Goal, Planned};
+pub use integrity::{
+    AdoptedEdge, BackupPiece, EdgeScrub, Rebuilt, ScrubOrder, ScrubStep, Staged, Steps, Verification,
+};
 pub use keys::{FormerKey, Keys};
 pub use paths::{PathDetails, PathPage, PathRow, PathsWanted};
 pub use pins::{PinOrder, PinRow, Pinned};
@@ -105,4 +110,22 @@ pub trait AdminPlane: Send + Sync + 'static {
 
     /// Every pin that counts, by label and path.
     async fn pins(&self) -> Result<Vec<PinRow>>;
+
+    /// Has edges compare what they store with its names. It goes on when nobody listens any more. Overloaded where a
+    /// scrub runs, invalid where no attached edge is meant.
+    async fn scrub(&self, caller: &Caller, order: ScrubOrder) -> Result<Steps<ScrubStep>>;
+
+    /// Looks at all that can be known of a path now, and changes nothing. `path` is a store path, its base name or
+    /// its hash; invalid where it is none of them, absent where the index does not know it.
+    async fn verify(&self, path: &str) -> Result<Verification>;
+
+    /// Takes into the index what attached edges hold and it does not know, as far as that proves itself. The edges
+    /// belong to this index from then on.
+    async fn rebuild_index(&self, caller: &Caller) -> Result<Steps<Rebuilt>>;
+
+    /// A consistent copy of the database, while it is being used.
+    async fn backup(&self, caller: &Caller) -> Result<Steps<BackupPiece>>;
+
+    /// Checks a backup and keeps it, to be the database from the next start on. Invalid where it is none.
+    async fn restore(&self, caller: &Caller, pieces: Steps<Bytes>) -> Result<Staged>;
 }

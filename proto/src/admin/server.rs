@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    AdminPlane, Caller, config, events, eviction, keys, paths, pins, prefetch, purge, stats, tokens,
+    AdminPlane, Caller, Steps, config, events, eviction, integrity, keys, paths, pins, prefetch, purge,
+    stats, tokens,
 };
 use crate::convert::store_path_hash;
 use crate::gen_v1::{self as wire, admin_plane_server as generated};
@@ -35,11 +36,51 @@ fn reply<T>(result: crate::Result<T>) -> Reply<T> {
     result.map(Response::new).map_err(to_status)
 }
 
+type Replies<T> = BoxStream<'static, Result<T, Status>>;
+
+fn replies<T: 'static, W: 'static>(steps: crate::Result<Steps<T>>, wire: fn(T) -> W) -> Reply<Replies<W>> {
+    let steps = steps.map_err(to_status)?;
+    Ok(Response::new(steps.map(move |step| step.map(wire).map_err(to_status)).boxed()))
+}
+
 #[tonic::async_trait]
 impl generated::AdminPlane for Adapter {
     type EventsStream = BoxStream<'static, Result<wire::Event, Status>>;
     type PrefetchStream = BoxStream<'static, Result<wire::PrefetchNews, Status>>;
     type ListTokensStream = BoxStream<'static, Result<wire::TokenInfo, Status>>;
+    type ScrubStream = Replies<wire::ScrubReply>;
+    type RebuildIndexStream = Replies<wire::RebuildIndexReply>;
+    type BackupStream = Replies<wire::BackupReply>;
+
+    async fn scrub(&self, request: Request<wire::ScrubRequest>) -> Reply<Self::ScrubStream> {
+        let caller = Caller::of(request.extensions());
+        let order = integrity::scrub_order(request.into_inner());
+        replies(self.plane.scrub(&caller, order).await, integrity::scrub_step_wire)
+    }
+
+    async fn verify_path(&self, request: Request<wire::VerifyPathRequest>) -> Reply<wire::VerifyPathReply> {
+        let path = request.into_inner().path;
+        reply(self.plane.verify(&path).await.map(integrity::verification_wire))
+    }
+
+    async fn rebuild_index(
+        &self,
+        request: Request<wire::RebuildIndexRequest>,
+    ) -> Reply<Self::RebuildIndexStream> {
+        let caller = Caller::of(request.extensions());
+        replies(self.plane.rebuild_index(&caller).await, integrity::rebuilt_wire)
+    }
+
+    async fn backup(&self, request: Request<wire::BackupRequest>) -> Reply<Self::BackupStream> {
+        let caller = Caller::of(request.extensions());
+        replies(self.plane.backup(&caller).await, integrity::backup_wire)
+    }
+
+    async fn restore(&self, request: Request<Streaming<wire::RestoreRequest>>) -> Reply<wire::RestoreReply> {
+        let caller = Caller::of(request.extensions());
+        let pieces = integrity::pieces(request.into_inner());
+        reply(self.plane.restore(&caller, pieces).await.map(integrity::staged_wire))
+    }
 
     async fn keys(&self, _: Request<wire::KeysRequest>) -> Reply<wire::KeysReply> {
         reply(self.plane.keys().await.map(keys::keys_wire))

@@ -291,6 +291,9 @@ pub struct Hello {
     /// how peers reach it; may be empty
     #[prost(string, tag = "3")]
     pub url: ::prost::alloc::string::String,
+    /// the id of the index that it belongs to; empty while it belongs to none
+    #[prost(string, tag = "10")]
+    pub index: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Inventory {
@@ -403,7 +406,7 @@ pub struct Evicted {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Directive {
-    #[prost(oneof = "directive::Directive", tags = "1, 2, 3, 20, 21, 10")]
+    #[prost(oneof = "directive::Directive", tags = "1, 2, 3, 20, 21, 10, 22")]
     pub directive: ::core::option::Option<directive::Directive>,
 }
 /// Nested message and enum types in `Directive`.
@@ -424,6 +427,9 @@ pub mod directive {
         EndJob(u64),
         #[prost(message, tag = "10")]
         Remove(super::Removal),
+        /// an administrator said that the edge belongs to this index from now on
+        #[prost(string, tag = "22")]
+        AcceptIndex(::prost::alloc::string::String),
     }
 }
 /// Work in the background of an edge. It ends with the session.
@@ -2367,6 +2373,147 @@ pub struct Pin {
     #[prost(int64, optional, tag = "5")]
     pub expires_at: ::core::option::Option<i64>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ScrubRequest {
+    /// a name; empty: all
+    #[prost(string, tag = "1")]
+    pub edge: ::prost::alloc::string::String,
+    /// of each edge; 0: as fast as disks are; absent: as configured
+    #[prost(uint64, optional, tag = "2")]
+    pub bytes_per_second: ::core::option::Option<u64>,
+    /// decode files, too
+    #[prost(bool, tag = "3")]
+    pub deep: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ScrubReply {
+    #[prost(oneof = "scrub_reply::Step", tags = "1, 2")]
+    pub step: ::core::option::Option<scrub_reply::Step>,
+}
+/// Nested message and enum types in `ScrubReply`.
+pub mod scrub_reply {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Step {
+        #[prost(message, tag = "1")]
+        Progress(super::JobProgress),
+        /// the last
+        #[prost(message, tag = "2")]
+        Result(super::ScrubResult),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ScrubResult {
+    #[prost(message, repeated, tag = "1")]
+    pub edges: ::prost::alloc::vec::Vec<EdgeScrub>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EdgeScrub {
+    #[prost(string, tag = "1")]
+    pub edge: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub instance: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub progress: ::core::option::Option<JobProgress>,
+    #[prost(uint64, tag = "4")]
+    pub wrong: u64,
+    #[prost(uint64, tag = "5")]
+    pub healed: u64,
+    #[prost(uint64, tag = "6")]
+    pub lost: u64,
+    #[prost(uint64, tag = "7")]
+    pub unhealed: u64,
+    /// the first of those that are not right
+    #[prost(message, repeated, tag = "8")]
+    pub files: ::prost::alloc::vec::Vec<CheckedFile>,
+    /// why it ended early; empty where it did not
+    #[prost(string, tag = "9")]
+    pub failure: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VerifyPathRequest {
+    /// a store path, its base name, or its hash
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct VerifyPathReply {
+    #[prost(string, tag = "1")]
+    pub store_path: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub nar: ::core::option::Option<NarFileName>,
+    /// trusted keys whose signatures fit
+    #[prost(string, repeated, tag = "3")]
+    pub signed_by: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// base names of which the index knows nothing
+    #[prost(string, repeated, tag = "4")]
+    pub unknown_references: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "5")]
+    pub files: ::prost::alloc::vec::Vec<VerifiedFile>,
+    /// none: all is right
+    #[prost(string, repeated, tag = "6")]
+    pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VerifiedFile {
+    #[prost(string, tag = "1")]
+    pub edge: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub file: ::core::option::Option<CheckedFile>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RebuildIndexRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RebuildIndexReply {
+    /// so far
+    #[prost(message, repeated, tag = "1")]
+    pub edges: ::prost::alloc::vec::Vec<AdoptedEdge>,
+    #[prost(bool, tag = "2")]
+    pub done: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AdoptedEdge {
+    #[prost(string, tag = "1")]
+    pub edge: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub instance: ::prost::alloc::string::String,
+    /// looked at
+    #[prost(uint64, tag = "3")]
+    pub narinfos: u64,
+    #[prost(uint64, tag = "4")]
+    pub adopted: u64,
+    #[prost(uint64, tag = "5")]
+    pub known: u64,
+    #[prost(uint64, tag = "6")]
+    pub refused: u64,
+    /// why, for the first of them
+    #[prost(string, repeated, tag = "7")]
+    pub refusals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// why it ended early; empty where it did not
+    #[prost(string, tag = "8")]
+    pub failure: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupReply {
+    /// of the whole; in the first piece
+    #[prost(uint64, tag = "1")]
+    pub bytes: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    pub piece: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RestoreRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    pub piece: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RestoreReply {
+    #[prost(string, tag = "1")]
+    pub index_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub narinfos: u64,
+}
 /// Generated client implementations.
 pub mod admin_plane_client {
     #![allow(
@@ -2830,6 +2977,124 @@ pub mod admin_plane_client {
             req.extensions_mut().insert(GrpcMethod::new("ncps.v1.AdminPlane", "Pins"));
             self.inner.unary(req, path, codec).await
         }
+        /// Stored files are compared with their names. It goes on when nobody listens any more.
+        pub async fn scrub(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ScrubRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ScrubReply>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/ncps.v1.AdminPlane/Scrub");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("ncps.v1.AdminPlane", "Scrub"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// All that can be known of one path, looked at now. Nothing is changed.
+        pub async fn verify_path(
+            &mut self,
+            request: impl tonic::IntoRequest<super::VerifyPathRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::VerifyPathReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.AdminPlane/VerifyPath",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.AdminPlane", "VerifyPath"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What attached edges hold and the index does not know is taken into it; they belong to it from then on.
+        pub async fn rebuild_index(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RebuildIndexRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::RebuildIndexReply>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.AdminPlane/RebuildIndex",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.AdminPlane", "RebuildIndex"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// A consistent copy of the database, in pieces.
+        pub async fn backup(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BackupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::BackupReply>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.AdminPlane/Backup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("ncps.v1.AdminPlane", "Backup"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Such a copy, in pieces, to be the database from the next start on.
+        pub async fn restore(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::RestoreRequest>,
+        ) -> std::result::Result<tonic::Response<super::RestoreReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.AdminPlane/Restore",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.AdminPlane", "Restore"));
+            self.inner.client_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2955,6 +3220,52 @@ pub mod admin_plane_server {
             &self,
             request: tonic::Request<super::PinsRequest>,
         ) -> std::result::Result<tonic::Response<super::PinsReply>, tonic::Status>;
+        /// Server streaming response type for the Scrub method.
+        type ScrubStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ScrubReply, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Stored files are compared with their names. It goes on when nobody listens any more.
+        async fn scrub(
+            &self,
+            request: tonic::Request<super::ScrubRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ScrubStream>, tonic::Status>;
+        /// All that can be known of one path, looked at now. Nothing is changed.
+        async fn verify_path(
+            &self,
+            request: tonic::Request<super::VerifyPathRequest>,
+        ) -> std::result::Result<tonic::Response<super::VerifyPathReply>, tonic::Status>;
+        /// Server streaming response type for the RebuildIndex method.
+        type RebuildIndexStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::RebuildIndexReply, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What attached edges hold and the index does not know is taken into it; they belong to it from then on.
+        async fn rebuild_index(
+            &self,
+            request: tonic::Request<super::RebuildIndexRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::RebuildIndexStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the Backup method.
+        type BackupStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::BackupReply, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// A consistent copy of the database, in pieces.
+        async fn backup(
+            &self,
+            request: tonic::Request<super::BackupRequest>,
+        ) -> std::result::Result<tonic::Response<Self::BackupStream>, tonic::Status>;
+        /// Such a copy, in pieces, to be the database from the next start on.
+        async fn restore(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::RestoreRequest>>,
+        ) -> std::result::Result<tonic::Response<super::RestoreReply>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct AdminPlaneServer<T> {
@@ -3823,6 +4134,236 @@ pub mod admin_plane_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/Scrub" => {
+                    #[allow(non_camel_case_types)]
+                    struct ScrubSvc<T: AdminPlane>(pub Arc<T>);
+                    impl<
+                        T: AdminPlane,
+                    > tonic::server::ServerStreamingService<super::ScrubRequest>
+                    for ScrubSvc<T> {
+                        type Response = super::ScrubReply;
+                        type ResponseStream = T::ScrubStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ScrubRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::scrub(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ScrubSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/VerifyPath" => {
+                    #[allow(non_camel_case_types)]
+                    struct VerifyPathSvc<T: AdminPlane>(pub Arc<T>);
+                    impl<
+                        T: AdminPlane,
+                    > tonic::server::UnaryService<super::VerifyPathRequest>
+                    for VerifyPathSvc<T> {
+                        type Response = super::VerifyPathReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::VerifyPathRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::verify_path(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = VerifyPathSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/RebuildIndex" => {
+                    #[allow(non_camel_case_types)]
+                    struct RebuildIndexSvc<T: AdminPlane>(pub Arc<T>);
+                    impl<
+                        T: AdminPlane,
+                    > tonic::server::ServerStreamingService<super::RebuildIndexRequest>
+                    for RebuildIndexSvc<T> {
+                        type Response = super::RebuildIndexReply;
+                        type ResponseStream = T::RebuildIndexStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RebuildIndexRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::rebuild_index(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RebuildIndexSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/Backup" => {
+                    #[allow(non_camel_case_types)]
+                    struct BackupSvc<T: AdminPlane>(pub Arc<T>);
+                    impl<
+                        T: AdminPlane,
+                    > tonic::server::ServerStreamingService<super::BackupRequest>
+                    for BackupSvc<T> {
+                        type Response = super::BackupReply;
+                        type ResponseStream = T::BackupStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BackupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::backup(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BackupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/Restore" => {
+                    #[allow(non_camel_case_types)]
+                    struct RestoreSvc<T: AdminPlane>(pub Arc<T>);
+                    impl<
+                        T: AdminPlane,
+                    > tonic::server::ClientStreamingService<super::RestoreRequest>
+                    for RestoreSvc<T> {
+                        type Response = super::RestoreReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::RestoreRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::restore(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RestoreSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

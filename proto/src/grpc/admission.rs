@@ -55,7 +55,7 @@ mod tests {
     }
 
     fn hello(name: &str) -> Reports {
-        let hello = Hello { name: name.to_owned(), instance: "i".to_owned(), url: None };
+        let hello = Hello { name: name.to_owned(), instance: "i".to_owned(), url: None, index: None };
         stream::iter([EdgeReport::Hello(hello), EdgeReport::UpstreamBack]).boxed()
     }
 

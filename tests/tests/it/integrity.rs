@@ -4,10 +4,19 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use ncps_nix::Compression;
+use ncps_proto::Code;
+use ncps_proto::admin::ScrubOrder;
 use ncps_tests::cluster::ClusterBuilder;
-use ncps_tests::{Cluster, Fixture, Mode, Upstream, UpstreamKey, both_modes, eventually};
+use ncps_tests::{
+    Cluster, Fixture, Mode, Upstream, UpstreamKey, both_modes, eventually, eventually_some, in_time,
+};
+use serde_json::json;
 
+use crate::cli::cli;
 use crate::scene::{is_served, plain};
+
+/// Slow enough that it never ends by itself.
+const CRAWL: u64 = 1;
 
 /// A cluster that scrubs again and again, and an upstream.
 fn scrubbing(mode: Mode, upstream: &Upstream, key: &UpstreamKey) -> ClusterBuilder {
@@ -118,6 +127,90 @@ both_modes! {
         cut.set_len(100_000).expect("cut");
         let cluster = builder().on(data).start().await;
         eventually("it is healed", async || quarantined(&cluster, &fixture) && is_right(&cluster, &fixture)).await;
+        cluster.end().await;
+    }
+
+    async fn a_job_ends_with_its_session(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let fixture = plain(3_000_000).build(&key);
+        let upstream = Upstream::with(&[&fixture]).await;
+        let cluster = Cluster::builder(mode).upstream(&upstream).trust(&key).start().await;
+        cluster.narinfo(&fixture).await;
+        is_served(&cluster, &fixture).await;
+        let order = || ScrubOrder { rate: Some(CRAWL), ..ScrubOrder::default() };
+        let mut scrub = cluster.control().begin_scrub(order()).expect("an edge is attached");
+        in_time("it is under way", scrub.progress.changed()).await.expect("it runs");
+        let second = cluster.control().begin_scrub(order()).expect_err("one runs");
+        assert_eq!(second.code(), Code::Overloaded);
+        cluster.control().cut_sessions();
+        let report = in_time("its end", scrub.report).await.expect("control lives");
+        let [edge] = &report[..] else { panic!("one edge: {report:?}") };
+        assert!(edge.failure.as_deref().is_some_and(|why| why.contains("session ended")), "{edge:?}");
+        // The next session does jobs again.
+        let again = eventually_some("the edge is back", async || cluster.control().begin_scrub(ScrubOrder::default()).ok());
+        let report = again.await.report.await.expect("control lives");
+        assert!(report.iter().all(ncps_proto::admin::EdgeScrub::is_sound), "{report:?}");
+        cluster.end().await;
+    }
+
+    async fn scrub_and_verify_tell_what_they_found(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let (first, second) = (plain(300_000).build(&key), plain(300_000).seed(1).build(&key));
+        let upstream = Upstream::with(&[&first, &second]).await;
+        let cluster = Cluster::builder(mode).upstream(&upstream).trust(&key).start().await;
+        for fixture in [&first, &second] {
+            cluster.narinfo(fixture).await;
+            is_served(&cluster, fixture).await;
+        }
+        let cli = cli(&cluster);
+        let path = format!("/nix/store/{}", first.narinfo.store_path);
+        let sound = cli.json(&["verify", &path]).await;
+        assert_eq!((&sound["files"][0]["verdict"], &sound["problems"]), (&json!("right"), &json!([])), "{sound}");
+        assert_eq!(sound["signed_by"], json!(["cache.test", "upstream-1"]), "{sound}");
+        for bad in ["hello", "/nix/store/", "00000000000000000000000000000000"] {
+            assert_eq!(cli.run(&["verify", bad]).await.code, 2, "{bad}");
+        }
+
+        flip(&cluster, &first);
+        let ran = cli.run(&["verify", &path]).await;
+        assert!(ran.code == 1 && ran.printed.contains("wrong"), "{ran:?}");
+        let healed = cli.json(&["scrub", "--deep", "--rate=0"]).await;
+        let edge = &healed["edges"][0];
+        assert_eq!((&edge["files"], &edge["wrong"], &edge["healed"]), (&json!(2), &json!(1), &json!(1)), "{healed}");
+        assert!(is_right(&cluster, &first) && quarantined(&cluster, &first));
+        cli.ok(&["verify", &path]).await;
+
+        upstream.remove_fixture(&second);
+        flip(&cluster, &second);
+        let ran = cli.run(&["scrub", "--edge=edge"]).await;
+        assert!(ran.code == 1 && ran.printed.contains("lost"), "{ran:?}");
+        assert_eq!(cluster.get(&second.nar_path()).await.status, 404);
+        for bad in [&["scrub", "--edge=other"][..], &["scrub", "--rate=fast"]] {
+            assert_eq!(cli.run(bad).await.code, 2, "{bad:?}");
+        }
+        cluster.end().await;
+    }
+
+    async fn a_nar_without_its_narinfo_file_gets_it_at_the_start(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let (bare, gone) = (plain(300_000).build(&key), plain(300_000).seed(1).build(&key));
+        let upstream = Upstream::with(&[&bare, &gone]).await;
+        let builder = || Cluster::builder(mode).upstream(&upstream).trust(&key);
+        let cluster = builder().start().await;
+        for fixture in [&bare, &gone] {
+            cluster.narinfo(fixture).await;
+            is_served(&cluster, fixture).await;
+            narinfo_file_is(&cluster, fixture, true).await;
+        }
+        let narinfo_file = cluster.store_dir().join(bare.narinfo_path().trim_start_matches('/'));
+        let nar = nar_file(&cluster, &gone);
+        let data = cluster.end().await;
+        // As a process leaves it that was killed between the two.
+        std::fs::remove_file(narinfo_file).expect("it was there");
+        std::fs::remove_file(nar).expect("it was there");
+        let cluster = builder().on(data).start().await;
+        narinfo_file_is(&cluster, &bare, true).await;
+        narinfo_file_is(&cluster, &gone, false).await;
         cluster.end().await;
     }
 }

@@ -24,6 +24,7 @@ mod full_at_start;
 mod house;
 mod import;
 mod import_plain;
+mod index;
 mod integrity;
 mod killed;
 mod limits;

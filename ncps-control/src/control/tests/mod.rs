@@ -164,7 +164,7 @@ impl Edge {
     async fn attach(control: &dyn ControlPlane, instance: &str) -> Self {
         let (reports, mut said) = mpsc::unbounded_channel();
         let url = Some(format!("http://{instance}:8501"));
-        let hello = Hello { name: instance.to_owned(), instance: instance.to_owned(), url };
+        let hello = Hello { name: instance.to_owned(), instance: instance.to_owned(), url, index: None };
         reports.send(EdgeReport::Hello(hello)).expect("open");
         let stream = futures::stream::poll_fn(move |cx| said.poll_recv(cx));
         let directives = control.attach(Box::pin(stream)).await.expect("attaches");

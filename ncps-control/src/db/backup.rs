@@ -1,0 +1,187 @@
+//! Copies of the database: one made while it is used, and one that takes its place at the next start.
+//!
+//! ```text
+//! db.sqlite.backup     a copy on its way out; removed when it is read
+//! db.sqlite.restoring  a copy on its way in
+//! db.sqlite.restore    one that was checked: the database from the next start on
+//! db.sqlite.before-*   the database that it replaced, kept
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use chrono::DateTime;
+use ncps_runtime::clock::UnixTime;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+
+use super::open::newest;
+use super::recognise::{Found, recognise};
+use super::{Db, DbError, OpenError};
+use crate::compose::beside;
+
+const OUTWARD: &str = ".backup";
+const INWARD: &str = ".restoring";
+const STAGED: &str = ".restore";
+
+/// What a database has beside it.
+const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
+
+/// Why a copy is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("this is no backup of ncps: {0}")]
+    Foreign(String),
+    #[error("the backup was written by a newer ncps (schema {found}, this one knows {known}): update first")]
+    Newer { found: i64, known: i64 },
+    #[error("the backup is damaged: {0}")]
+    Damaged(String),
+    #[error("the disk does not take it")]
+    Io(#[from] io::Error),
+}
+
+/// What a copy holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Content {
+    pub(crate) index_id: String,
+    pub(crate) narinfos: u64,
+}
+
+impl Db {
+    /// A consistent copy of all that is written, as an open file without a name.
+    pub(crate) async fn copy(&self) -> Result<File, DbError> {
+        let place = beside(&self.path, OUTWARD);
+        let failed = |error| DbError::Sqlite("copy the database", sqlx::Error::Io(error));
+        // Left by a process that was killed.
+        remove(&place).map_err(failed)?;
+        let copied =
+            sqlx::query("VACUUM INTO $1").bind(place.display().to_string()).execute(&self.readers).await;
+        let opened = copied
+            .map_err(|error| DbError::Sqlite("copy the database", error))
+            .and_then(|_| File::open(&place).map_err(failed));
+        remove(&place).map_err(failed)?;
+        opened
+    }
+
+    /// A file for a copy that comes in; one at a time.
+    pub(crate) fn incoming(&self) -> io::Result<File> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let place = beside(&self.path, INWARD);
+        remove(&place)?;
+        File::options().write(true).create_new(true).mode(0o600).open(place)
+    }
+
+    /// Checks the copy that came in, and keeps it for the next start.
+    pub(crate) async fn stage(&self) -> Result<Content, Refused> {
+        let place = beside(&self.path, INWARD);
+        let checked = check(&place).await;
+        if checked.is_err() {
+            // What is of no use takes no room.
+            remove(&place)?;
+        }
+        let content = checked?;
+        fs::rename(&place, beside(&self.path, STAGED))?;
+        sync_folder(&self.path)?;
+        Ok(content)
+    }
+
+    /// Forgets a copy that did not come whole.
+    pub(crate) fn discard_incoming(&self) -> io::Result<()> {
+        remove(&beside(&self.path, INWARD))
+    }
+}
+
+async fn check(path: &Path) -> Result<Content, Refused> {
+    match recognise(path, newest()).await {
+        Ok(Found::Ours) => {}
+        Ok(Found::Nothing) => return Err(Refused::Foreign("it is empty".to_owned())),
+        Err(OpenError::Newer { found, known, .. }) => return Err(Refused::Newer { found, known }),
+        Err(OpenError::Damaged { reason, .. }) => return Err(Refused::Foreign(reason)),
+        Ok(Found::GoOriginal) | Err(OpenError::GoOriginal(_)) => {
+            return Err(Refused::Foreign("it is a database of the Go ncps".to_owned()));
+        }
+        Err(_) => return Err(Refused::Foreign("it is a database of another program".to_owned())),
+    }
+    let damaged = |error: sqlx::Error| Refused::Damaged(error.to_string());
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(true);
+    let mut connection = options.connect().await.map_err(damaged)?;
+    let verdict: String =
+        sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut connection).await.map_err(damaged)?;
+    if verdict != "ok" {
+        return Err(Refused::Damaged(verdict));
+    }
+    let index_id = sqlx::query_scalar("SELECT value FROM meta WHERE key = 'index_id'");
+    let index_id: String = index_id.fetch_one(&mut connection).await.map_err(damaged)?;
+    let narinfos: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM narinfos")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(damaged)?;
+    // Nothing was written; what closing could still say does not matter.
+    connection.close().await.ok();
+    Ok(Content { index_id, narinfos: u64::try_from(narinfos).unwrap_or(0) })
+}
+
+/// Puts a copy that was staged in the place of the database at `path`, which is kept beside it under the name that is
+/// returned. May be cut anywhere: the next start goes on. The caller holds the lock on the database.
+pub(crate) fn take_restored(path: &Path, now: UnixTime) -> io::Result<Option<PathBuf>> {
+    let staged = beside(path, STAGED);
+    if !staged.try_exists()? {
+        return Ok(None);
+    }
+    let date = DateTime::from_timestamp(now.0, 0).unwrap_or_default().format("%Y%m%dT%H%M%SZ");
+    let former = beside(path, &format!(".before-{date}"));
+    // Its companions first: one of another database beside the new one would be folded into it.
+    for companion in COMPANIONS {
+        rename(&beside(path, companion), &beside(&former, companion))?;
+    }
+    rename(path, &former)?;
+    fs::rename(&staged, path)?;
+    sync_folder(path)?;
+    Ok(Some(former))
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        renamed => renamed,
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_staged_copy_takes_the_place_of_a_database_with_its_log() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("db.sqlite");
+        let write = |suffix: &str, text: &str| fs::write(beside(&path, suffix), text).expect("written");
+        let read = |suffix: &str| fs::read_to_string(beside(&path, suffix)).ok();
+        write("", "old");
+        assert!(take_restored(&path, UnixTime(0)).expect("looked").is_none());
+        assert_eq!(read("").as_deref(), Some("old"));
+        write("-wal", "old log");
+        write(STAGED, "new");
+        let former = take_restored(&path, UnixTime(0)).expect("taken").expect("there was one");
+        assert!(former.ends_with("db.sqlite.before-19700101T000000Z"), "{}", former.display());
+        assert_eq!((read("").as_deref(), read("-wal")), (Some("new"), None));
+        assert_eq!(fs::read_to_string(&former).expect("kept"), "old");
+        assert_eq!(fs::read_to_string(beside(&former, "-wal")).expect("kept"), "old log");
+        // Cut before the last step: the database is away already.
+        fs::rename(&path, beside(&path, STAGED)).expect("renamed");
+        take_restored(&path, UnixTime(1)).expect("taken");
+        assert_eq!(read("").as_deref(), Some("new"));
+    }
+}

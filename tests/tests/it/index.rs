@@ -1,0 +1,192 @@
+//! The index, lost and restored: who is right, what comes back, and what is not believed. And its copies.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ncps_proto::admin::EvictionOrder;
+use ncps_tests::cluster::ClusterBuilder;
+use ncps_tests::{Cluster, Fixture, Mode, Upstream, UpstreamKey, both_modes, eventually};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::cli::cli;
+use crate::scene::{is_served, plain};
+
+fn database(data: &TempDir, mode: Mode) -> PathBuf {
+    let folder = if mode == Mode::Combined { "data" } else { "control" };
+    data.path().join(folder).join("db")
+}
+
+fn builder(mode: Mode, upstream: &Upstream, key: &UpstreamKey) -> ClusterBuilder {
+    Cluster::builder(mode).upstream(upstream).trust(key)
+}
+
+async fn store(cluster: &Cluster, fixture: &Fixture) {
+    cluster.narinfo(fixture).await;
+    is_served(cluster, fixture).await;
+    let file = narinfo_file(&cluster.store_dir(), fixture);
+    eventually("its narinfo file is there", async || file.exists()).await;
+}
+
+fn narinfo_file(store: &Path, fixture: &Fixture) -> PathBuf {
+    store.join(fixture.narinfo_path().trim_start_matches('/'))
+}
+
+async fn status(cluster: &Cluster, fixture: &Fixture) -> u16 {
+    cluster.get(&fixture.narinfo_path()).await.status
+}
+
+both_modes! {
+    async fn a_lost_index_is_rebuilt_from_what_edges_hold(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let ours = plain(300_000).build(&key);
+        let forged = plain(1_000).seed(7).build(&UpstreamKey::new("stranger"));
+        let upstream = Upstream::with(&[&ours]).await;
+        let cluster = builder(mode, &upstream, &key).start().await;
+        store(&cluster, &ours).await;
+        let store_dir = cluster.store_dir();
+        let data = cluster.end().await;
+
+        std::fs::remove_dir_all(database(&data, mode)).expect("the database is lost");
+        // Somebody puts a path of his own there, with its NAR.
+        std::fs::write(narinfo_file(&store_dir, &forged), forged.narinfo.render()).expect("written");
+        let forged_nar = store_dir.join(forged.canonical_nar_path().trim_start_matches('/'));
+        std::fs::write(&forged_nar, forged.file.to_bytes()).expect("written");
+        upstream.remove_fixture(&ours);
+
+        let cluster = builder(mode, &upstream, &key).negative_ttl(std::time::Duration::from_millis(1)).on(data);
+        let cluster = cluster.start().await;
+        assert_eq!(status(&cluster, &ours).await, 404, "nobody knows it");
+        let told = cli(&cluster).json(&["index", "rebuild"]).await;
+        let edge = &told["edges"][0];
+        assert_eq!((&edge["adopted"], &edge["refused"]), (&json!(1), &json!(1)), "{told}");
+        let narinfo = cluster.narinfo(&ours).await;
+        assert_eq!(narinfo.signatures.len(), 2, "the upstream's and ours");
+        is_served(&cluster, &ours).await;
+        assert_eq!(status(&cluster, &forged).await, 404, "a stranger's signature proves nothing");
+        assert!(narinfo_file(&store_dir, &ours).exists() && forged_nar.exists(), "nothing was removed");
+        let again = cli(&cluster).json(&["index", "rebuild"]).await;
+        assert_eq!((&again["edges"][0]["adopted"], &again["edges"][0]["known"]), (&json!(0), &json!(1)), "{again}");
+        cluster.end().await;
+    }
+
+    async fn for_another_index_an_edge_removes_nothing(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let fixture = plain(300_000).build(&key);
+        let upstream = Upstream::with(&[&fixture]).await;
+        let cluster = builder(mode, &upstream, &key).start().await;
+        store(&cluster, &fixture).await;
+        let data = cluster.end().await;
+        std::fs::remove_dir_all(database(&data, mode)).expect("the database is lost");
+        let limited = builder(mode, &upstream, &key).settings(|settings| settings.max_size = Some(4096));
+        let cluster = limited.on(data).start().await;
+        for _ in 0..3 {
+            cluster.control().evict(EvictionOrder::default()).await.expect("control lives");
+        }
+        assert!(cluster.stores(&fixture.canonical_nar_path()), "it belongs to another index");
+        cli(&cluster).ok(&["index", "rebuild"]).await;
+        let evicted = async || {
+            cluster.control().evict(EvictionOrder::default()).await.expect("control lives");
+            !cluster.stores(&fixture.canonical_nar_path())
+        };
+        eventually("it is evicted by the index that it belongs to now", evicted).await;
+        cluster.end().await;
+    }
+
+    async fn after_an_old_backup_what_is_newer_is_taken_over(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let (old, new) = (plain(300_000).build(&key), plain(300_000).seed(1).build(&key));
+        let upstream = Upstream::with(&[&old, &new]).await;
+        let cluster = builder(mode, &upstream, &key).start().await;
+        store(&cluster, &old).await;
+        let folder = tempfile::tempdir().expect("a directory");
+        let file = folder.path().join("index.backup");
+        let path = file.to_str().expect("UTF-8");
+        cli(&cluster).ok(&["backup", path]).await;
+        assert_eq!(cli(&cluster).run(&["backup", path]).await.code, 2, "it is there already");
+        cli(&cluster).ok(&["backup", "--force", path]).await;
+        store(&cluster, &new).await;
+        let staged = cli(&cluster).json(&["restore", path]).await;
+        assert_eq!(staged["narinfos"], 1, "{staged}");
+        assert_eq!(staged["index_id"].as_str(), Some(cluster.control().settings().index_id.as_str()));
+        upstream.remove_fixture(&old);
+        upstream.remove_fixture(&new);
+        let cluster = cluster.restart(builder(mode, &upstream, &key).negative_ttl(std::time::Duration::from_millis(1)));
+        let cluster = cluster.await;
+        assert_eq!(status(&cluster, &old).await, 200);
+        eventually("the newer path is taken over", async || status(&cluster, &new).await == 200).await;
+        for fixture in [&old, &new] {
+            is_served(&cluster, fixture).await;
+        }
+        let data = cluster.end().await;
+        let kept = std::fs::read_dir(database(&data, mode)).expect("listed");
+        let kept = kept.filter(|entry| {
+            entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().contains(".before-"))
+        });
+        assert_eq!(kept.count(), 1, "the former database is kept");
+    }
+
+    async fn what_is_no_backup_is_refused(mode) {
+        let cluster = Cluster::builder(mode).start().await;
+        let folder = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| folder.path().join(name);
+        let good = at("good");
+        cli(&cluster).ok(&["backup", good.to_str().expect("UTF-8")]).await;
+        let whole = std::fs::read(&good).expect("read");
+        let mut flipped = whole.clone();
+        // In the middle of a page of a table, and the number that says whose file it is.
+        let middle = flipped.len() / 2;
+        flipped[middle..middle + 4000.min(whole.len() - middle)].fill(0xff);
+        let mut foreign = whole.clone();
+        foreign[68..72].fill(0);
+        let files = [
+            ("empty", Vec::new()),
+            ("garbage", b"not a database".repeat(1_000)),
+            ("cut", whole[..whole.len() / 2].to_vec()),
+            ("flipped", flipped),
+            ("foreign", foreign),
+        ];
+        for (name, bytes) in files {
+            std::fs::write(at(name), bytes).expect("written");
+            let ran = cli(&cluster).run(&["restore", at(name).to_str().expect("UTF-8")]).await;
+            assert_eq!((ran.code, ran.printed.as_str()), (2, ""), "{name}: {ran:?}");
+        }
+        assert_eq!(cli(&cluster).run(&["restore", "/no/such/file"]).await.code, 2);
+        let data = cluster.end().await;
+        let left = std::fs::read_dir(database(&data, mode)).expect("listed").map(|entry| {
+            entry.expect("listed").file_name().to_string_lossy().into_owned()
+        });
+        let left: Vec<_> = left.filter(|name| name.contains("restor") || name.contains("backup")).collect();
+        assert_eq!(left, [""; 0], "nothing is left of them");
+    }
+
+    async fn a_backup_beside_writers_is_consistent(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let fixtures: Vec<_> = (0..200).map(|seed| plain(100).seed(seed).build(&key)).collect();
+        let upstream = Upstream::with(&fixtures.iter().collect::<Vec<_>>()).await;
+        let cluster = builder(mode, &upstream, &key).start().await;
+        let folder = tempfile::tempdir().expect("a directory");
+        let written = AtomicBool::new(false);
+        let write = async {
+            for fixture in &fixtures {
+                cluster.narinfo(fixture).await;
+            }
+            written.store(true, Ordering::SeqCst);
+        };
+        let back_up = async {
+            let mut sizes = Vec::new();
+            while !written.load(Ordering::SeqCst) || sizes.is_empty() {
+                let file = folder.path().join(format!("{}", sizes.len()));
+                let path = file.to_str().expect("UTF-8");
+                cli(&cluster).ok(&["backup", path]).await;
+                // It is checked from end to end.
+                let staged = cli(&cluster).json(&["restore", path]).await;
+                sizes.push(staged["narinfos"].as_u64().expect("a number"));
+            }
+            sizes
+        };
+        let ((), sizes) = tokio::join!(write, back_up);
+        assert!(sizes.is_sorted() && *sizes.last().expect("one at least") <= 200, "{sizes:?}");
+        cluster.end().await;
+    }
+}
