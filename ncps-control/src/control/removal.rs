@@ -11,6 +11,7 @@ use std::time::Duration;
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 use ncps_proto::{HeldNar, Result};
 use ncps_runtime::clock::{Clock, UnixTime};
+use ncps_runtime::fault::{self, Point};
 
 use crate::index::Index;
 use crate::record::file_of;
@@ -76,6 +77,7 @@ impl Remover {
         // Before anything is done that can't be undone: a process that is killed here has removed them. And edges
         // that attach from here on find it in the database.
         self.index.flushed().await;
+        fault::point(Point::PathTakenOut);
         removed.files += files.len() as u64;
         self.drop_from_edges(&paths, &files, removed).await;
         Ok(())

@@ -99,7 +99,10 @@ impl Engine {
         let gone = blocking(move || {
             // First: a crash in between must not leave narinfos that name nothing.
             paths.iter().try_for_each(|hash| engine.store().remove_narinfo(*hash))?;
-            Ok(nars.into_iter().filter(|name| engine.removes(*name)).collect::<Vec<_>>())
+            fault::point(Point::RemovedBare);
+            let gone = nars.into_iter().filter(|name| engine.removes(*name)).collect::<Vec<_>>();
+            fault::point(Point::RemovedGone);
+            Ok(gone)
         });
         let gone = gone.await.unwrap_or_else(|error| {
             tracing::error!(%error, "what was removed is still in the store");

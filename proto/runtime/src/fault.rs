@@ -22,11 +22,17 @@ pub enum Point {
     VictimBare,
     /// A victim is gone from the store; control was not told.
     VictimGone,
+    /// A path is out of the index; no edge was told.
+    PathTakenOut,
+    /// The narinfo files of removed paths are gone from the store, their NAR files are there.
+    RemovedBare,
+    /// Removed paths are gone from the store; control was not told.
+    RemovedGone,
 }
 
 impl Point {
     /// Every point, for the table of the test that goes through all of them.
-    pub const ALL: [Point; 8] = [
+    pub const ALL: [Point; 11] = [
         Point::NarSealed,
         Point::NarRenamed,
         Point::NarStored,
@@ -35,6 +41,9 @@ impl Point {
         Point::NarinfoStored,
         Point::VictimBare,
         Point::VictimGone,
+        Point::PathTakenOut,
+        Point::RemovedBare,
+        Point::RemovedGone,
     ];
 
     /// The name by which a test chooses it.

@@ -49,22 +49,22 @@ both_modes! {
         let addr = PathBuf::from(port.addr().to_string());
         let (edge_data, run) = (dir.path().join("state"), dir.path().join("run"));
         fs::create_dir(&run).expect("room");
-        let mut env = vec![("SERVER_ADDR", addr.as_path()), ("STATE_DIRECTORY", &edge_data)];
+        let env = [("SERVER_ADDR", addr.as_path()), ("STATE_DIRECTORY", &edge_data), ("RUNTIME_DIRECTORY", &run)];
         let (mut edge, mut control, control_data) = match mode {
             Mode::Combined => (bare(&["ncps", "serve"], &env), None, edge_data.clone()),
             Mode::Split => {
-                env.push(("RUNTIME_DIRECTORY", &run));
                 let data = dir.path().join("control");
                 // A port that another test may have at the same time is the one thing that must be said.
                 let http = Path::new("127.0.0.1:0");
                 let own = [("STATE_DIRECTORY", data.as_path()), ("RUNTIME_DIRECTORY", &run), ("CONTROL_HTTP_ADDR", http)];
-                (bare(&["ncps-edge"], &env), Some(bare(&["ncps-control"], &own)), data)
+                let control = bare(&["ncps-control"], &own);
+                // Without it the edge looks on, and may find the control of another test that runs now.
+                eventually("control's socket", async || run.join("control.sock").exists()).await;
+                (bare(&["ncps-edge"], &env), Some(control), data)
             }
         };
         edge.ready(port.addr()).await;
-        if mode == Mode::Split {
-            assert_eq!(mode_of(&run.join("control.sock")), 0o600);
-        }
+        assert_eq!(mode_of(&run.join("control.sock")), 0o600);
         let key = client::get(port.addr(), "/pubkey").await.expect("it answers").text().await;
         let host = ncps_runtime::paths::hostname();
         assert!(key.starts_with(&format!("{host}:")), "{key}");
