@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ncps_nix::{MAX_NARINFO_BYTES, NarFileName, NarInfo, StorePathHash};
 use ncps_proto::{Code, Error, Result, Scope, Token, Upload, Victim, Writer, tokens};
+use ncps_runtime::fault::{self, Point};
 
 use super::Control;
 use crate::metrics::Published;
@@ -14,7 +15,9 @@ impl Control {
     pub(super) async fn take_upload(&self, upload: Upload) -> Result<NarInfo> {
         allowed(self.settings.get().writing.put)?;
         let stored = self.put_upload(upload).await?;
+        fault::point(Point::UploadPut);
         self.index.durable().await?;
+        fault::point(Point::UploadWritten);
         Ok(stored)
     }
 
@@ -112,9 +115,12 @@ impl Control {
         let by = self.token_of(writer).map(|token| token.id);
         tracing::info!(path = %narinfo.store_path, by, "a narinfo is deleted");
         self.index.remove_narinfo(hash);
+        // For edges that are away, and for this one, should it be killed now.
+        self.index.put_removal(hash, file_of(&narinfo));
         self.invalidate(&[hash]);
         drop(turn);
         self.index.durable().await?;
+        fault::point(Point::NarinfoDeleted);
         Ok(true)
     }
 

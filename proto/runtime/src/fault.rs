@@ -22,6 +22,12 @@ pub enum Point {
     VictimBare,
     /// A victim is gone from the store; control was not told.
     VictimGone,
+    /// An uploaded narinfo is in the index in memory; its row is not written.
+    UploadPut,
+    /// Its row is written; the client was not answered.
+    UploadWritten,
+    /// A deleted narinfo has no row any more; its file may still be in a store.
+    NarinfoDeleted,
     /// A path is out of the index; no edge was told.
     PathTakenOut,
     /// The narinfo files of removed paths are gone from the store, their NAR files are there.
@@ -32,7 +38,7 @@ pub enum Point {
 
 impl Point {
     /// Every point, for the table of the test that goes through all of them.
-    pub const ALL: [Point; 11] = [
+    pub const ALL: [Point; 14] = [
         Point::NarSealed,
         Point::NarRenamed,
         Point::NarStored,
@@ -41,6 +47,9 @@ impl Point {
         Point::NarinfoStored,
         Point::VictimBare,
         Point::VictimGone,
+        Point::UploadPut,
+        Point::UploadWritten,
+        Point::NarinfoDeleted,
         Point::PathTakenOut,
         Point::RemovedBare,
         Point::RemovedGone,

@@ -5,70 +5,110 @@ use std::path::Path;
 
 use ncps_nix::{Compression, NarFileName, NarInfo, Sha256Hash};
 use ncps_runtime::fault::Point;
-use ncps_tests::{Fixture, Installation, Mode, Upstream, UpstreamKey, both_modes, eventually};
+use ncps_tests::{Cli, Fixture, Installation, Mode, Request, Upstream, UpstreamKey, both_modes, eventually};
 
 use crate::processes::UNDER_TEST;
 
 const KIB: u64 = 1 << 10;
 
 /// What makes a process come to a point.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
     /// The first read of a path.
     Read,
-    /// The read of one more path than fits.
+    /// The read of more paths than fit.
     Evict,
+    /// A path comes from a client.
+    Upload,
+    /// A client deletes the narinfo of what was uploaded.
+    Delete,
+    /// An administrator purges a path that an upstream has.
+    Purge,
 }
 
-/// Where each point lies. A point that is missing here does not compile.
-const fn way(point: Point) -> Doing {
+/// Which work comes by each point. A point that is missing here does not compile.
+fn ways(point: Point) -> &'static [Doing] {
     match point {
-        Point::NarSealed
-        | Point::NarRenamed
-        | Point::NarStored
-        | Point::NarCommitted
-        | Point::RowsWritten
-        | Point::NarinfoStored => Doing::Read,
-        Point::VictimBare | Point::VictimGone => Doing::Evict,
+        Point::NarSealed | Point::NarRenamed | Point::NarStored | Point::NarCommitted => {
+            &[Doing::Read, Doing::Upload]
+        }
+        Point::RowsWritten => &[Doing::Read, Doing::Upload, Doing::Delete, Doing::Purge],
+        Point::NarinfoStored => &[Doing::Read, Doing::Upload],
+        Point::VictimBare | Point::VictimGone => &[Doing::Evict],
+        Point::UploadPut | Point::UploadWritten => &[Doing::Upload],
+        Point::NarinfoDeleted => &[Doing::Delete],
+        Point::PathTakenOut | Point::RemovedBare | Point::RemovedGone => &[Doing::Purge],
     }
 }
 
 struct Scene {
     upstream: Upstream,
+    /// Those of the upstream.
     fixtures: Vec<Fixture>,
+    /// What a client has, and no upstream.
+    own: Fixture,
     ncps: Installation,
 }
 
 impl Scene {
-    /// Room for three NARs; two are there when it starts.
-    async fn new(mode: Mode) -> Scene {
+    /// Room for three NARs; two are there when it starts, or one and the client's own.
+    async fn new(mode: Mode, doing: Doing) -> Scene {
         let key = UpstreamKey::new("upstream-1");
         let fixture = |seed| {
             Fixture::new("killed").seed(seed).size(200 * KIB).compression(Compression::None).build(&key)
         };
         let fixtures: Vec<_> = (0..4).map(fixture).collect();
+        let own = Fixture::new("own").size(200 * KIB).compression(Compression::None).build(&key);
         let upstream = Upstream::with(&fixtures.iter().collect::<Vec<_>>()).await;
         let mut ncps = Installation::of(mode, UNDER_TEST, &upstream, &key)
             .control_flag("--cache-max-size=700K")
-            .control_flag("--cache-min-free=0%");
+            .control_flag("--cache-min-free=0%")
+            .control_flag("--cache-allow-put-verb")
+            .control_flag("--cache-allow-delete-verb");
         ncps.start().await;
-        let mut scene = Scene { upstream, fixtures, ncps };
-        for n in 0..2 {
+        let mut scene = Scene { upstream, fixtures, own, ncps };
+        let uploaded = doing == Doing::Delete;
+        for n in 0..if uploaded { 1 } else { 2 } {
             scene.read_whole(n).await;
-            let fixture = &scene.fixtures[n];
-            scene.ncps.stores(&fixture.narinfo_path(), &fixture.nar_path()).await;
+            scene.has(&scene.fixtures[n]).await;
+        }
+        if uploaded {
+            scene.upload().await;
+            scene.has(&scene.own).await;
         }
         scene.ncps.terminate().await;
         scene
+    }
+
+    async fn has(&self, fixture: &Fixture) {
+        self.ncps.stores(&fixture.narinfo_path(), &fixture.nar_path()).await;
+    }
+
+    /// Answers may be cut off.
+    async fn ask(&self, request: Request) -> Option<u16> {
+        let mut response = request.send(self.ncps.addr()).await.ok()?;
+        response.outcome().await;
+        Some(response.status)
+    }
+
+    /// As Nix does.
+    async fn upload(&self) -> bool {
+        let nar = Request::put(&self.own.nar_path(), self.own.file.clone());
+        let narinfo = Request::put(&self.own.narinfo_path(), self.own.narinfo_text());
+        self.ask(nar).await == Some(204) && self.ask(narinfo).await == Some(204)
+    }
+
+    /// What it says, and how it ends: the process may die in the middle.
+    async fn purge(&self) -> i32 {
+        let cli = Cli::at(UNDER_TEST, &self.ncps.socket());
+        cli.run(&["purge", "--yes", &self.fixtures[0].store_path().to_string()]).await.code
     }
 
     /// Reads as Nix does; the answers may be cut off.
     async fn read(&self, n: usize) {
         let fixture = &self.fixtures[n];
         for path in [fixture.narinfo_path(), fixture.nar_path()] {
-            if let Ok(mut response) = ncps_tests::Request::get(&path).send(self.ncps.addr()).await {
-                response.outcome().await;
-            }
+            self.ask(Request::get(&path)).await;
         }
     }
 
@@ -89,7 +129,41 @@ impl Scene {
                     self.read(n).await;
                 }
             }
+            Doing::Upload => drop(self.upload().await),
+            Doing::Delete => drop(self.ask(Request::delete(&self.own.narinfo_path())).await),
+            Doing::Purge => drop(self.purge().await),
         }
+    }
+
+    /// The work can be done again, to its end.
+    async fn finish(&self, doing: Doing) {
+        let status = async |path: &str| self.ask(Request::get(path)).await;
+        match doing {
+            Doing::Read | Doing::Evict => self.act(doing).await,
+            Doing::Upload => {
+                assert!(self.upload().await);
+                assert_eq!(status(&self.own.narinfo_path()).await, Some(200));
+                let (status, nar) = self.ncps.fetch(&self.own.nar_path()).await;
+                assert!(status == 200 && nar.whole() == self.own.file.to_bytes());
+                self.has(&self.own).await;
+            }
+            Doing::Delete => {
+                let deleted = self.ask(Request::delete(&self.own.narinfo_path())).await;
+                assert!(matches!(deleted, Some(204 | 404)), "{deleted:?}");
+                assert_eq!(status(&self.own.narinfo_path()).await, Some(404));
+                self.lacks(&self.own.narinfo_path()).await;
+            }
+            Doing::Purge => {
+                let code = self.purge().await;
+                assert!(matches!(code, 0 | 2), "purged, or purged before: {code}");
+                self.lacks(&self.fixtures[0].narinfo_path()).await;
+                self.lacks(&self.fixtures[0].nar_path()).await;
+            }
+        }
+    }
+
+    async fn lacks(&self, path: &str) {
+        eventually("the store without it", async || !self.ncps.stored(path).exists()).await;
     }
 
     /// Every file of the store is what its name says, and every narinfo names one.
@@ -114,18 +188,18 @@ fn assert_sound(store: &Path) {
     }
 }
 
-async fn killed_at(mode: Mode, point: Point) {
-    let mut scene = Scene::new(mode).await;
+async fn killed_at(mode: Mode, point: Point, doing: Doing) {
+    let mut scene = Scene::new(mode, doing).await;
     scene.ncps.dies_at(Some(point));
     scene.ncps.start().await;
-    scene.act(way(point)).await;
+    scene.act(doing).await;
     scene.ncps.dead().await;
     scene.assert_sound();
 
     scene.ncps.dies_at(None);
     scene.ncps.start().await;
     assert!(scene.ncps.files("spool").is_empty(), "nothing is left over");
-    scene.act(way(point)).await;
+    scene.finish(doing).await;
     for n in 0..4 {
         scene.read_whole(n).await;
     }
@@ -138,7 +212,7 @@ async fn killed_at(mode: Mode, point: Point) {
     for fixture in &scene.fixtures {
         let stored = scene.ncps.stored(&fixture.nar_path()).exists();
         let (status, body) = scene.ncps.fetch(&fixture.nar_path()).await;
-        assert_eq!(status, if stored { 200 } else { 502 }, "{point:?}");
+        assert_eq!(status, if stored { 200 } else { 502 }, "{point:?} {doing:?}");
         assert!(!stored || body.whole() == fixture.file.to_bytes());
     }
     scene.ncps.terminate().await;
@@ -147,7 +221,10 @@ async fn killed_at(mode: Mode, point: Point) {
 both_modes! {
     async fn at_every_point(mode) {
         for point in Point::ALL {
-            killed_at(mode, point).await;
+            for doing in ways(point) {
+                println!("{point:?} {doing:?}");
+                killed_at(mode, point, *doing).await;
+            }
         }
     }
 }
