@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use ncps_nix::{FileHash, NarFileName, Sha256Hash};
 use ncps_proto::{Code, Commit, Error, NarFacts, Result};
+use ncps_runtime::fault::{self, Point};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
@@ -89,6 +90,7 @@ impl Engine {
         let held = kept.map_err(|e| no_room("store an upload", e))?;
         let held =
             held.ok_or_else(|| Error::new(Code::StorageFull, "there is no room for it in the store"))?;
+        fault::point(Point::NarStored);
         tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored an uploaded NAR");
         self.news().committed(held);
         self.encodings().committed(&commit);
