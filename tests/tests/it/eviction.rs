@@ -188,7 +188,7 @@ both_modes! {
         let mut all = fixtures(&key, (READ + WRITERS * WRITTEN) as u64, SIZE);
         let needed = Fixture::new("needed").size(SIZE).compression(Compression::None).build(&key);
         let root = Fixture::new("root").size(SIZE).compression(Compression::None);
-        let root = root.references(&[needed.narinfo.store_path.clone()]).build(&key);
+        let root = root.references(std::slice::from_ref(&needed.narinfo.store_path)).build(&key);
         all.extend([root, needed]);
         let pinned = all.len() - 2..all.len();
         let upstream = upstream_of(&all).await;

@@ -45,7 +45,7 @@ both_modes! {
         let (cli, root) = (cli(&scene.cluster), scene.closure[0].store_path());
         let report = cli.json(&["prefetch", &root.to_string()]).await;
         assert_eq!((&report["fetched"], &report["here"], &report["absent"]), (&10.into(), &0.into(), &0.into()));
-        let bytes: u64 = scene.closure.iter().map(|fixture| fixture.file.len() as u64).sum();
+        let bytes: u64 = scene.closure.iter().map(|fixture| fixture.file.len()).sum();
         assert_eq!(report["fetched_bytes"], bytes);
         assert_eq!(scene.stored(), 10);
         assert_eq!(scene.upstream.count("GET", &scene.alone.nar_path()), 0);
