@@ -60,6 +60,7 @@ pub use http1::Headers;
 pub use link::{Endpoint, Link};
 pub use mount::Mount;
 pub use nix::Nix;
+pub use noise::SplitMix;
 pub use port::ReservedPort;
 pub use process::Process;
 pub use program::{FAULT, Installation};

@@ -65,11 +65,14 @@ impl Noise {
     }
 }
 
-/// Sebastiano Vigna's SplitMix64 (public domain).
-pub(crate) struct SplitMix(pub(crate) u64);
+/// Numbers that follow from a seed: Sebastiano Vigna's SplitMix64 (public domain).
+#[derive(Debug)]
+pub struct SplitMix(pub u64);
 
 impl SplitMix {
-    pub(crate) fn next(&mut self) -> u64 {
+    /// The next one.
+    #[expect(clippy::should_implement_trait, reason = "it never ends, and has no other use of an iterator")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }

@@ -29,6 +29,8 @@ use stream::Listener;
 struct Shared {
     target: Endpoint,
     hanging: watch::Sender<bool>,
+    /// Bytes that still pass before a connection breaks.
+    left: Mutex<Option<u64>>,
     passed: AtomicU64,
     accepted: AtomicUsize,
 }
@@ -74,7 +76,13 @@ impl Link {
 
     async fn start(front: Front, target: Endpoint) -> Self {
         let hanging = watch::Sender::new(false);
-        let shared = Shared { target, hanging, passed: AtomicU64::new(0), accepted: AtomicUsize::new(0) };
+        let shared = Shared {
+            target,
+            hanging,
+            left: Mutex::default(),
+            passed: AtomicU64::new(0),
+            accepted: AtomicUsize::new(0),
+        };
         let link = Self { front, shared: Arc::new(shared), listening: Arc::default() };
         link.mend().await;
         link
@@ -107,6 +115,12 @@ impl Link {
         }
     }
 
+    /// Breaks the connection over which the last of so many bytes goes, both directions of all connections counted
+    /// from now on. The byte still arrives, and the link is whole again.
+    pub fn break_after(&self, bytes: u64) {
+        *self.shared.left.lock() = Some(bytes);
+    }
+
     /// Breaks all connections and refuses new ones, until [`Link::mend`].
     pub async fn refuse(&self) {
         let listening = self.listening.lock().take();
@@ -122,12 +136,13 @@ impl Link {
         self.shared.hanging.send_replace(true);
     }
 
-    /// Whole again. What hung goes on where it was.
+    /// Whole again, and not to break later. What hung goes on where it was.
     ///
     /// # Panics
     /// If its place was taken meanwhile.
     pub async fn mend(&self) {
         self.shared.hanging.send_replace(false);
+        *self.shared.left.lock() = None;
         let mut listening = self.listening.lock();
         if listening.is_none() {
             let listener = self.listen().expect("the link's own place is free");

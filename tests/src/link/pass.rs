@@ -68,8 +68,28 @@ async fn one_way(
         if len == 0 {
             return to.shutdown().await;
         }
+        let (len, breaks) = let_through(shared, len);
         to.write_all(&buf[..len]).await?;
         shared.passed.fetch_add(len as u64, Ordering::Relaxed);
+        if breaks {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+    }
+}
+
+/// How many of so many bytes pass, and whether the connection breaks then.
+fn let_through(shared: &Shared, len: usize) -> (usize, bool) {
+    let mut left = shared.left.lock();
+    match *left {
+        Some(few) if few <= len as u64 => {
+            *left = None;
+            (few as usize, true)
+        }
+        Some(many) => {
+            *left = Some(many - len as u64);
+            (len, false)
+        }
+        None => (len, false),
     }
 }
 

@@ -32,6 +32,24 @@ async fn passes_cuts_refuses_and_mends() {
 }
 
 #[tokio::test]
+async fn breaks_at_a_byte() {
+    let upstream = Upstream::start().await;
+    upstream.put("/x", vec![0; 100_000]);
+    let link = Link::tcp(upstream.addr()).await;
+    for bytes in [1, 50, 70_000] {
+        let before = link.bytes_passed();
+        link.break_after(bytes);
+        let broken = match client::get(link.addr(), "/x").await {
+            Ok(mut response) => response.bytes(100_000).await.is_err(),
+            Err(_) => true,
+        };
+        assert!(broken, "{bytes}");
+        eventually("it has passed", async || link.bytes_passed() == before + bytes).await;
+        assert_eq!(client::get(link.addr(), "/x").await.expect("whole").whole().await.len(), 100_000);
+    }
+}
+
+#[tokio::test]
 async fn a_body_on_its_way_breaks_with_the_link() {
     let upstream = Upstream::start().await;
     upstream.put("/x", vec![0; 1000]);

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use ncps_nix::StorePath;
 
+use crate::UpstreamKey;
+
 use super::maker::store_path;
 use super::{Nix, Output};
 
@@ -22,6 +24,25 @@ impl Nix {
     /// `nix copy --to`: closures out of the store.
     pub async fn copy_to(&self, url: &str, paths: &[&StorePath]) -> Output {
         self.run("nix", &with_paths(&["copy", "--to", url], paths)).await
+    }
+
+    /// What it logs in with at this host, wherever it asks.
+    ///
+    /// # Panics
+    /// If there is no room for it.
+    pub fn login(&self, host: &str, password: &str) {
+        let netrc = self.home().join("netrc");
+        std::fs::write(&netrc, format!("machine {host} login nix password {password}\n")).expect("room");
+        self.set("netrc-file", netrc.display());
+    }
+
+    /// `nix store sign --store`: adds a signature to what a cache says of paths.
+    ///
+    /// # Panics
+    /// If there is no room for the key.
+    pub async fn sign(&self, url: &str, key: &UpstreamKey, paths: &[&StorePath]) -> Output {
+        let secret = self.keep_key(key).display().to_string();
+        self.run("nix", &with_paths(&["store", "sign", "--store", url, "--key-file", &secret], paths)).await
     }
 
     /// `nix store verify --store`: downloads the NAR there, and checks hash and signatures.

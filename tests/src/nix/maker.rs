@@ -1,7 +1,7 @@
 //! What a machine has to give: real store paths, and a binary cache directory of them.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ncps_nix::{Compression, StorePath};
 
@@ -53,10 +53,16 @@ impl Nix {
         key: &UpstreamKey,
         paths: &[&StorePath],
     ) {
-        let secret = self.home().join("secret.key");
-        std::fs::write(&secret, key.secret().to_text().as_bytes()).expect("room for a key");
+        let secret = self.keep_key(key);
         let options = format!("compression={compression}&secret-key={}", secret.display());
         self.copy_to(&format!("file://{}?{options}", dir.display()), paths).await.ok();
+    }
+
+    /// Writes a secret key where Nix can read it.
+    pub(super) fn keep_key(&self, key: &UpstreamKey) -> PathBuf {
+        let secret = self.home().join("secret.key");
+        std::fs::write(&secret, key.secret().to_text().as_bytes()).expect("room for a key");
+        secret
     }
 }
 

@@ -36,6 +36,7 @@ mod nar_ranges;
 mod narinfos;
 mod nars;
 mod nix_client;
+mod nix_uploads;
 mod object_names;
 mod objects;
 mod observed;
