@@ -13,6 +13,7 @@ use ncps_nix::NarFileName;
 use ncps_proto::HeldNar;
 
 use crate::eviction::plan::Access;
+use crate::record::Standing;
 
 /// How long the holdings of an edge that is gone are remembered.
 pub(crate) const MEMORY: Duration = Duration::from_secs(3600);
@@ -34,6 +35,7 @@ pub(crate) struct Held {
     /// On disk, without its narinfo.
     pub(crate) disk_bytes: u64,
     pub(crate) accessed: Access,
+    pub(crate) standing: Standing,
 }
 
 /// What every edge holds.
@@ -73,8 +75,10 @@ impl Placements {
         at: Access,
     ) {
         let Some(edge) = self.edges.get_mut(instance) else { return };
-        let accessed = edge.held.get(&name).map_or(at, |known| known.accessed.max(at));
-        edge.held.insert(name, Held { inventory: edge.inventory, disk_bytes, accessed });
+        let known = edge.held.get(&name);
+        let accessed = known.map_or(at, |known| known.accessed.max(at));
+        let standing = known.map(|known| known.standing).unwrap_or_default();
+        edge.held.insert(name, Held { inventory: edge.inventory, disk_bytes, accessed, standing });
         self.holders.entry(name).or_default().insert(instance.to_owned());
     }
 
@@ -82,6 +86,14 @@ impl Placements {
     pub(crate) fn accessed(&mut self, instance: &str, name: NarFileName, at: Access) -> bool {
         let held = self.edges.get_mut(instance).and_then(|edge| edge.held.get_mut(&name));
         held.map(|held| held.accessed = held.accessed.max(at)).is_some()
+    }
+
+    /// What would be lost with a file, wherever it is.
+    pub(crate) fn stands(&mut self, name: NarFileName, standing: Standing) {
+        for instance in self.holders.get(&name).into_iter().flatten() {
+            let held = self.edges.get_mut(instance).and_then(|edge| edge.held.get_mut(&name));
+            held.into_iter().for_each(|held| held.standing = standing);
+        }
     }
 
     /// A file left its store. Returns the bytes on disk that are believed to be free now.
@@ -235,6 +247,27 @@ mod tests {
         placements.attached("a");
         assert_eq!(placements.holders(file(1)), [""; 0], "it was away too long");
         assert!(placements.holders.is_empty(), "nothing is left behind");
+    }
+
+    #[test]
+    fn a_files_standing_is_the_same_everywhere_and_outlives_an_inventory() {
+        let mut placements = Placements::default();
+        placements.stands(file(1), Standing::Promised);
+        for instance in ["a", "b"] {
+            placements.attached(instance);
+            placements.page(instance, page([1, 2]), true);
+        }
+        let of = |placements: &Placements, instance, seed| {
+            placements.held(instance, file(seed)).expect("it is there").standing
+        };
+        assert_eq!(of(&placements, "a", 1), Standing::Replaceable, "nobody had it when it was said");
+        placements.stands(file(1), Standing::Promised);
+        placements.attached("a");
+        placements.page("a", page([1, 2]), true);
+        assert_eq!([of(&placements, "a", 1), of(&placements, "b", 1)], [Standing::Promised; 2]);
+        assert_eq!(of(&placements, "a", 2), Standing::Replaceable);
+        placements.stands(file(1), Standing::Replaceable);
+        assert_eq!([of(&placements, "a", 1), of(&placements, "b", 1)], [Standing::Replaceable; 2]);
     }
 
     #[test]

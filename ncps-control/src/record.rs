@@ -22,6 +22,18 @@ pub(crate) struct NarFile {
     pub(crate) origins: Vec<Origin>,
 }
 
+/// What would be lost with a stored file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing that an upstream could not give again.
+    #[default]
+    Replaceable,
+    /// A client brought it, nobody could give it again, and no narinfo names it, at least not yet.
+    Unnamed,
+    /// The same, and a narinfo promises it.
+    Promised,
+}
+
 /// A path, its file, and when anybody asked for either.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PathUse {

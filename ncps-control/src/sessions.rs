@@ -22,6 +22,7 @@ use crate::eviction::plan::{self, Access, Candidate, NARINFO_BYTES, Plan};
 use crate::jobs::{JobRun, SessionJobs};
 use crate::leases::{Answer, Leases};
 use crate::placements::Placements;
+use crate::record::Standing;
 
 /// Directives that may wait for one edge.
 const QUEUE: usize = 1024;
@@ -68,6 +69,22 @@ pub(crate) struct Gone {
     pub(crate) names: Vec<NarFileName>,
     /// On disk, narinfos not counted.
     pub(crate) bytes: u64,
+}
+
+/// An edge's answer to an eviction or a removal. Who waits hears it with [`Settled::tell`].
+#[derive(Debug)]
+pub(crate) struct Settled {
+    /// It was to make room.
+    pub(crate) for_room: bool,
+    gone: Gone,
+    answer: oneshot::Sender<Gone>,
+}
+
+impl Settled {
+    pub(crate) fn tell(self) {
+        // Who asked may have left.
+        self.answer.send(self.gone).ok();
+    }
 }
 
 /// How full the disk of an attached edge is.
@@ -245,6 +262,11 @@ impl Sessions {
         state.placements.accessed(instance, name, access)
     }
 
+    /// What would be lost with a file, for the edges that hold it now.
+    pub(crate) fn stands(&self, name: NarFileName, standing: Standing) {
+        self.state.lock().placements.stands(name, standing);
+    }
+
     /// An edge says how full its disk is.
     pub(crate) fn disk(&self, instance: &str, disk: DiskReport) {
         if let Some(session) = self.state.lock().sessions.get_mut(instance) {
@@ -286,23 +308,21 @@ impl Sessions {
         self.state.lock().placements.evicted(instance, name);
     }
 
-    /// An edge says what it removed. Returns whether that was to make room.
-    pub(crate) fn evicted(&self, instance: &str, number: u64, names: Vec<NarFileName>) -> bool {
+    /// An edge says what it removed. `None` where nobody waits for it.
+    pub(crate) fn evicted(&self, instance: &str, number: u64, names: Vec<NarFileName>) -> Option<Settled> {
         let mut state = self.state.lock();
         let sizes = names.iter().map(|name| state.placements.evicted(instance, *name));
         // What an edge says is not checked: it must not overflow.
         let bytes = sizes.fold(0, u64::saturating_add);
-        let Some(session) = state.sessions.get_mut(instance) else { return false };
+        let session = state.sessions.get_mut(instance)?;
         // Until the edge reports anew: nothing is evicted twice for the same want.
         if let Some(disk) = &mut session.disk {
             let freed = bytes.saturating_add(NARINFO_BYTES * names.len() as u64);
             disk.used = disk.used.saturating_sub(freed);
             disk.free = disk.free.saturating_add(freed);
         }
-        let Some(Asked { for_room, answer }) = session.asked.remove(&number) else { return false };
-        // Who asked may have left.
-        answer.send(Gone { names, bytes }).ok();
-        for_room
+        let Asked { for_room, answer } = session.asked.remove(&number)?;
+        Some(Settled { for_room, gone: Gone { names, bytes }, answer })
     }
 
     /// The attached edges that have said how full their disk is.
@@ -317,7 +337,13 @@ impl Sessions {
     }
 
     /// What must leave an edge's store to free `missing` bytes.
-    pub(crate) fn plan(&self, instance: &str, missing: u64, is_pinned: impl Fn(NarFileName) -> bool) -> Plan {
+    pub(crate) fn plan(
+        &self,
+        instance: &str,
+        missing: u64,
+        today: UnixTime,
+        is_pinned: impl Fn(NarFileName) -> bool,
+    ) -> Plan {
         let state = self.state.lock();
         let now = now();
         let candidates = state.placements.held_by(instance).map(|(name, held)| Candidate {
@@ -326,7 +352,7 @@ impl Sessions {
             accessed: held.accessed,
             in_flight: state.leases.is_taken(name, now),
             pinned: is_pinned(name),
-            uploaded: false,
+            uploaded: held.standing.goes_last(held.accessed, today),
         });
         plan::plan(candidates, missing)
     }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use ncps_nix::NarFileName;
+use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::admin::EventKind;
 use ncps_proto::{
     Accesses, Code, Counter, Directive, Directives, EdgeReport, EdgeSettings, Error, HeldNar, Hello, Reports,
@@ -20,13 +20,14 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::arrivals::Arrivals;
-use super::removal::Remover;
+use super::lost::{self, Told};
+use super::removal::{Removed, Remover};
 use super::tokens::as_told_to;
-use super::{Control, lost};
+use super::{Control, standing};
 use crate::eviction::job::Pressure;
 use crate::index::Index;
 use crate::journal::{Journal, Note};
-use crate::sessions::{Opened, Sessions};
+use crate::sessions::{Opened, Sessions, Settled};
 use crate::totals::Tally;
 
 /// Until when an edge must have said who it is.
@@ -77,6 +78,14 @@ fn is_name(text: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&text.len()) && !text.contains(char::is_control)
 }
 
+/// A page of an inventory, and what the index knows of it.
+struct Page {
+    /// Each file, and when it was last read.
+    timed: Vec<(HeldNar, UnixTime)>,
+    /// Those that nobody could give again.
+    irreplaceable: Vec<NarFileName>,
+}
+
 /// Hears what one edge says until the session is over.
 struct Listener {
     index: Arc<Index>,
@@ -118,9 +127,12 @@ impl Listener {
         let instance = &self.session.hello.instance.clone();
         match report {
             EdgeReport::Inventory { held, last } => {
-                let timed = self.with_accesses(&held).await;
+                let Page { timed, irreplaceable } = self.recognise(&held).await;
                 let gone = self.sessions.holds(instance, timed, last);
-                lost::left(&self.index, &self.sessions, &gone).await;
+                self.weigh(irreplaceable).await;
+                let why =
+                    format!("its NAR was an upload, which edge {} has no longer", self.session.hello.name);
+                lost::left(self.told(), &gone, &Note::new(EventKind::Retracted, why)).await;
                 self.compare(held);
                 if last {
                     let (suspects, unknown) =
@@ -129,7 +141,10 @@ impl Listener {
                 }
             }
             EdgeReport::Accesses(accesses) => self.note(&accesses).await,
-            EdgeReport::Committed(held) => self.sessions.committed(instance, held, self.clock.now()),
+            EdgeReport::Committed(held) => {
+                self.sessions.committed(instance, held, self.clock.now());
+                self.weigh([held.name]).await;
+            }
             EdgeReport::Disk(disk) => {
                 self.sessions.disk(instance, disk);
                 self.pressure.consider(&disk);
@@ -137,23 +152,55 @@ impl Listener {
             EdgeReport::Totals(totals) => self.count(totals).await,
             EdgeReport::UpstreamBack => self.index.forget_tentative_absences(),
             EdgeReport::Job(report) => self.sessions.heard_of_job(instance, report).await,
-            EdgeReport::Evicted { number, gone } => {
-                let names = gone.clone();
-                if self.sessions.evicted(instance, number, gone) {
-                    for name in &names {
-                        let detail = format!("from edge {}, to make room", self.session.hello.name);
-                        self.journal.note(Note::new(EventKind::Evicted, detail).nar(*name));
-                    }
-                }
-                lost::left(&self.index, &self.sessions, &names).await;
-            }
+            EdgeReport::Evicted { number, gone } => self.hear_of_removal(number, gone).await,
             EdgeReport::Hello(_) => tracing::warn!(%instance, "edge says hello in the middle of a session"),
         }
     }
 
+    /// An edge removed files. Who waits for that is told when what depended on them is gone, too.
+    async fn hear_of_removal(&self, number: u64, names: Vec<NarFileName>) {
+        let edge = &self.session.hello.name;
+        let settled = self.sessions.evicted(&self.session.hello.instance, number, names.clone());
+        let why = if settled.as_ref().is_some_and(|settled| settled.for_room) {
+            let note = Note::new(EventKind::Evicted, format!("from edge {edge}, to make room"));
+            names.iter().for_each(|name| self.journal.note(note.clone().nar(*name)));
+            let detail =
+                format!("its NAR, an upload, left edge {edge} to make room, and nobody can give it again");
+            Note::new(EventKind::Evicted, detail)
+        } else {
+            Note::new(EventKind::Retracted, format!("its NAR was an upload, which edge {edge} has no longer"))
+        };
+        let lost = lost::left(self.told(), &names, &why).await;
+        match settled {
+            Some(settled) if lost.is_empty() => settled.tell(),
+            Some(settled) => self.tell_when_dropped(settled, lost),
+            None => {}
+        }
+    }
+
+    /// Beside what else the edge says, since its answer is waited for.
+    fn tell_when_dropped(&self, settled: Settled, lost: Vec<StorePathHash>) {
+        let (remover, stop) = (self.remover.clone(), self.stop.clone());
+        self.tasks.spawn_background("lost uploads", async move {
+            let mut removed = Removed::default();
+            let dropped = remover.drop_from_edges(&lost, &[], &mut removed);
+            if stop.run_until_cancelled(dropped).await.is_some() {
+                settled.tell();
+            }
+        });
+    }
+
+    fn told(&self) -> Told<'_> {
+        Told { index: &self.index, sessions: &self.sessions, journal: &self.journal }
+    }
+
+    async fn weigh(&self, names: impl IntoIterator<Item = NarFileName>) {
+        standing::weigh(&self.index, &self.sessions, names).await;
+    }
+
     /// A page with the time of each file's last read, for eviction. A file that the index does not know, or
     /// can't be asked about, counts as never read.
-    async fn with_accesses(&mut self, held: &[HeldNar]) -> Vec<(HeldNar, UnixTime)> {
+    async fn recognise(&mut self, held: &[HeldNar]) -> Page {
         let names = self.sessions.never_met(&self.session.hello.instance, held);
         let known = match self.index.met(&names).await {
             Ok(known) => {
@@ -171,7 +218,9 @@ impl Listener {
         };
         self.suspects.extend(held.iter().filter(|held| is_suspect(held)).map(|held| held.name));
         let time = |held: &HeldNar| (*held, known.get(&held.name).map_or(UnixTime(0), |met| met.accessed));
-        held.iter().map(time).collect()
+        let irreplaceable =
+            known.iter().filter(|(_, met)| met.irreplaceable).map(|(name, _)| *name).collect();
+        Page { timed: held.iter().map(time).collect(), irreplaceable }
     }
 
     /// Beside what else the edge says: looking for each of its files takes a while.

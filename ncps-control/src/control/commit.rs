@@ -18,7 +18,7 @@ impl Control {
         check(&commit)?;
         self.index.admit().await?;
         let wrong = commit.asked_as.filter(|name| *name != commit.name);
-        let _file_turns = self.index.lock_files(wrong.into_iter().chain([commit.name])).await;
+        let file_turns = self.index.lock_files(wrong.into_iter().chain([commit.name])).await;
         self.put_committed_file(&commit, wrong).await?;
         let narinfos = self.settle_narinfos(&commit, wrong).await?;
         fault::point(Point::NarCommitted);
@@ -30,6 +30,8 @@ impl Control {
         // A file that came again counts as read, whatever its row says of the time before.
         self.index.accessed(commit.name, now);
         self.sessions.announced(instance, commit.name, commit.file_size, now);
+        drop(file_turns);
+        self.weigh(wrong.into_iter().chain([commit.name])).await;
         Ok(narinfos)
     }
 

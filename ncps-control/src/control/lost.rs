@@ -1,37 +1,58 @@
 //! Uploads that nobody has any more: no upstream can give them again, so their narinfos go with them.
 
-use ncps_nix::NarFileName;
+use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::Result;
 
 use crate::index::Index;
+use crate::journal::{Journal, Note};
 use crate::record::NarFile;
 use crate::sessions::Sessions;
 
-/// These files left an edge's store: where it was an upload's last holder, it is given up.
-pub(super) async fn left(index: &Index, sessions: &Sessions, names: &[NarFileName]) {
-    for name in names.iter().filter(|name| !sessions.is_remembered(**name)) {
-        if let Err(error) = give_up(index, sessions, *name).await {
-            tracing::warn!(nar = %name, error = error.story(), "an upload is gone and its narinfos are still there");
-        }
-    }
+/// Who has to know that a file is gone.
+#[derive(Clone, Copy)]
+pub(super) struct Told<'a> {
+    pub(super) index: &'a Index,
+    pub(super) sessions: &'a Sessions,
+    pub(super) journal: &'a Journal,
 }
 
-/// Forgets a file that nobody could give again, with the narinfos that name it. Any other stays as it is.
-pub(super) async fn give_up(index: &Index, sessions: &Sessions, name: NarFileName) -> Result<()> {
+/// These files left an edge's store: where it was an upload's last holder, it is given up, and `why` is in the history
+/// of its paths. Returns these.
+pub(super) async fn left(told: Told<'_>, names: &[NarFileName], why: &Note) -> Vec<StorePathHash> {
+    let mut lost = Vec::new();
+    for name in names.iter().filter(|name| !told.sessions.is_remembered(**name)) {
+        match give_up(told, *name, why).await {
+            Ok(paths) => lost.extend(paths),
+            Err(error) => {
+                tracing::warn!(nar = %name, error = error.story(), "an upload is gone and its narinfos are still there");
+            }
+        }
+    }
+    lost
+}
+
+/// Forgets a file that nobody could give again, with the narinfos that name it. Any other stays as it is. Returns the
+/// paths that are gone.
+pub(super) async fn give_up(told: Told<'_>, name: NarFileName, why: &Note) -> Result<Vec<StorePathHash>> {
+    let Told { index, sessions, journal } = told;
     let _file_turn = index.lock_files([name]).await;
     if !index.file(name).await?.is_some_and(|file| file.is_irreplaceable()) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let naming = index.naming(name).await?;
-    let hashes: Vec<_> = naming.iter().map(|narinfo| narinfo.store_path.hash()).collect();
-    let _turns = index.lock_narinfos(hashes.iter().copied()).await;
-    for narinfo in &naming {
+    let _turns = index.lock_narinfos(naming.iter().map(|narinfo| narinfo.store_path.hash())).await;
+    let mut lost = Vec::with_capacity(naming.len());
+    // Some may have gone before the turns came.
+    for narinfo in index.naming(name).await? {
+        let hash = narinfo.store_path.hash();
         tracing::warn!(path = %narinfo.store_path, nar = %name, "an upload is gone, and its narinfo with it");
-        index.remove_narinfo(narinfo.store_path.hash());
+        index.remove_narinfo(hash);
+        journal.note(why.clone().path(hash).nar(name));
+        lost.push(hash);
     }
     index.put_file(name, NarFile::default());
-    if !hashes.is_empty() {
-        sessions.invalidate(&hashes);
+    if !lost.is_empty() {
+        sessions.invalidate(&lost);
     }
-    Ok(())
+    Ok(lost)
 }

@@ -17,6 +17,7 @@ mod publication;
 mod purge;
 pub(crate) mod removal;
 mod scrub;
+mod standing;
 mod takeover;
 mod tokens;
 mod upload;
@@ -322,6 +323,11 @@ impl Control {
         })
     }
 
+    /// See [`standing::weigh`].
+    async fn weigh(&self, names: impl IntoIterator<Item = NarFileName>) {
+        standing::weigh(&self.index, &self.sessions, names).await;
+    }
+
     /// Tells every edge that narinfos changed or went.
     fn invalidate(&self, hashes: &[StorePathHash]) {
         if !hashes.is_empty() {
@@ -389,7 +395,7 @@ impl ControlPlane for Control {
 
     async fn retract_narinfo(&self, hash: StorePathHash, nar: NarFileName) -> Result<()> {
         self.index.admit().await?;
-        let _turn = self.index.lock_narinfos([hash]).await;
+        let turn = self.index.lock_narinfos([hash]).await;
         let Some(narinfo) = self.index.narinfo(hash).await? else { return Ok(()) };
         let named = file_of(&narinfo);
         if named != nar && named != self.index.resolve(nar).await? {
@@ -400,6 +406,8 @@ impl ControlPlane for Control {
         self.index.put_absent(hash, Heard::All);
         self.journal.note(Note::new(EventKind::Retracted, "no source has it any more").path(hash).nar(named));
         self.invalidate(&[hash]);
+        drop(turn);
+        self.weigh([named]).await;
         Ok(())
     }
 

@@ -12,7 +12,7 @@ impl Control {
     /// An edge decoded a file that it stores. Narinfos that say it is another NAR are forgotten.
     pub(super) async fn proven(&self, name: NarFileName, file_size: u64, nar: NarFacts) -> Result<()> {
         self.index.admit().await?;
-        let _turn = self.index.lock_files([name]).await;
+        let turn = self.index.lock_files([name]).await;
         let known = self.index.file(name).await?;
         let Some(known) = known else { return Ok(()) };
         let mut file = known.as_ref().clone();
@@ -21,7 +21,7 @@ impl Control {
         let naming = self.index.naming(name).await?;
         let wrong: Vec<_> =
             naming.iter().filter(|n| facts_of(n) != nar).map(|n| n.store_path.hash()).collect();
-        let _turns = self.index.lock_narinfos(wrong.iter().copied()).await;
+        let turns = self.index.lock_narinfos(wrong.iter().copied()).await;
         for hash in &wrong {
             let Some(narinfo) = self.index.narinfo(*hash).await? else { continue };
             if file_of(&narinfo) == name && facts_of(&narinfo) != nar {
@@ -30,6 +30,8 @@ impl Control {
             }
         }
         self.invalidate(&wrong);
+        drop((turns, turn));
+        self.weigh([name]).await;
         Ok(())
     }
 

@@ -19,14 +19,19 @@ impl Control {
         let replaces = publication.replaces;
         let offer = self.policy.offer(publication)?;
         self.index.admit().await?;
-        let (offer, _file_turns) = self.with_file_turns(offer).await?;
-        let hash = offer.narinfo.store_path.hash();
-        let _turn = self.index.lock_narinfos([hash]).await;
-        match self.index.narinfo(hash).await? {
-            None => self.store(offer).await,
-            Some(stored) if replaces => self.replace(&stored, offer).await,
-            Some(stored) => self.keep(&stored, offer).await,
-        }
+        let (offer, file_turns) = self.with_file_turns(offer).await?;
+        let (hash, offered) = (offer.narinfo.store_path.hash(), offer.file());
+        let turn = self.index.lock_narinfos([hash]).await;
+        let stored = self.index.narinfo(hash).await?;
+        let narinfo = match &stored {
+            None => self.store(offer).await?,
+            Some(stored) if replaces => self.replace(stored, offer).await?,
+            Some(stored) => self.keep(stored, offer).await?,
+        };
+        drop((turn, file_turns));
+        let former = stored.map(|stored| file_of(&stored)).filter(|former| *former != offered);
+        self.weigh(former.into_iter().chain([offered])).await;
+        Ok(narinfo)
     }
 
     /// Takes the turns with the file that the upstream names and with the one that is meant, which mostly

@@ -119,7 +119,13 @@ impl Remover {
         Ok(std::iter::once(named).chain(files.filter(|name| *name != named)).collect())
     }
 
-    async fn drop_from_edges(&self, paths: &[StorePathHash], files: &[NarFileName], removed: &mut Removed) {
+    /// Has every attached edge drop paths and files. Returns when each has, or is attached no longer.
+    pub(crate) async fn drop_from_edges(
+        &self,
+        paths: &[StorePathHash],
+        files: &[NarFileName],
+        removed: &mut Removed,
+    ) {
         if paths.is_empty() {
             return;
         }

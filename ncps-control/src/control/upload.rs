@@ -4,10 +4,13 @@
 use std::sync::Arc;
 
 use ncps_nix::{MAX_NARINFO_BYTES, NarFileName, NarInfo, StorePathHash};
+use ncps_proto::admin::EventKind;
 use ncps_proto::{Code, Error, Result, Scope, Token, Upload, Victim, Writer, tokens};
 use ncps_runtime::fault::{self, Point};
 
 use super::Control;
+use super::lost::{self, Told};
+use crate::journal::Note;
 use crate::metrics::Published;
 use crate::record::{facts_of, file_of, point_at};
 
@@ -28,15 +31,20 @@ impl Control {
         let admitted = self.policy.admit(offered, may_sign)?;
         self.index.admit().await?;
         let name = self.index.resolve(nar).await?;
-        let _file_turns = self.index.lock_files([nar, name]).await;
+        let file_turns = self.index.lock_files([nar, name]).await;
         self.check_nar(&admitted, name, held).await?;
         let hash = admitted.store_path.hash();
-        let _turn = self.index.lock_narinfos([hash]).await;
+        let turn = self.index.lock_narinfos([hash]).await;
         let by = token.as_ref().map(|token| token.id.as_str());
-        match self.index.narinfo(hash).await? {
-            Some(stored) => self.add_to(&stored, admitted, name, by).await,
-            None => self.put_first(admitted, name, by).await,
-        }
+        let stored = self.index.narinfo(hash).await?;
+        let narinfo = match &stored {
+            Some(stored) => self.add_to(stored, admitted, name, by).await?,
+            None => self.put_first(admitted, name, by).await?,
+        };
+        drop((turn, file_turns));
+        let former = stored.map(|stored| file_of(&stored)).filter(|former| *former != name);
+        self.weigh(former.into_iter().chain([name])).await;
+        Ok(narinfo)
     }
 
     /// The NAR has to be there, and be what the narinfo says of it.
@@ -119,6 +127,7 @@ impl Control {
         self.index.put_removal(hash, file_of(&narinfo));
         self.invalidate(&[hash]);
         drop(turn);
+        self.weigh([file_of(&narinfo)]).await;
         self.index.durable().await?;
         fault::point(Point::NarinfoDeleted);
         Ok(true)
@@ -134,7 +143,8 @@ impl Control {
             let naming = self.index.naming(name).await?;
             let narinfos = naming.iter().map(|narinfo| narinfo.store_path.hash()).collect();
             victims.push(Victim { name, narinfos });
-            self.give_up_upload(name).await?;
+            let why = Note::new(EventKind::Deleted, "with its NAR, an upload that nobody could give again");
+            lost::give_up(self.told(), name, &why).await?;
         }
         self.tell_others(&writer.instance, &victims);
         // The caller removes them.
@@ -164,10 +174,8 @@ impl Control {
         }
     }
 
-    /// Nobody has this file any more, or nobody is to have it. Where nobody could give it again the narinfos that
-    /// name it go, too: what they promise can't be had.
-    pub(super) async fn give_up_upload(&self, name: NarFileName) -> Result<()> {
-        super::lost::give_up(&self.index, &self.sessions, name).await
+    fn told(&self) -> Told<'_> {
+        Told { index: &self.index, sessions: &self.sessions, journal: &self.journal }
     }
 
     /// The token that a writer shows, if it is one of ours.

@@ -59,6 +59,8 @@ pub(crate) struct Met {
     pub(crate) accessed: UnixTime,
     /// In bytes, where an edge proved it.
     pub(crate) size: Option<u64>,
+    /// A client brought it, and no upstream is known to have it.
+    pub(crate) irreplaceable: bool,
 }
 
 type Result<T> = std::result::Result<T, DbError>;
@@ -135,17 +137,18 @@ impl Db {
         row.into_file(name, origins).map(Some)
     }
 
-    /// When a file was last read, and its size where that is proven.
+    /// When a file was last read, its size where that is proven, and whether anybody could give it again.
     pub(crate) async fn met(&self, name: NarFileName) -> Result<Option<Met>> {
-        let row: Option<(i64, Option<i64>, i64)> = sqlx::query_as(sql::LAST_ACCESS)
+        let row: Option<(i64, Option<i64>, i64, i64)> = sqlx::query_as(sql::MET)
             .bind(rows::file_hash(&name))
             .bind(name.compression.name())
             .fetch_optional(&self.readers)
             .await
             .map_err(|e| DbError::Sqlite("read a NAR file's last access", e))?;
-        Ok(row.map(|(at, size, proven)| Met {
+        Ok(row.map(|(at, size, proven, irreplaceable)| Met {
             accessed: UnixTime(at),
             size: size.filter(|_| proven != 0).and_then(|size| u64::try_from(size).ok()),
+            irreplaceable: irreplaceable != 0,
         }))
     }
 

@@ -8,8 +8,9 @@ pub(super) const SIGNATURES: &str =
 pub(super) const NAMING: &str =
     "SELECT store_path_hash FROM narinfos WHERE file_hash = $1 AND compression = $2";
 pub(super) const FILE: &str = "SELECT file_size, nar_hash, nar_size, proven, uploaded FROM nar_files WHERE file_hash = $1 AND compression = $2";
-pub(super) const LAST_ACCESS: &str =
-    "SELECT last_access, file_size, proven FROM nar_files WHERE file_hash = $1 AND compression = $2";
+pub(super) const MET: &str = "SELECT last_access, file_size, proven, uploaded AND NOT EXISTS \
+     (SELECT 1 FROM origins o WHERE o.file_hash = f.file_hash AND o.compression = f.compression) \
+     FROM nar_files f WHERE file_hash = $1 AND compression = $2";
 pub(super) const ORIGINS: &str = "SELECT upstream, url, origin_compression FROM origins \
      WHERE file_hash = $1 AND compression = $2 ORDER BY rank";
 pub(super) const FILES_OF: &str = "SELECT file_hash, compression FROM nar_files WHERE nar_hash = $1";
@@ -125,7 +126,7 @@ pub(super) const ALL: &[&str] = &[
     SIGNATURES,
     NAMING,
     FILE,
-    LAST_ACCESS,
+    MET,
     ORIGINS,
     FILES_OF,
     ALIAS,

@@ -229,7 +229,7 @@ impl Job {
     async fn plan(&self, instance: &str, missing: u64) -> Result<Plan> {
         self.pins.settled().await?;
         let closures = self.index.closures();
-        Ok(self.sessions.plan(instance, missing, |name| closures.protects_file(name)))
+        Ok(self.sessions.plan(instance, missing, self.clock.now(), |name| closures.protects_file(name)))
     }
 
     /// What would be done on one edge.

@@ -3,6 +3,9 @@
 //! Oldest first, uploads (which no upstream can give back) after everything else, nothing that is in flight, and
 //! nothing that is pinned. The plan is the shortest such list that frees what is missing. Absent on purpose: time, sockets, SQL, and the
 //! carrying out (see [`super::job`]).
+//!
+//! An upload counts as one while a narinfo names it. Until that comes it has a [`GRACE`]: then it is like any other
+//! file, so that NARs that nobody can ask for push nothing out.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -11,8 +14,23 @@ use ncps_nix::NarFileName;
 use ncps_proto::{DiskReport, MinFree};
 use ncps_runtime::clock::UnixTime;
 
+use crate::record::Standing;
+
 /// A narinfo file on disk: one block of the usual file systems.
 pub(crate) const NARINFO_BYTES: u64 = 4096;
+/// How long after its last access an upload may wait for its narinfo, in seconds: a client sends it right after the NAR.
+const GRACE: i64 = 600;
+
+impl Standing {
+    /// Whether a file goes after everything else.
+    pub(crate) fn goes_last(self, accessed: Access, now: UnixTime) -> bool {
+        match self {
+            Standing::Promised => true,
+            Standing::Unnamed => now.0.saturating_sub(accessed.at.0) < GRACE,
+            Standing::Replaceable => false,
+        }
+    }
+}
 
 /// When a file was last read: the time of day, and which came first of those at the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -129,6 +129,25 @@ fn uploads_go_last() {
 }
 
 #[test]
+fn an_upload_goes_last_while_a_narinfo_names_it_or_may_still_come() {
+    let accessed = Access { at: UnixTime(1000), order: 0 };
+    let last = |standing: Standing, now| standing.goes_last(accessed, UnixTime(now));
+    assert!(last(Standing::Promised, 1000) && last(Standing::Promised, i64::MAX));
+    assert!(last(Standing::Unnamed, 1000) && last(Standing::Unnamed, 999 + GRACE));
+    assert!(!last(Standing::Unnamed, 1000 + GRACE), "nobody can ask for it");
+    assert!(last(Standing::Unnamed, i64::MIN), "by a clock that was set back");
+    assert!(!last(Standing::Replaceable, 1000));
+}
+
+#[test]
+fn uploads_go_last_and_among_themselves_oldest_first() {
+    let upload = |seed, at| candidate(seed, (10, at, 0, false, true, false));
+    let (newest, old, older) = (candidate(1, (10, 9, 0, false, false, false)), upload(2, 2), upload(3, 1));
+    assert_eq!(names(&plan([newest, old, older], 30)), [newest.name, older.name, old.name]);
+    assert_eq!(names(&plan([newest, old, older], 20)), [newest.name, older.name]);
+}
+
+#[test]
 fn what_is_pinned_stays_although_it_is_the_oldest_and_all_that_is_left() {
     let pinned = candidate(1, (10, 0, 0, false, false, true));
     let (new, newer) =

@@ -27,7 +27,7 @@ use crate::db::{Db, Listed, Met};
 use crate::journal::Journal;
 use crate::metrics::ControlMetrics;
 use crate::pins::closure::{Closures, Node};
-use crate::record::{NarFile, PathUse, file_of};
+use crate::record::{NarFile, PathUse, Standing, file_of};
 use crate::totals::Counted;
 pub(crate) use locks::Held;
 use locks::Locks;
@@ -175,6 +175,17 @@ impl Index {
         Ok(narinfos)
     }
 
+    /// What would be lost with a stored file.
+    pub(crate) async fn standing(&self, name: NarFileName) -> Result<Standing> {
+        match self.file(name).await? {
+            Some(file) if file.is_irreplaceable() => match self.naming(name).await?.is_empty() {
+                true => Ok(Standing::Unnamed),
+                false => Ok(Standing::Promised),
+            },
+            _ => Ok(Standing::Replaceable),
+        }
+    }
+
     /// The files of a NAR, in the order of their names.
     pub(crate) async fn files_of(&self, nar: NarHash) -> Result<Vec<(NarFileName, Arc<NarFile>)>> {
         let mut names = BTreeSet::from_iter(self.overlay.files_of(nar));
@@ -197,9 +208,13 @@ impl Index {
             if waiting.is_none() && row.is_none() {
                 continue;
             }
-            let size = waiting.map(|file| file.and_then(|file| file.file_size.filter(|_| file.proven)));
             let accessed = accessed.or(row.map(|row| row.accessed)).unwrap_or(UnixTime(0));
-            known.insert(*name, Met { accessed, size: size.unwrap_or(row.and_then(|row| row.size)) });
+            let (size, irreplaceable) = match waiting {
+                Some(Some(file)) => (file.file_size.filter(|_| file.proven), file.is_irreplaceable()),
+                Some(None) => (None, false),
+                None => row.map_or((None, false), |row| (row.size, row.irreplaceable)),
+            };
+            known.insert(*name, Met { accessed, size, irreplaceable });
         }
         Ok(known)
     }

@@ -60,6 +60,7 @@ mod telemetry;
 mod tls;
 mod tokens;
 mod uploads;
+mod uploads_last;
 mod upstream_flags;
 mod upstreams;
 mod wrong_bytes;

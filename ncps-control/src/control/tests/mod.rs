@@ -7,6 +7,7 @@ mod eviction;
 mod pins;
 mod publication;
 mod purge;
+mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;
