@@ -23,6 +23,7 @@ mod handshakes;
 pub mod http;
 pub mod import;
 mod index;
+mod introspection;
 mod jobs;
 pub mod journal;
 pub mod keys;

@@ -23,6 +23,7 @@ use tonic::transport::Server;
 use crate::Control;
 use crate::config::ControlAddr;
 use crate::handshakes::secured;
+use crate::introspection;
 
 /// How often a silent connection is asked whether it lives, and how long it may take to answer.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -237,9 +238,10 @@ async fn run(
     control: Arc<Control>,
     tasks: &Tasks,
     stop: impl Future<Output = ()>,
-) -> Result<(), tonic::transport::Error> {
+) -> anyhow::Result<()> {
     let plane: Arc<dyn ControlPlane> = Arc::clone(&control) as _;
     let admin: Arc<dyn AdminPlane> = Arc::clone(&control) as _;
+    let (health, reflection) = (introspection::health(tasks).await, introspection::reflection()?);
     let mut server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -247,24 +249,31 @@ async fn run(
     match listener {
         ControlListener::Unix(listener, _file) => {
             let router = server.add_service(grpc::server(plane)).add_service(admin::server(admin));
-            router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await
+            let router = router.add_service(health).add_service(reflection);
+            router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await?;
         }
         ControlListener::Tcp(Port { listener, addr, tls }) => {
             // Until there is a token, whoever is on this machine may be an edge.
             let edges = control.gate(Scope::Edge, addr.ip().is_loopback());
             let edges = InterceptedService::new(grpc::server(plane), edges);
             let admins = InterceptedService::new(admin::server(admin), control.gate(Scope::Admin, false));
-            let router = server.add_service(edges).add_service(admins);
+            let described = InterceptedService::new(reflection, control.gate(Scope::Admin, false));
+            // Probes have no token, and learn nothing.
+            let router = server.add_service(edges).add_service(admins).add_service(described);
+            let router = router.add_service(health);
             match tls {
-                None => router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await,
+                None => {
+                    router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await?;
+                }
                 Some(tls) => {
                     let secured = secured(listener, &tls, tasks);
                     tasks.spawn_background("control-certificate", tls.watch(tasks.life().hard()));
-                    router.serve_with_incoming_shutdown(secured, stop).await
+                    router.serve_with_incoming_shutdown(secured, stop).await?;
                 }
             }
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ mod error;
 #[path = "gen/ncps.v1.rs"]
 #[expect(unreachable_pub, clippy::allow_attributes, clippy::large_enum_variant, reason = "generated code")]
 mod gen_v1;
+/// The services as gRPC describes them, for reflection: an encoded `FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!("gen/ncps.v1.bin");
 pub mod grpc;
 mod jobs;
 mod outward;

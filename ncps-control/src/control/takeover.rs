@@ -1,7 +1,8 @@
 //! What an edge holds and the index does not know: taken over where its narinfo proves itself, else a stray, which is
 //! reported and goes after a week.
 //!
-//! A narinfo proves itself by a signature of ours, of now or of before, or of a trusted key, or by its CA. Origins
+//! A narinfo proves itself by a signature of ours, of now or of before, or of a key that is trusted for upstreams or
+//! for uploads, or by its CA. Origins
 //! don't come back like that: they are asked for anew, by store path, when they are needed.
 
 use std::sync::Arc;
@@ -97,7 +98,10 @@ impl Control {
         adopted: &mut AdoptedEdge,
         tell: impl Fn(&AdoptedEdge),
     ) -> Result<Vec<Refusal>> {
-        let ours = TrustedKeys::from_iter(self.settings.get().public_keys.iter().cloned());
+        let keys = self.settings.get();
+        // Where nothing is signed here, who vouched for an upload is all that there is.
+        let keys = keys.public_keys.iter().chain(&self.policy.admission.keys).cloned();
+        let ours = TrustedKeys::from_iter(keys);
         let mut refused = Vec::new();
         let mut run = self.sessions.begin_job(&adopted.instance, Job::ListNarinfos)?;
         while let Some(said) = run.next().await? {
@@ -172,6 +176,9 @@ impl Control {
         let mut file = known.as_deref().cloned().unwrap_or_default();
         file.file_size = file.file_size.or(narinfo.file_size);
         file.nar = file.nar.or(Some(facts_of(&narinfo)));
+        // What no upstream signed came from a client, most likely: as long as nobody else is known to have it, it is not
+        // to be lost.
+        file.uploaded |= known.is_none() && self.policy.trusted.verify(&narinfo).is_none();
         self.put_if_changed(name, known.as_deref(), file);
         let _turn = self.index.lock_narinfos([path.hash()]).await;
         if self.index.narinfo(path.hash()).await?.is_some() {

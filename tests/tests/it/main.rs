@@ -26,6 +26,7 @@ mod import;
 mod import_plain;
 mod index;
 mod integrity;
+mod introspection;
 mod killed;
 mod limits;
 mod loops;
