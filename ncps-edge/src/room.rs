@@ -43,6 +43,17 @@ pub struct Room {
     answers: watch::Sender<Answers>,
     /// One finished file at a time waits for its room, so that a burst of them does not empty the store.
     door: Mutex<()>,
+    /// The same for uploads, which wait for no file that can be fetched again.
+    upload_door: Mutex<()>,
+}
+
+/// Who gave a file that is to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Giver {
+    /// An upstream: its readers have it, and can have it again.
+    Upstream,
+    /// A client, who is refused where it can't be kept.
+    Client,
 }
 
 impl Room {
@@ -56,11 +67,17 @@ impl Room {
             due: Notify::new(),
             answers: watch::Sender::default(),
             door: Mutex::new(()),
+            upload_door: Mutex::new(()),
         })
     }
 
     /// Makes a proven file one of the store, where it fits, or can be made to. `None` where it is not kept.
-    pub(crate) async fn keep(&self, spool: Spool, name: NarFileName) -> io::Result<Option<HeldNar>> {
+    pub(crate) async fn keep(
+        &self,
+        spool: Spool,
+        name: NarFileName,
+        giver: Giver,
+    ) -> io::Result<Option<HeldNar>> {
         let limit = self.settings(|s| s.max_size).flatten();
         let (spool, needs) = match self.commit(spool, name, limit, || {}).await? {
             Committed::Kept(held) => return Ok(Some(held)),
@@ -70,9 +87,8 @@ impl Room {
             tracing::warn!(nar = %name, bytes = needs, limit, "a NAR is larger than the whole store may be: not kept");
             return Ok(None);
         }
-        let kept =
-            tokio::time::timeout(PATIENCE, self.keep_when_there_is_room(spool, name, limit, needs)).await;
-        kept.unwrap_or(Ok(None))
+        let kept = self.keep_when_there_is_room(spool, name, limit, needs, giver);
+        tokio::time::timeout(PATIENCE, kept).await.unwrap_or(Ok(None))
     }
 
     async fn keep_when_there_is_room(
@@ -81,8 +97,10 @@ impl Room {
         name: NarFileName,
         limit: Option<u64>,
         needs: u64,
+        giver: Giver,
     ) -> io::Result<Option<HeldNar>> {
-        let _door = self.door.lock().await;
+        let door = if giver == Giver::Client { &self.upload_door } else { &self.door };
+        let _door = door.lock().await;
         let mut demand = self.demand(needs);
         loop {
             let was_over = demand.is_over();
@@ -90,7 +108,13 @@ impl Room {
             let bytes = demand.bytes.clone();
             match self.commit(spool, name, limit, move || bytes.take_back()).await? {
                 Committed::Kept(held) => return Ok(Some(held)),
-                Committed::NoRoom { .. } if was_over => return Ok(None),
+                Committed::NoRoom { spool: again, .. } if was_over => {
+                    if giver == Giver::Upstream || !demand.was_taken_away() {
+                        return Ok(None);
+                    }
+                    drop(demand);
+                    (spool, demand) = (again, self.demand(needs));
+                }
                 Committed::NoRoom { spool: again, .. } => spool = again,
             }
             demand.answered().await;
@@ -138,7 +162,9 @@ impl Room {
         let bytes = Wanted::add(&self.wanted, bytes);
         // Every report that is numbered from now on has these bytes in it.
         let after = self.reports.load(Ordering::SeqCst);
-        let demand = Demand { room: self, bytes, after, answers: self.answers.subscribe() };
+        let answers = self.answers.subscribe();
+        let steps = answers.borrow().steps;
+        let demand = Demand { room: self, bytes, after, steps, answers };
         self.due.notify_one();
         demand
     }
@@ -206,6 +232,8 @@ struct Demand<'r> {
     room: &'r Room,
     bytes: Wanted,
     after: u64,
+    /// Evictions that were done before it.
+    steps: u64,
     answers: watch::Receiver<Answers>,
 }
 
@@ -213,6 +241,11 @@ impl Demand<'_> {
     /// Whether waiting is of no use any more.
     fn is_over(&self) -> bool {
         !self.room.attached.load(Ordering::SeqCst) || self.answers.borrow().settled > self.after
+    }
+
+    /// Whether room was made since, which others were quicker to take.
+    fn was_taken_away(&self) -> bool {
+        self.room.attached.load(Ordering::SeqCst) && self.answers.borrow().steps > self.steps
     }
 
     /// Waits until something has changed.

@@ -47,9 +47,9 @@ impl Control {
         }
         self.index.admit().await?;
         let names: Vec<NarFileName> = former_names.iter().map(|(name, _)| *name).collect();
-        let _file_turns = self.index.lock_files(names.into_iter().chain([file])).await;
+        let file_turns = self.index.lock_files(names.into_iter().chain([file])).await;
         let hash = narinfo.store_path.hash();
-        let _turn = self.index.lock_narinfos([hash]).await;
+        let turn = self.index.lock_narinfos([hash]).await;
         let stored = self.index.narinfo(hash).await?;
         if stored.as_ref().is_some_and(|stored| facts_of(stored) != nar) {
             return Err(refused(&narinfo, "it is known here with another NAR"));
@@ -59,7 +59,10 @@ impl Control {
         for (name, compression) in former_names {
             self.put_former_name(name, compression, &commit).await?;
         }
-        self.put_adopted(stored, narinfo).await
+        let adopted = self.put_adopted(stored, narinfo).await?;
+        drop((turn, file_turns));
+        self.weigh([file]).await;
+        Ok(adopted)
     }
 
     async fn put_adopted(&self, stored: Option<Arc<NarInfo>>, narinfo: NarInfo) -> Result<NarInfo> {

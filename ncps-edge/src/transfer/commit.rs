@@ -14,6 +14,7 @@ use super::engine::Engine;
 use super::evict::Epoch;
 use crate::metrics::Ended;
 use crate::near::named;
+use crate::room::Giver;
 use crate::store::{Spool, blocking};
 
 /// Commits that wait for control. The inventory has the files anyway; what waits here are their facts.
@@ -120,7 +121,7 @@ impl Engine {
     }
 
     async fn keep(&self, spool: Spool, commit: &Commit) -> Option<HeldNar> {
-        let kept = self.room().keep(spool, commit.name).await;
+        let kept = self.room().keep(spool, commit.name, Giver::Upstream).await;
         match &kept {
             Ok(Some(_)) => {}
             Ok(None) => {

@@ -21,6 +21,7 @@ use super::download::{BATCH, disk_trouble};
 use super::engine::Engine;
 use super::progress::Progress;
 use super::prover::{Exhibit, Prover};
+use crate::room::Giver;
 use crate::store::{Spool, blocking};
 use crate::upstream::UpstreamError;
 use crate::upstream::body::Chunks;
@@ -86,7 +87,7 @@ impl Engine {
 
     async fn keep_upload(&self, spool: Spool, commit: Commit) -> Result<()> {
         let _committing = self.commits().begin(commit.name);
-        let kept = self.room().keep(spool, commit.name).await;
+        let kept = self.room().keep(spool, commit.name, Giver::Client).await;
         let held = kept.map_err(|e| no_room("store an upload", e))?;
         let held =
             held.ok_or_else(|| Error::new(Code::StorageFull, "there is no room for it in the store"))?;

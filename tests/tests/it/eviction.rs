@@ -16,7 +16,10 @@ use ncps_tests::cluster::ClusterBuilder;
 use ncps_tests::scrape::Scrape;
 use ncps_tests::{Cluster, Fixture, Mode, Upstream, UpstreamKey, both_modes, eventually};
 
+use crate::asking::get;
 use crate::cli::cli;
+use crate::uploads::upload;
+use crate::uploads_last;
 
 const KIB: u64 = 1 << 10;
 pub(crate) const MIB: u64 = 1 << 20;
@@ -179,20 +182,23 @@ both_modes! {
         const LIMIT: u64 = 8 * MIB;
         const READERS: usize = 20;
         const WRITERS: usize = 5;
+        // Writers that upload; the others fetch what is not here.
+        const UPLOADERS: usize = 2;
         // Narinfos on their way.
         const FEW: u64 = (READERS + WRITERS) as u64 * BLOCK;
         // What readers read, and what each writer brings in turn: both are more than there is room for.
         const READ: usize = 12;
         const WRITTEN: usize = 4;
         let key = UpstreamKey::new("upstream-1");
-        let mut all = fixtures(&key, (READ + WRITERS * WRITTEN) as u64, SIZE);
+        let mut all = fixtures(&key, (READ + (WRITERS - UPLOADERS) * WRITTEN) as u64, SIZE);
+        let brought = uploads_last::brought((UPLOADERS * WRITTEN) as u64, SIZE);
         let needed = Fixture::new("needed").size(SIZE).compression(Compression::None).build(&key);
         let root = Fixture::new("root").size(SIZE).compression(Compression::None);
         let root = root.references(std::slice::from_ref(&needed.narinfo.store_path)).build(&key);
         all.extend([root, needed]);
         let pinned = all.len() - 2..all.len();
         let upstream = upstream_of(&all).await;
-        let cluster = Arc::new(limited(mode, &upstream, &key, LIMIT).start().await);
+        let cluster = Arc::new(uploads_last::limited(mode, &upstream, &key, LIMIT).start().await);
         for fixture in &all {
             cluster.narinfo(fixture).await;
         }
@@ -200,7 +206,7 @@ both_modes! {
             fetch(&cluster, fixture).await;
         }
         cli(&cluster).ok(&["pin", "add", &all[pinned.start].hash_part()]).await;
-        let all = Arc::new(all);
+        let (all, brought) = (Arc::new(all), Arc::new(brought));
         let watch = Watch::begin(&cluster);
         let until = Instant::now() + load_time();
         let client = |turns: Vec<usize>| {
@@ -218,7 +224,25 @@ both_modes! {
             })
         };
         let readers = (0..READERS).map(|r| (0..READ).map(|n| (n * [1, 5, 7, 11][r % 4] + r) % READ).collect());
-        let writers = (0..WRITERS).map(|w| (0..WRITTEN).map(|n| READ + w * WRITTEN + n).collect());
+        let writers = (0..WRITERS - UPLOADERS).map(|w| (0..WRITTEN).map(|n| READ + w * WRITTEN + n).collect());
+        let uploader = |u: usize| {
+            let (cluster, brought) = (Arc::clone(&cluster), Arc::clone(&brought));
+            tokio::spawn(async move {
+                let mut uploads = 0;
+                for fixture in brought[u * WRITTEN..][..WRITTEN].iter().cycle() {
+                    upload(&cluster, "", fixture).await;
+                    uploads += 1;
+                    let nar = get(&cluster, &fixture.nar_path()).await;
+                    // Others may have needed its room at once.
+                    assert!(nar.status == 404 || (nar.status == 200 && nar.body == fixture.file.to_bytes()));
+                    if Instant::now() >= until {
+                        break;
+                    }
+                }
+                uploads
+            })
+        };
+        let uploaders: Vec<_> = (0..UPLOADERS).map(uploader).collect();
         let clients: Vec<_> = readers.chain(writers).map(client).collect();
         while Instant::now() < until {
             assert_eq!(stored(&cluster, &all[pinned.clone()]), [0, 1], "the pinned closure is whole");
@@ -227,13 +251,25 @@ both_modes! {
         for client in clients {
             client.await.expect("no client breaks");
         }
+        let mut uploads = 0;
+        for uploader in uploaders {
+            uploads += uploader.await.expect("no upload is refused");
+        }
         cluster.quiet().await;
         let most = watch.end();
-        println!("{most:?}, {} fetches", upstream.count("GET", "/nar/"));
+        println!("{most:?}, {} fetches, {uploads} uploads", upstream.count("GET", "/nar/"));
         assert!(most.taken > LIMIT, "with what is on its way: {most:?}");
         assert!(most.beyond <= LIMIT + FEW, "{most:?} with a limit of {LIMIT}");
         eventually("it is within its limit", async || disk_bytes(&cluster.store_dir()) <= LIMIT + BLOCK).await;
         assert!(upstream.count("GET", "/nar/") > 2 * all.len(), "what was evicted was fetched again");
+        assert!(uploads > 2 * brought.len(), "what was uploaded was evicted and came again: {uploads}");
+        for fixture in brought.iter() {
+            let is_there = cluster.stores(&fixture.nar_path());
+            let status = if is_there { 200 } else { 404 };
+            let narinfo = fixture.narinfo_path();
+            eventually("narinfo and NAR go together", async || get(&cluster, &narinfo).await.status == status).await;
+            assert_eq!(get(&cluster, &fixture.nar_path()).await.status, status);
+        }
         assert_eq!(stored(&cluster, &all[pinned]), [0, 1]);
         assert_no_orphans(&cluster.store_dir());
         Arc::into_inner(cluster).expect("the clients are gone").end().await;

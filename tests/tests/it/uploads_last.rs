@@ -9,12 +9,13 @@ use crate::cli::cli;
 use crate::eviction::{MIB, assert_no_orphans, fetch, fixtures, stored, upstream_of};
 use crate::uploads::{closed, put, upload};
 
-fn limited(mode: Mode, upstream: &Upstream, key: &UpstreamKey, limit: u64) -> ClusterBuilder {
+pub(crate) fn limited(mode: Mode, upstream: &Upstream, key: &UpstreamKey, limit: u64) -> ClusterBuilder {
     closed(mode).upstream(upstream).trust(key).settings(|settings| settings.max_size = Some(limit))
 }
 
-fn brought(count: u64) -> Vec<Fixture> {
-    let fixture = |seed| Fixture::new("brought").seed(seed).size(MIB).compression(Compression::None);
+/// What no upstream has.
+pub(crate) fn brought(count: u64, size: u64) -> Vec<Fixture> {
+    let fixture = |seed| Fixture::new("brought").seed(seed).size(size).compression(Compression::None);
     (100..100 + count).map(|seed| fixture(seed).build_unsigned()).collect()
 }
 
@@ -44,7 +45,7 @@ async fn is_served(cluster: &Cluster, fixture: &Fixture) {
 both_modes! {
     async fn what_was_fetched_goes_before_uploads(mode) {
         let key = UpstreamKey::new("upstream-1");
-        let (fetched, brought) = (fixtures(&key, 5, MIB), brought(2));
+        let (fetched, brought) = (fixtures(&key, 5, MIB), brought(2, MIB));
         let upstream = upstream_of(&fetched).await;
         let cluster = limited(mode, &upstream, &key, 4 * MIB + MIB / 2).start().await;
         upload_all(&cluster, &brought).await;
@@ -65,7 +66,7 @@ both_modes! {
 
     async fn where_uploads_alone_are_left_the_oldest_goes_with_its_narinfo(mode) {
         let key = UpstreamKey::new("upstream-1");
-        let (fetched, brought) = (fixtures(&key, 1, MIB), brought(4));
+        let (fetched, brought) = (fixtures(&key, 1, MIB), brought(4, MIB));
         let upstream = upstream_of(&fetched).await;
         let cluster = limited(mode, &upstream, &key, 3 * MIB + MIB / 2).start().await;
         upload_all(&cluster, &brought[..2]).await;
@@ -89,7 +90,7 @@ both_modes! {
 
     async fn what_is_evicted_on_demand_is_nowhere_at_once_and_its_history_says_why(mode) {
         let key = UpstreamKey::new("upstream-1");
-        let (fetched, brought) = (fixtures(&key, 1, MIB), brought(2));
+        let (fetched, brought) = (fixtures(&key, 1, MIB), brought(2, MIB));
         let upstream = upstream_of(&fetched).await;
         let cluster = limited(mode, &upstream, &key, 100 * MIB).start().await;
         upload_all(&cluster, &brought).await;
@@ -120,7 +121,7 @@ both_modes! {
 
     async fn a_nar_that_waits_for_its_narinfo_is_kept(mode) {
         let key = UpstreamKey::new("upstream-1");
-        let (fetched, brought) = (fixtures(&key, 2, MIB), brought(2));
+        let (fetched, brought) = (fixtures(&key, 2, MIB), brought(2, MIB));
         let upstream = upstream_of(&fetched).await;
         let cluster = limited(mode, &upstream, &key, 3 * MIB + MIB / 2).start().await;
         upload_all(&cluster, &brought[..1]).await;

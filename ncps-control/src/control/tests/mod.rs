@@ -18,7 +18,7 @@ use ncps_proto::admin::Caller;
 use ncps_proto::conformance::{self, Setup};
 use ncps_proto::{
     Accesses, Commit, ControlPlane, Directive, DiskReport, EdgeReport, EdgeSettings, Eviction, HeldNar,
-    Hello, Lookup, grpc,
+    Hello, Job, Lookup, grpc,
 };
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -227,10 +227,14 @@ impl Edge {
         self.say(EdgeReport::Accesses(Accesses { narinfos: vec![], nars: vec![(name, 1)] }));
     }
 
+    /// Also where it is to list narinfos, since it holds what the index does not know.
     async fn eviction(&mut self) -> Eviction {
-        match self.next().await {
-            Some(Directive::Evict(eviction)) => eviction,
-            other => panic!("expected an eviction, not {other:?}"),
+        loop {
+            match self.next().await {
+                Some(Directive::Evict(eviction)) => return eviction,
+                Some(Directive::Job { job: Job::ListNarinfos, .. }) => {}
+                other => panic!("expected an eviction, not {other:?}"),
+            }
         }
     }
 
