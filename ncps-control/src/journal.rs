@@ -2,10 +2,11 @@
 //!
 //! A note of our own doings waits in memory for the index writer's next batch, so that nobody waits for it; where
 //! too many wait, later ones are dropped and counted. A change that somebody asked for is written before they are
-//! answered. History is bounded by [`KEPT`] events and [`KEPT_FOR`]; the audit log is kept.
+//! answered: at once, or, where such changes come by the thousand, with the next batch, too. History is bounded by [`KEPT`] events and [`KEPT_FOR`]; the audit log is kept.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::admin::{Caller, Event, EventKind};
@@ -24,6 +25,8 @@ pub(crate) const KEPT_FOR: i64 = 90 * 24 * 3600;
 const MAX_WAITING: usize = 65_536;
 /// Events that a live listener may be behind.
 const MAX_BEHIND: usize = 4096;
+/// How long a row of the audit log is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How often history is cut to its bounds, in events.
 const TRIM_EVERY: u64 = 1000;
 
@@ -68,7 +71,7 @@ pub struct Journal {
     live: broadcast::Sender<Arc<Event>>,
     /// Something waits.
     pub(crate) dirty: Notify,
-    /// Nothing waits any more.
+    /// Some of what waited has its rows.
     written: Notify,
 }
 
@@ -120,6 +123,41 @@ impl Journal {
         Ok(())
     }
 
+    /// As [`Journal::audit`], for changes of the index: it is written with their rows, or before them, if it is noted
+    /// before them. Whoever answers waits for it with [`Journal::written`].
+    pub(crate) fn audit_with_rows(&self, caller: &Caller, note: Note) -> Audited {
+        tracing::info!(who = %caller, kind = %note.kind, detail = note.detail, "changed");
+        let mut state = self.state.lock();
+        let event = Arc::new(self.event(&mut state, note, Some(caller.who.clone())));
+        let audited = Audited(event.id);
+        state.waiting.push_back(Arc::clone(&event));
+        self.live.send(event).ok();
+        drop(state);
+        self.dirty.notify_one();
+        audited
+    }
+
+    /// Waits until it is in the audit log.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] where that takes too long. It may be written yet.
+    pub(crate) async fn written(&self, audited: Audited) -> Result<()> {
+        let Audited(id) = audited;
+        let written = self.wait_while(|state| state.waiting.front().is_some_and(|event| event.id <= id));
+        let late = |_| Error::new(Code::Unavailable, "the audit log could not be written in time");
+        tokio::time::timeout(PATIENCE, written).await.map_err(late)
+    }
+
+    async fn wait_while(&self, waits: impl Fn(&State) -> bool) {
+        loop {
+            let written = self.written.notified();
+            if !waits(&self.state.lock()) {
+                return;
+            }
+            written.await;
+        }
+    }
+
     fn event(&self, state: &mut State, note: Note, actor: Option<String>) -> Event {
         state.last_id += 1;
         let Note { kind, path, nar, detail } = note;
@@ -140,9 +178,7 @@ impl Journal {
     pub(crate) fn settle(&self, written: usize) -> Option<Bounds> {
         let mut state = self.state.lock();
         state.waiting.drain(..written);
-        if state.waiting.is_empty() {
-            self.written.notify_waiters();
-        }
+        self.written.notify_waiters();
         let due = state.last_id >= state.trimmed + TRIM_EVERY || (state.trimmed == 0 && written > 0);
         due.then(|| {
             state.trimmed = state.last_id;
@@ -153,15 +189,14 @@ impl Journal {
 
     /// Waits until everything that was noted so far has its row.
     pub async fn flushed(&self) {
-        loop {
-            let written = self.written.notified();
-            if self.state.lock().waiting.is_empty() {
-                return;
-            }
-            written.await;
-        }
+        self.wait_while(|state| !state.waiting.is_empty()).await;
     }
 }
+
+/// A note of the audit log that may wait for its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "who asked is answered when it is written"]
+pub(crate) struct Audited(u64);
 
 /// What of history goes: rows without an actor that are either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use tempfile::TempDir;
 
 use super::*;
 
-async fn journal(folder: &TempDir) -> (Journal, Db, Arc<ManualClock>) {
+async fn journal(folder: &TempDir) -> (Arc<Journal>, Db, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::at(UnixTime(1_000_000_000)));
     let db = Db::open(&folder.path().join("db.sqlite"), clock.now()).await.expect("opens");
-    (Journal::new(db.clone(), Arc::clone(&clock) as _), db, clock)
+    (Arc::new(Journal::new(db.clone(), Arc::clone(&clock) as _)), db, clock)
 }
 
 fn folder() -> TempDir {
@@ -49,6 +49,21 @@ async fn a_change_is_written_at_once_and_own_doings_with_the_next_batch() {
     assert_eq!(audit.len(), 1);
     assert_eq!((audit[0].actor.as_deref(), audit[0].kind), (Some("uid 7"), EventKind::KeyRotated));
     journal.flushed().await;
+}
+
+#[tokio::test]
+async fn a_change_of_the_index_is_written_with_its_rows_and_never_dropped() {
+    let folder = folder();
+    let (journal, db, _) = journal(&folder).await;
+    (0..MAX_WAITING).for_each(|_| journal.note(note("own")));
+    let audited = journal.audit_with_rows(&caller(), note("asked"));
+    let waits = tokio::spawn({
+        let journal = Arc::clone(&journal);
+        async move { journal.written(audited).await }
+    });
+    write(&journal, &db).await;
+    waits.await.expect("no panic").expect("it has its row");
+    assert_eq!(details(&db, true).await, ["asked"]);
 }
 
 #[tokio::test]

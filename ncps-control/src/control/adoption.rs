@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use ncps_nix::{Compression, NarFileName, NarInfo};
+use ncps_proto::admin::EventKind;
 use ncps_proto::{Code, Commit, Error, NarFacts, Origin, Publication, Result};
 
 use super::Control;
+use crate::journal::Note;
 use crate::record::{facts_of, file_of, uncompressed};
 
 /// A path of another cache, and its NAR file.
@@ -34,12 +36,13 @@ impl Control {
         self.policy.offer(publication(narinfo.clone())).map(drop)
     }
 
-    /// Puts an adopted path into the index. One that is known keeps its narinfo if that has a file.
+    /// Puts an adopted path into the index. One that is known keeps its narinfo if that has a file. One that is
+    /// `irreplaceable` goes last when room is made, as if a client had uploaded it.
     ///
     /// # Errors
     /// [`Code::Invalid`] where neither a trusted key nor a CA vouches for the narinfo, where its NAR is another one, or
     /// where the path is known with another NAR.
-    pub(crate) async fn adopt(&self, adoption: Adoption) -> Result<NarInfo> {
+    pub(crate) async fn adopt(&self, adoption: Adoption, irreplaceable: bool) -> Result<NarInfo> {
         let Adoption { narinfo, file, file_size, nar, former_names, origin } = adoption;
         let narinfo = self.policy.offer(publication(narinfo))?.renamed(file, Some(file_size)).narinfo;
         if facts_of(&narinfo) != nar {
@@ -54,7 +57,7 @@ impl Control {
         if stored.as_ref().is_some_and(|stored| facts_of(stored) != nar) {
             return Err(refused(&narinfo, "it is known here with another NAR"));
         }
-        let commit = Commit { name: file, asked_as: None, file_size, nar, origin, uploaded: false };
+        let commit = Commit { name: file, asked_as: None, file_size, nar, origin, uploaded: irreplaceable };
         self.put_committed_file(&commit, None).await?;
         for (name, compression) in former_names {
             self.put_former_name(name, compression, &commit).await?;
@@ -76,6 +79,8 @@ impl Control {
                 self.index.put_narinfo(Arc::new(narinfo.clone()));
             }
         }
+        let note = Note::new(EventKind::Imported, "from another cache");
+        self.journal.note(note.path(narinfo.store_path.hash()).nar(file_of(&narinfo)));
         Ok(narinfo)
     }
 

@@ -1,8 +1,9 @@
-//! Uploads that nobody has any more: no upstream can give them again, so their narinfos go with them.
+//! Uploads that nobody has any more, or is to have: no upstream can give them again, so their narinfos go with them.
 
 use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::Result;
 
+use super::removal::take_narinfo_out;
 use crate::index::Index;
 use crate::journal::{Journal, Note};
 use crate::record::NarFile;
@@ -16,12 +17,21 @@ pub(super) struct Told<'a> {
     pub(super) journal: &'a Journal,
 }
 
+/// What becomes of a file that is given up where an edge that is away holds it yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Back {
+    /// It may bring it back, with the narinfos beside it.
+    Welcome,
+    /// It drops both.
+    Dropped,
+}
+
 /// These files left an edge's store: where it was an upload's last holder, it is given up, and `why` is in the history
 /// of its paths. Returns these.
 pub(super) async fn left(told: Told<'_>, names: &[NarFileName], why: &Note) -> Vec<StorePathHash> {
     let mut lost = Vec::new();
     for name in names.iter().filter(|name| !told.sessions.is_remembered(**name)) {
-        match give_up(told, *name, why).await {
+        match give_up(told, *name, why, Back::Welcome).await {
             Ok(paths) => lost.extend(paths),
             Err(error) => {
                 tracing::warn!(nar = %name, error = error.story(), "an upload is gone and its narinfos are still there");
@@ -33,7 +43,12 @@ pub(super) async fn left(told: Told<'_>, names: &[NarFileName], why: &Note) -> V
 
 /// Forgets a file that nobody could give again, with the narinfos that name it. Any other stays as it is. Returns the
 /// paths that are gone.
-pub(super) async fn give_up(told: Told<'_>, name: NarFileName, why: &Note) -> Result<Vec<StorePathHash>> {
+pub(super) async fn give_up(
+    told: Told<'_>,
+    name: NarFileName,
+    why: &Note,
+    back: Back,
+) -> Result<Vec<StorePathHash>> {
     let Told { index, sessions, journal } = told;
     let _file_turn = index.lock_files([name]).await;
     if !index.file(name).await?.is_some_and(|file| file.is_irreplaceable()) {
@@ -46,11 +61,17 @@ pub(super) async fn give_up(told: Told<'_>, name: NarFileName, why: &Note) -> Re
     for narinfo in index.naming(name).await? {
         let hash = narinfo.store_path.hash();
         tracing::warn!(path = %narinfo.store_path, nar = %name, "an upload is gone, and its narinfo with it");
-        index.remove_narinfo(hash);
+        match back {
+            Back::Welcome => index.remove_narinfo(hash),
+            Back::Dropped => take_narinfo_out(index, hash, &[name]),
+        }
         journal.note(why.clone().path(hash).nar(name));
         lost.push(hash);
     }
-    index.put_file(name, NarFile::default());
+    match back {
+        Back::Welcome => index.put_file(name, NarFile::default()),
+        Back::Dropped => index.remove_file(name),
+    }
     if !lost.is_empty() {
         sessions.invalidate(&lost);
     }

@@ -1,5 +1,5 @@
-//! Taking paths out of the cache: narinfo, NAR files that nothing else names, what edges hold of both. The one way
-//! for all who remove: DELETE, purge, and the eviction of uploads.
+//! Taking paths out of the cache: narinfo, NAR files that nothing else names, what edges hold of both. Who deletes
+//! over HTTP takes out less, or other files (see [`super::upload`]), and is remembered in the same way.
 //!
 //! Index first, then the edges: from the removal on nobody is told of the path who was not before. It is no ban: who
 //! asks for the path again has it fetched anew. What was removed is remembered for [`MEMORY`], for edges that are
@@ -35,6 +35,13 @@ pub struct Removed {
     pub bytes: u64,
     /// Attached edges that did not confirm it. They hear of it when they attach again.
     pub unheard: Vec<String>,
+}
+
+/// Takes a narinfo out of the index, whose turn the caller has. Edges that are away drop theirs when they come back
+/// with one of these files; and the file, where it has no row then.
+pub(super) fn take_narinfo_out(index: &Index, hash: StorePathHash, files: &[NarFileName]) {
+    files.iter().for_each(|name| index.put_removal(hash, *name));
+    index.remove_narinfo(hash);
 }
 
 /// Removes paths everywhere.
@@ -100,14 +107,13 @@ impl Remover {
     async fn take_out_in_turn(&self, narinfo: Arc<NarInfo>, files: Vec<NarFileName>) -> Result<TakenOut> {
         let hash = narinfo.store_path.hash();
         let mut orphans = Vec::with_capacity(files.len());
-        for name in files {
+        for name in files.iter().copied() {
             let named = self.index.naming(name).await?;
-            self.index.put_removal(hash, name);
             if named.iter().all(|other| other.store_path.hash() == hash) {
                 orphans.push(name);
             }
         }
-        self.index.remove_narinfo(hash);
+        take_narinfo_out(&self.index, hash, &files);
         orphans.iter().for_each(|name| self.index.remove_file(*name));
         Ok(TakenOut { narinfo, orphans })
     }
@@ -162,7 +168,7 @@ impl Remover {
         let (mut paths, mut files) = (Vec::new(), Vec::new());
         for HeldNar { name, .. } in held {
             let removed = self.removed_of(*name).await?;
-            if !removed.is_empty() && self.index.naming(*name).await?.is_empty() {
+            if !removed.is_empty() && self.is_forgotten(*name).await? {
                 files.push(*name);
             }
             paths.extend(removed);
@@ -173,6 +179,11 @@ impl Remover {
             self.sessions.remove(instance, paths, files);
         }
         Ok(())
+    }
+
+    /// Whether a file went with its last path. Where the narinfo alone was deleted, it has its row yet.
+    async fn is_forgotten(&self, name: NarFileName) -> Result<bool> {
+        Ok(self.index.file(name).await?.is_none() && self.index.naming(name).await?.is_empty())
     }
 
     /// The paths of a file that were removed, and did not come back.

@@ -4,27 +4,28 @@
 use std::sync::Arc;
 
 use ncps_nix::{MAX_NARINFO_BYTES, NarFileName, NarInfo, StorePathHash};
-use ncps_proto::admin::EventKind;
+use ncps_proto::admin::{Caller, EventKind};
 use ncps_proto::{Code, Error, Result, Scope, Token, Upload, Victim, Writer, tokens};
 use ncps_runtime::fault::{self, Point};
 
 use super::Control;
-use super::lost::{self, Told};
-use crate::journal::Note;
+use super::lost::{self, Back, Told};
+use super::removal::take_narinfo_out;
+use crate::journal::{Audited, Note};
 use crate::metrics::Published;
 use crate::record::{facts_of, file_of, point_at};
 
 impl Control {
     pub(super) async fn take_upload(&self, upload: Upload) -> Result<NarInfo> {
         allowed(self.settings.get().writing.put)?;
-        let stored = self.put_upload(upload).await?;
+        let (stored, audited) = self.put_upload(upload).await?;
         fault::point(Point::UploadPut);
-        self.index.durable().await?;
+        self.settled(audited).await?;
         fault::point(Point::UploadWritten);
         Ok(stored)
     }
 
-    async fn put_upload(&self, upload: Upload) -> Result<NarInfo> {
+    async fn put_upload(&self, upload: Upload) -> Result<(NarInfo, Option<Audited>)> {
         let Upload { narinfo: offered, nar, held, writer } = upload;
         let token = self.token_of(&writer);
         let may_sign = token.as_ref().is_some_and(|token| self.allows(token, Scope::Sign, &writer));
@@ -35,16 +36,16 @@ impl Control {
         self.check_nar(&admitted, name, held).await?;
         let hash = admitted.store_path.hash();
         let turn = self.index.lock_narinfos([hash]).await;
-        let by = token.as_ref().map(|token| token.id.as_str());
+        let by = caller(token.as_ref());
         let stored = self.index.narinfo(hash).await?;
-        let narinfo = match &stored {
-            Some(stored) => self.add_to(stored, admitted, name, by).await?,
-            None => self.put_first(admitted, name, by).await?,
+        let put = match &stored {
+            Some(stored) => self.add_to(stored, admitted, name, &by).await?,
+            None => self.put_first(admitted, name, &by).await?,
         };
         drop((turn, file_turns));
         let former = stored.map(|stored| file_of(&stored)).filter(|former| *former != name);
         self.weigh(former.into_iter().chain([name])).await;
-        Ok(narinfo)
+        Ok(put)
     }
 
     /// The NAR has to be there, and be what the narinfo says of it.
@@ -62,13 +63,33 @@ impl Control {
         }
     }
 
-    async fn put_first(&self, mut narinfo: NarInfo, name: NarFileName, by: Option<&str>) -> Result<NarInfo> {
+    async fn put_first(
+        &self,
+        mut narinfo: NarInfo,
+        name: NarFileName,
+        by: &Caller,
+    ) -> Result<(NarInfo, Option<Audited>)> {
         self.name_file(&mut narinfo, name).await?;
-        tracing::info!(path = %narinfo.store_path, by, "uploaded");
+        let audited = self.uploaded(by, &narinfo, "");
         self.index.put_new_narinfo(Arc::new(narinfo.clone()));
         self.invalidate(&[narinfo.store_path.hash()]);
         self.metrics.publications.inc(Published::Stored);
-        Ok(narinfo)
+        Ok((narinfo, Some(audited)))
+    }
+
+    /// Before the rows: no change is without its note.
+    fn uploaded(&self, by: &Caller, narinfo: &NarInfo, how: &str) -> Audited {
+        let note = Note::new(EventKind::Uploaded, format!("{}{how}", narinfo.store_path));
+        self.journal.audit_with_rows(by, note.path(narinfo.store_path.hash()).nar(file_of(narinfo)))
+    }
+
+    /// What a client is told of is written, and who it was.
+    async fn settled(&self, audited: Option<Audited>) -> Result<()> {
+        self.index.durable().await?;
+        match audited {
+            Some(audited) => self.journal.written(audited).await,
+            None => Ok(()),
+        }
     }
 
     /// What is there stays, with the signatures that are new. Another NAR is never put in its place: clients have
@@ -78,8 +99,8 @@ impl Control {
         stored: &NarInfo,
         offered: NarInfo,
         name: NarFileName,
-        by: Option<&str>,
-    ) -> Result<NarInfo> {
+        by: &Caller,
+    ) -> Result<(NarInfo, Option<Audited>)> {
         if stored.fingerprint() != offered.fingerprint() {
             let there = format!("{} is there with another NAR or other references", stored.store_path);
             return Err(Error::new(Code::Refused, format!("{there}: delete it first")));
@@ -96,17 +117,17 @@ impl Control {
         }
         if merged == *stored {
             self.metrics.publications.inc(Published::Kept);
-            return Ok(merged);
+            return Ok((merged, None));
         }
         if merged.render().len() > MAX_NARINFO_BYTES {
             let path = &merged.store_path;
             return Err(Error::new(Code::Refused, format!("{path} has too many signatures")));
         }
-        tracing::info!(path = %merged.store_path, by, "uploaded again, with more signatures or another file");
+        let audited = self.uploaded(by, &merged, " again, with more signatures or another file");
         self.index.put_narinfo(Arc::new(merged.clone()));
         self.invalidate(&[merged.store_path.hash()]);
         self.metrics.publications.inc(Published::Replaced);
-        Ok(merged)
+        Ok((merged, Some(audited)))
     }
 
     async fn name_file(&self, narinfo: &mut NarInfo, name: NarFileName) -> Result<()> {
@@ -120,15 +141,16 @@ impl Control {
         self.index.admit().await?;
         let turn = self.index.lock_narinfos([hash]).await;
         let Some(narinfo) = self.index.narinfo(hash).await? else { return Ok(false) };
-        let by = self.token_of(writer).map(|token| token.id);
-        tracing::info!(path = %narinfo.store_path, by, "a narinfo is deleted");
-        self.index.remove_narinfo(hash);
+        let named = file_of(&narinfo);
+        let note = Note::new(EventKind::Deleted, format!("the narinfo of {}", narinfo.store_path));
+        let by = caller(self.token_of(writer).as_ref());
+        let audited = self.journal.audit_with_rows(&by, note.path(hash).nar(named));
         // For edges that are away, and for this one, should it be killed now.
-        self.index.put_removal(hash, file_of(&narinfo));
+        take_narinfo_out(&self.index, hash, &[named]);
         self.invalidate(&[hash]);
         drop(turn);
-        self.weigh([file_of(&narinfo)]).await;
-        self.index.durable().await?;
+        self.weigh([named]).await;
+        self.settled(Some(audited)).await?;
         fault::point(Point::NarinfoDeleted);
         Ok(true)
     }
@@ -136,20 +158,22 @@ impl Control {
     pub(super) async fn delete_file(&self, asked: NarFileName, writer: &Writer) -> Result<Vec<Victim>> {
         allowed(self.settings.get().writing.delete)?;
         self.index.admit().await?;
-        let by = self.token_of(writer).map(|token| token.id);
+        let by = caller(self.token_of(writer).as_ref());
+        let mut audited = None;
         let mut victims = Vec::new();
         for name in self.same_nar(asked).await? {
-            tracing::info!(nar = %name, by, "a NAR file is deleted");
+            let note = Note::new(EventKind::Deleted, format!("the NAR file {name}"));
+            audited = Some(self.journal.audit_with_rows(&by, note.nar(name)));
             let naming = self.index.naming(name).await?;
             let narinfos = naming.iter().map(|narinfo| narinfo.store_path.hash()).collect();
             victims.push(Victim { name, narinfos });
             let why = Note::new(EventKind::Deleted, "with its NAR, an upload that nobody could give again");
-            lost::give_up(self.told(), name, &why).await?;
+            lost::give_up(self.told(), name, &why, Back::Dropped).await?;
         }
         self.tell_others(&writer.instance, &victims);
         // The caller removes them.
         victims.iter().for_each(|victim| self.sessions.removed(&writer.instance, victim.name));
-        self.index.durable().await?;
+        self.settled(audited).await?;
         Ok(victims)
     }
 
@@ -189,6 +213,11 @@ impl Control {
         let edge = self.sessions.name_of(&writer.instance).unwrap_or_default();
         token.allows(scope, &edge, self.clock.now().0)
     }
+}
+
+/// Whoever shows no token of ours is not known.
+fn caller(token: Option<&Token>) -> Caller {
+    Caller { who: token.map_or_else(|| "anybody".to_owned(), |token| format!("token {}", token.id)) }
 }
 
 fn allowed(verb: bool) -> Result<()> {

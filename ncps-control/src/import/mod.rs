@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use ncps_nix::{NarFileName, NarInfo, PublicKey, SecretKey, StorePathHash};
+use ncps_nix::{NarFileName, NarInfo, PublicKey, SecretKey, StorePathHash, TrustedKeys};
 use ncps_proto::{Code, Error, NarFacts, Result};
 use ncps_runtime::clock::{Clock, SystemClock, UnixTime};
 use ncps_runtime::foreign::refuse_go_data;
@@ -55,6 +55,8 @@ impl Place {
 /// The index, open for adoptions.
 pub struct Importer {
     control: Arc<Control>,
+    /// The upstreams' keys: what one of them signed can be had again.
+    upstreams: TrustedKeys,
     /// When files and narinfos that wait for their rows were last read.
     accesses: Mutex<Accesses>,
     /// Nothing is waited for any more.
@@ -85,10 +87,11 @@ impl Importer {
         }
         let key = compose::key(&config.key, &config.settings.hostname)?;
         let db = Db::open(&config.database, clock.now()).await?;
+        let upstreams = TrustedKeys::from_iter(config.settings.trusted_keys.iter().cloned());
         let believed = [former_key, key.as_ref()].into_iter().flatten().map(SecretKey::public);
         config.settings.trusted_keys.extend(believed);
         let control = compose::start(config, place.0, key, db, tasks, clock, &Telemetry::off()).await?;
-        Ok(Importer { control, accesses: Mutex::default(), stop: tasks.life().hard() })
+        Ok(Importer { control, upstreams, accesses: Mutex::default(), stop: tasks.life().hard() })
     }
 
     /// The key that adopted narinfos are signed with.
@@ -132,7 +135,8 @@ impl Importer {
             self.flush().await?;
         }
         let (file, hash) = (adoption.file, adoption.narinfo.store_path.hash());
-        let narinfo = self.control.adopt(adoption).await?;
+        let irreplaceable = adoption.origin.is_none() && self.upstreams.verify(&adoption.narinfo).is_none();
+        let narinfo = self.control.adopt(adoption, irreplaceable).await?;
         if let Some(at) = last_access {
             let mut accesses = self.accesses.lock();
             let latest = accesses.files.entry(file).or_insert(at);

@@ -77,7 +77,14 @@ pub(super) fn is_folder(path: &str) -> bool {
 }
 
 fn parse(path: &str) -> Option<ObjectName> {
-    ObjectName::parse(&percent_decoded(path.strip_prefix('/')?)?).ok()
+    let path = percent_decoded(path.strip_prefix('/')?)?;
+    let name = ObjectName::parse(&path).ok();
+    name.or_else(|| ObjectName::parse(&format!("{path}.doi")).ok().filter(is_build_trace))
+}
+
+/// Clients of the Go ncps may leave its suffix away.
+fn is_build_trace(name: &ObjectName) -> bool {
+    matches!(name, ObjectName::BuildTrace { .. })
 }
 
 /// Decodes once. `None` where an escape is malformed or the result is not UTF-8.
@@ -130,6 +137,14 @@ mod tests {
         {
             assert_eq!(named(&path), Some(format!("realisations/sha256:{hex}!out.doi")), "{path}");
         }
+    }
+
+    #[test]
+    fn a_build_trace_is_one_with_and_without_its_suffix() {
+        let trace = format!("build-trace-v2/{HASH}-a.drv/out.doi");
+        assert_eq!(named(&format!("/{trace}")), Some(trace.clone()));
+        assert_eq!(named(&format!("/build-trace-v2/{HASH}-a.drv/out")), Some(trace));
+        assert_eq!(named(&format!("/realisations/sha256:{}!out", "0".repeat(64))), None);
     }
 
     #[test]

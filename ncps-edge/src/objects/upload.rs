@@ -44,7 +44,6 @@ impl Objects {
             }
         }
         self.absent_until.remove(name);
-        tracing::info!(%name, "an object was uploaded");
         Ok(())
     }
 
@@ -56,7 +55,6 @@ impl Objects {
         let (store, gone) = (Arc::clone(&self.store), name.clone());
         let removed = blocking(move || store.remove(&gone)).await;
         let removed = removed.map_err(|e| Error::internal(format!("remove {name}")).because(e))?;
-        tracing::info!(%name, removed, "an object was deleted");
         Ok(removed)
     }
 }

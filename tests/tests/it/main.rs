@@ -12,6 +12,7 @@ mod cli_stats;
 mod cold;
 mod command_line;
 mod control_port;
+mod deletions;
 mod disk_full;
 mod doubt;
 mod encoded;

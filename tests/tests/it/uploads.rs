@@ -6,13 +6,14 @@ use std::time::Duration;
 use ncps_nix::Compression;
 use ncps_proto::Scope;
 use ncps_tests::{
-    Body, Cluster, ClusterBuilder, Fixture, Mode, Request, Upstream, UpstreamKey, both_modes, eventually,
+    Body, Cluster, ClusterBuilder, Fixture, Gate, Mode, Request, Rule, Upstream, UpstreamKey, both_modes,
+    eventually,
 };
 
 use crate::asking::{Answer, ask, get, head};
 
-/// Who may do all of it, as HTTP Basic says it.
-const SIGNER: &str = "Bearer signer";
+/// Who may do all of it.
+pub(crate) const SIGNER: &str = "Bearer signer";
 const WRITER: &str = "Bearer writer";
 
 /// A cluster to which tokens may write.
@@ -33,15 +34,15 @@ pub(crate) async fn upload(cluster: &Cluster, prefix: &str, fixture: &Fixture) {
     assert_eq!(narinfo.status, 204, "{}", narinfo.text());
 }
 
-fn fixture(compression: Compression) -> Fixture {
+pub(crate) fn fixture(compression: Compression) -> Fixture {
     Fixture::new("uploaded-1.0").size(200_000).compression(compression).build_unsigned()
 }
 
-fn large() -> Fixture {
+pub(crate) fn large() -> Fixture {
     Fixture::new("large-1.0").size(3 << 20).compression(Compression::None).build_unsigned()
 }
 
-async fn is_served(cluster: &Cluster, fixture: &Fixture) {
+pub(crate) async fn is_served(cluster: &Cluster, fixture: &Fixture) {
     let narinfo = cluster.narinfo(fixture).await;
     assert_eq!((narinfo.nar_hash, narinfo.nar_size), (fixture.narinfo.nar_hash, fixture.narinfo.nar_size));
     let ours = cluster.public_key().await;
@@ -51,7 +52,7 @@ async fn is_served(cluster: &Cluster, fixture: &Fixture) {
 }
 
 /// Nothing of it is here.
-async fn is_not_there(cluster: &Cluster, fixture: &Fixture) {
+pub(crate) async fn is_not_there(cluster: &Cluster, fixture: &Fixture) {
     for path in [fixture.narinfo_path(), fixture.nar_path()] {
         assert_eq!(get(cluster, &path).await.status, 404, "{path}");
         assert_eq!(get(cluster, &format!("/upload{path}")).await.status, 404, "{path}");
@@ -60,7 +61,7 @@ async fn is_not_there(cluster: &Cluster, fixture: &Fixture) {
     eventually("the spool is empty", async || cluster.edge.store.spool_files().expect("listed") == 0).await;
 }
 
-fn refused(answer: &Answer, status: u16, words: &str) {
+pub(crate) fn refused(answer: &Answer, status: u16, words: &str) {
     assert_eq!(answer.status, status, "{}", answer.text());
     assert!(answer.text().contains(words) && answer.text().lines().count() == 1, "{}", answer.text());
 }
@@ -218,6 +219,82 @@ both_modes! {
             assert_eq!(get(&cluster, &stored(path)).await.body, get(&cluster, path).await.body, "{path}");
             assert_eq!(head(&cluster, &stored(path)).await.status, 200, "{path}");
         }
+        cluster.end().await;
+    }
+
+    async fn line_61_a_log_comes_back_under_every_spelling_of_its_name(mode) {
+        let cluster = closed(mode).start().await;
+        let hash = "00000000000000000000000000000000";
+        let raw = |n: usize| format!("/log/{hash}-{n}gtk+3?x=1.drv");
+        let encoded = |n: usize| format!("/log/{hash}-{n}gtk%2B3%3Fx%3D1.drv");
+        let doors = [("", raw(0)), ("", encoded(1)), ("/upload", raw(2)), ("/upload", encoded(3))];
+        for (n, (door, written)) in doors.into_iter().enumerate() {
+            let text = format!("building {n}\n");
+            assert_eq!(get(&cluster, &written).await.status, 404, "{written}");
+            let told = ask(&cluster, put(&format!("{door}{written}"), text.clone())).await;
+            assert_eq!(told.status, 204, "{written}: {}", told.text());
+            for read in [raw(n), encoded(n)] {
+                for door in ["", "/upload"] {
+                    let told = get(&cluster, &format!("{door}{read}")).await;
+                    assert_eq!((told.status, told.text()), (200, text.as_str()), "{door}{read}");
+                }
+            }
+        }
+        cluster.end().await;
+    }
+
+    async fn a_build_trace_is_taken_with_and_without_its_suffix(mode) {
+        let cluster = closed(mode).start().await;
+        let drv = "00000000000000000000000000000000-a.drv";
+        let trace = |output: &str| {
+            format!("{{\"key\":{{\"drvPath\":\"{drv}\",\"outputName\":\"{output}\"}},\"value\":{{\"outPath\":\"11111111111111111111111111111111-a\",\"signatures\":[]}}}}")
+        };
+        for (output, written) in [("out", "out"), ("dev", "dev.doi")] {
+            let path = format!("/upload/build-trace-v2/{drv}/{written}");
+            assert_eq!(ask(&cluster, put(&path, trace("other"))).await.status, 400, "of another output");
+            assert_eq!(ask(&cluster, put(&path, trace(output))).await.status, 204, "{written}");
+            for read in [output.to_owned(), format!("{output}.doi")] {
+                let told = get(&cluster, &format!("/build-trace-v2/{drv}/{read}")).await;
+                assert_eq!((told.status, told.text()), (200, trace(output).as_str()), "{read}");
+            }
+        }
+        cluster.end().await;
+    }
+
+    async fn at_the_root_a_narinfo_brings_its_nar_from_upstream(mode) {
+        let (there, gone) = (fixture(Compression::Xz), large());
+        let upstream = Upstream::start().await;
+        upstream.put(&there.nar_path(), there.file.clone());
+        let cluster = closed(mode).upstream(&upstream).start().await;
+        let under_upload = put(&format!("/upload{}", there.narinfo_path()), there.narinfo_text());
+        refused(&ask(&cluster, under_upload).await, 422, "upload the NAR first");
+        assert_eq!(upstream.count("GET", "/nar/"), 0, "nobody was asked");
+        assert_eq!(head(&cluster, &there.nar_path()).await.status, 200, "so that a client does not send it");
+        assert_eq!(ask(&cluster, put(&there.narinfo_path(), there.narinfo_text())).await.status, 204);
+        assert!(cluster.stores(&there.nar_path()));
+        is_served(&cluster, &there).await;
+        refused(&ask(&cluster, put(&gone.narinfo_path(), gone.narinfo_text())).await, 422, "upload the NAR first");
+        cluster.end().await;
+    }
+
+    async fn an_upload_and_a_download_of_one_file_at_once_are_one_file(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let fixture = large().signed(&key);
+        let upstream = Upstream::with(&[&fixture]).await;
+        let cluster = closed(mode).upstream(&upstream).trust(&key).start().await;
+        cluster.narinfo(&fixture).await;
+        let gate = Gate::new();
+        upstream.script(Rule::on("/nar/*").pause_at(1 << 20, &gate));
+        let mut reading = cluster.get(&fixture.nar_path()).await;
+        let begin = reading.bytes(1000).await.expect("it has begun");
+        gate.reached().await;
+        upload(&cluster, "", &fixture).await;
+        is_served(&cluster, &fixture).await;
+        gate.open();
+        assert!([begin, reading.whole().await].concat() == fixture.file.to_bytes(), "other bytes");
+        cluster.quiet().await;
+        assert_eq!(cluster.stored_files().len(), 1);
+        is_served(&cluster, &fixture).await;
         cluster.end().await;
     }
 
