@@ -156,13 +156,13 @@ impl Process {
         self.exit
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has ended, and all that it wrote is read.
     ///
     /// # Panics
     /// If it has not within the usual patience.
     pub async fn exit(&mut self) -> ExitStatus {
         let what = format!("the end of {}", self.name);
-        eventually_some(&what, async || self.try_exit()).await
+        eventually_some(&what, async || self.try_end()).await
     }
 
     /// Bytes of memory that is its own: `RssAnon`, which leaves mapped files and the page cache
