@@ -2,7 +2,8 @@
 //!
 //! A note of our own doings waits in memory for the index writer's next batch, so that nobody waits for it; where
 //! too many wait, later ones are dropped and counted. A change that somebody asked for is written before they are
-//! answered: at once, or, where such changes come by the thousand, with the next batch, too. History is bounded by [`KEPT`] events and [`KEPT_FOR`]; the audit log is kept.
+//! answered: at once, or, where such changes come by the thousand, with the next batch, too. History is bounded by
+//! `KEPT` events and `KEPT_FOR`; the audit log is kept.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
