@@ -22,6 +22,8 @@ pub(crate) const MEMORY: Duration = Duration::from_secs(3600);
 struct Edge {
     /// Since when it is gone; `None` while it is attached.
     gone: Option<Instant>,
+    /// Its disk is kept: uploads may rest there.
+    durable: bool,
     /// Counts its inventories, so that the last page tells what was not said again.
     inventory: u64,
     held: HashMap<NarFileName, Held>,
@@ -36,6 +38,8 @@ pub(crate) struct Held {
     pub(crate) disk_bytes: u64,
     pub(crate) accessed: Access,
     pub(crate) standing: Standing,
+    /// The edge was told to remove it to make room, and has not answered yet: no copy to count on.
+    going: bool,
 }
 
 /// What every edge holds.
@@ -45,12 +49,20 @@ pub(crate) struct Placements {
     holders: HashMap<NarFileName, HashSet<String>>,
 }
 
+impl Edge {
+    /// Whether its copy of a file is one to count on.
+    fn counts(&self, name: NarFileName) -> bool {
+        self.gone.is_none() && self.held.get(&name).is_some_and(|held| !held.going)
+    }
+}
+
 impl Placements {
-    /// An edge is there and begins to say what it holds.
-    pub(crate) fn attached(&mut self, instance: &str) {
+    /// An edge is there and begins to say what it holds. What it was told to remove before it has heard, or never will.
+    pub(crate) fn attached(&mut self, instance: &str, durable: bool) {
         let edge = self.edges.entry(instance.to_owned()).or_default();
-        edge.gone = None;
+        (edge.gone, edge.durable) = (None, durable);
         edge.inventory += 1;
+        edge.held.values_mut().for_each(|held| held.going = false);
     }
 
     /// A page of its inventory. Returns what is forgotten at its end.
@@ -78,7 +90,8 @@ impl Placements {
         let known = edge.held.get(&name);
         let accessed = known.map_or(at, |known| known.accessed.max(at));
         let standing = known.map(|known| known.standing).unwrap_or_default();
-        edge.held.insert(name, Held { inventory: edge.inventory, disk_bytes, accessed, standing });
+        let going = known.is_some_and(|known| known.going);
+        edge.held.insert(name, Held { inventory: edge.inventory, disk_bytes, accessed, standing, going });
         self.holders.entry(name).or_default().insert(instance.to_owned());
     }
 
@@ -94,6 +107,35 @@ impl Placements {
             let held = self.edges.get_mut(instance).and_then(|edge| edge.held.get_mut(&name));
             held.into_iter().for_each(|held| held.standing = standing);
         }
+    }
+
+    /// Whether a copy of a file at an edge is one too many: another attached edge holds it that is not about to lose it;
+    /// of an upload, one whose disk is kept.
+    pub(crate) fn is_spare(&self, instance: &str, name: NarFileName, uploaded: bool) -> bool {
+        let others = self.holders.get(&name).into_iter().flatten().filter(|other| *other != instance);
+        let mut edges = others.filter_map(|other| self.edges.get(other));
+        edges.any(|edge| edge.counts(name) && (edge.durable || !uploaded))
+    }
+
+    /// An edge was told to remove a file to make room, or answered that it stays.
+    pub(crate) fn going(&mut self, instance: &str, name: NarFileName, going: bool) {
+        let held = self.edges.get_mut(instance).and_then(|edge| edge.held.get_mut(&name));
+        held.into_iter().for_each(|held| held.going = going);
+    }
+
+    /// Whether an edge whose disk is kept is believed to hold a file: one that is attached, or away for less than an hour.
+    pub(crate) fn is_kept(&self, name: NarFileName) -> bool {
+        self.holders_of(name).any(|edge| edge.durable)
+    }
+
+    /// Whether an edge's disk is kept. One that was never attached has none that counts.
+    pub(crate) fn keeps(&self, instance: &str) -> bool {
+        self.edges.get(instance).is_some_and(|edge| edge.durable)
+    }
+
+    fn holders_of(&self, name: NarFileName) -> impl Iterator<Item = &Edge> {
+        let holders = self.holders.get(&name).into_iter().flatten();
+        holders.filter_map(|instance| self.edges.get(instance))
     }
 
     /// A file left its store. Returns the bytes on disk that are believed to be free now.
@@ -199,10 +241,10 @@ mod tests {
     #[test]
     fn inventories_and_commits_place_files() {
         let mut placements = Placements::default();
-        placements.attached("a");
+        placements.attached("a", true);
         placements.page("a", page([1, 2]), false);
         placements.page("a", page([3]), true);
-        placements.attached("b");
+        placements.attached("b", true);
         placements.committed("b", held(1), at(0));
         assert_eq!(placements.holders(file(1)), ["a", "b"]);
         assert_eq!(placements.holders(file(3)), ["a"]);
@@ -212,10 +254,10 @@ mod tests {
     #[test]
     fn a_new_inventory_replaces_the_old_one_at_its_end() {
         let mut placements = Placements::default();
-        placements.attached("a");
+        placements.attached("a", true);
         placements.page("a", page([1, 2]), true);
         placements.detached("a", Instant::now());
-        placements.attached("a");
+        placements.attached("a", true);
         placements.page("a", page([2]), false);
         assert_eq!(placements.holders(file(1)), ["a"], "not yet said to be gone");
         placements.committed("a", held(3), at(0));
@@ -235,16 +277,16 @@ mod tests {
     #[test]
     fn an_edge_that_is_gone_counts_not_but_is_remembered_for_an_hour() {
         let (mut placements, start) = (Placements::default(), Instant::now());
-        placements.attached("a");
+        placements.attached("a", true);
         placements.page("a", page([1]), true);
         placements.detached("a", start);
         assert_eq!(placements.holders(file(1)), [""; 0]);
         placements.expire(start + MEMORY - Duration::from_secs(1));
-        placements.attached("a");
+        placements.attached("a", true);
         assert_eq!(placements.holders(file(1)), ["a"], "it came back in time");
         placements.detached("a", start);
         placements.expire(start + MEMORY);
-        placements.attached("a");
+        placements.attached("a", true);
         assert_eq!(placements.holders(file(1)), [""; 0], "it was away too long");
         assert!(placements.holders.is_empty(), "nothing is left behind");
     }
@@ -254,7 +296,7 @@ mod tests {
         let mut placements = Placements::default();
         placements.stands(file(1), Standing::Promised);
         for instance in ["a", "b"] {
-            placements.attached(instance);
+            placements.attached(instance, true);
             placements.page(instance, page([1, 2]), true);
         }
         let of = |placements: &Placements, instance, seed| {
@@ -262,7 +304,7 @@ mod tests {
         };
         assert_eq!(of(&placements, "a", 1), Standing::Replaceable, "nobody had it when it was said");
         placements.stands(file(1), Standing::Promised);
-        placements.attached("a");
+        placements.attached("a", true);
         placements.page("a", page([1, 2]), true);
         assert_eq!([of(&placements, "a", 1), of(&placements, "b", 1)], [Standing::Promised; 2]);
         assert_eq!(of(&placements, "a", 2), Standing::Replaceable);
@@ -270,14 +312,64 @@ mod tests {
         assert_eq!([of(&placements, "a", 1), of(&placements, "b", 1)], [Standing::Replaceable; 2]);
     }
 
+    fn two_edges(durable: [bool; 2]) -> Placements {
+        let mut placements = Placements::default();
+        for (instance, durable) in ["a", "b"].into_iter().zip(durable) {
+            placements.attached(instance, durable);
+            placements.page(instance, page([1]), true);
+        }
+        placements
+    }
+
+    #[test]
+    fn a_copy_is_spare_while_another_edge_has_one_to_count_on() {
+        let mut placements = two_edges([true, true]);
+        let spare = |placements: &Placements, instance| placements.is_spare(instance, file(1), false);
+        assert!(spare(&placements, "a") && spare(&placements, "b"));
+        placements.going("b", file(1), true);
+        assert!(!spare(&placements, "a"), "the other one is about to remove it");
+        assert!(spare(&placements, "b"));
+        placements.committed("b", held(1), at(9));
+        assert!(!spare(&placements, "a"), "that it still has it changes nothing");
+        placements.going("b", file(1), false);
+        assert!(spare(&placements, "a"), "it stays");
+        placements.detached("b", Instant::now());
+        assert!(!spare(&placements, "a"), "it is away");
+        placements.attached("b", true);
+        placements.evicted("b", file(1));
+        assert!(!spare(&placements, "a"));
+    }
+
+    #[test]
+    fn what_was_told_to_go_counts_again_with_the_next_session() {
+        let mut placements = two_edges([true, true]);
+        placements.going("b", file(1), true);
+        placements.detached("b", Instant::now());
+        placements.attached("b", true);
+        assert!(placements.is_spare("a", file(1), false));
+    }
+
+    #[test]
+    fn an_upload_is_spare_only_beside_a_disk_that_is_kept() {
+        let placements = two_edges([true, false]);
+        assert!(!placements.is_spare("a", file(1), true), "the other one's disk is not kept");
+        assert!(placements.is_spare("b", file(1), true) && placements.is_spare("a", file(1), false));
+        assert!(placements.keeps("a") && !placements.keeps("b"));
+        let mut placements = two_edges([false, false]);
+        assert!(!placements.is_spare("a", file(1), true) && !placements.is_kept(file(1)));
+        placements.attached("b", true);
+        placements.detached("b", Instant::now());
+        assert!(placements.is_kept(file(1)));
+    }
+
     #[test]
     fn accesses_only_move_forward_and_evictions_forget() {
         let mut placements = Placements::default();
-        placements.attached("a");
+        placements.attached("a", true);
         placements.page("a", [(held(1), at(5))], true);
         assert!(placements.accessed("a", file(1), at(9)));
         assert!(!placements.accessed("a", file(2), at(9)) && !placements.accessed("b", file(1), at(9)));
-        placements.attached("a");
+        placements.attached("a", true);
         placements.page("a", [(held(1), at(5))], true);
         let held = placements.held("a", file(1)).expect("it is there");
         assert_eq!((held.accessed, held.disk_bytes), (at(9), 4096), "the database may be behind");

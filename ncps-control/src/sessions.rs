@@ -58,9 +58,17 @@ struct Session {
 /// Who waits for an answer.
 #[derive(Debug)]
 struct Asked {
-    /// Files had to go to make room, not because their paths were removed.
-    for_room: bool,
+    why: Why,
     answer: oneshot::Sender<Gone>,
+}
+
+/// Why files had to go.
+#[derive(Debug)]
+enum Why {
+    /// To make room: these, which are no copies to count on until the edge has answered.
+    Room(Vec<NarFileName>),
+    /// Their paths were removed.
+    Removed,
 }
 
 /// What an edge has removed when it was told to.
@@ -96,6 +104,13 @@ pub(crate) struct Disk {
     pub(crate) report: DiskReport,
 }
 
+/// A file was planned to go as one copy of several.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spare {
+    /// Only copies on disks that are kept counted.
+    pub(crate) uploaded: bool,
+}
+
 /// The answer to an eviction or a removal, which never comes where the session ends first.
 pub(crate) type Answered = oneshot::Receiver<Gone>;
 
@@ -118,6 +133,21 @@ impl State {
         self.accesses += 1;
         self.latest = self.latest.max(at);
         Access { at: self.latest, order: self.accesses }
+    }
+
+    fn order(
+        &mut self,
+        instance: &str,
+        why: Why,
+        directive: impl FnOnce(u64) -> Directive,
+    ) -> Option<Answered> {
+        self.orders += 1;
+        let number = self.orders;
+        let session = self.sessions.get_mut(instance)?;
+        session.directives.try_send(Ok(directive(number))).ok()?;
+        let (answer, answered) = oneshot::channel();
+        session.asked.insert(number, Asked { why, answer });
+        Some(answered)
     }
 }
 
@@ -144,7 +174,7 @@ impl Sessions {
         let mut state = self.state.lock();
         state.last_id += 1;
         let id = state.last_id;
-        state.placements.attached(&hello.instance);
+        state.placements.attached(&hello.instance, true);
         let session = Session {
             id,
             name: hello.name.clone(),
@@ -321,7 +351,12 @@ impl Sessions {
             disk.used = disk.used.saturating_sub(freed);
             disk.free = disk.free.saturating_add(freed);
         }
-        let Asked { for_room, answer } = session.asked.remove(&number)?;
+        let Asked { why, answer } = session.asked.remove(&number)?;
+        let for_room = matches!(why, Why::Room(_));
+        if let Why::Room(told) = why {
+            // What was in use is still there.
+            told.iter().for_each(|name| state.placements.going(instance, *name, false));
+        }
         Some(Settled { for_room, gone: Gone { names, bytes }, answer })
     }
 
@@ -346,20 +381,38 @@ impl Sessions {
     ) -> Plan {
         let state = self.state.lock();
         let now = now();
-        let candidates = state.placements.held_by(instance).map(|(name, held)| Candidate {
-            name,
-            bytes: held.disk_bytes.saturating_add(NARINFO_BYTES),
-            accessed: held.accessed,
-            in_flight: state.leases.is_taken(name, now),
-            pinned: is_pinned(name),
-            uploaded: held.standing.goes_last(held.accessed, today),
+        let candidates = state.placements.held_by(instance).map(|(name, held)| {
+            let uploaded = held.standing.goes_last(held.accessed, today);
+            Candidate {
+                name,
+                bytes: held.disk_bytes.saturating_add(NARINFO_BYTES),
+                accessed: held.accessed,
+                in_flight: state.leases.is_taken(name, now),
+                pinned: is_pinned(name),
+                uploaded,
+                spare: state.placements.is_spare(instance, name, uploaded),
+            }
         });
         plan::plan(candidates, missing)
     }
 
-    /// Tells an edge to remove files; `None` where it is gone or does not keep up.
-    pub(crate) fn evict(&self, instance: &str, victims: Vec<Victim>) -> Option<Answered> {
-        self.order(instance, true, |number| Directive::Evict(Eviction { victims, settles: None, number }))
+    /// Tells an edge to remove files to make room; `None` where it is gone or does not keep up. Until it answers nobody
+    /// counts on its copies of them. What was planned as one copy of several and is the last one by now stays.
+    pub(crate) fn evict(&self, instance: &str, victims: Vec<(Victim, Option<Spare>)>) -> Option<Answered> {
+        let mut state = self.state.lock();
+        let is_last = |victim: &Victim, spare: Option<Spare>| {
+            spare.is_some_and(|spare| !state.placements.is_spare(instance, victim.name, spare.uploaded))
+        };
+        let goes = victims.into_iter().filter(|(victim, spare)| !is_last(victim, *spare));
+        let victims: Vec<_> = goes.map(|(victim, _)| victim).collect();
+        if victims.is_empty() {
+            return Some(answered_at_once());
+        }
+        let names: Vec<_> = victims.iter().map(|victim| victim.name).collect();
+        let eviction = |number| Directive::Evict(Eviction { victims, settles: None, number });
+        let answered = state.order(instance, Why::Room(names.clone()), eviction)?;
+        names.iter().for_each(|name| state.placements.going(instance, *name, true));
+        Some(answered)
     }
 
     /// Tells an edge that nothing more is removed because of its disk reports up to this one.
@@ -379,28 +432,12 @@ impl Sessions {
         store_paths: Vec<StorePathHash>,
         nars: Vec<NarFileName>,
     ) -> Option<Answered> {
-        let told =
-            self.order(instance, false, |number| Directive::Remove(Removal { number, store_paths, nars }));
+        let removal = |number| Directive::Remove(Removal { number, store_paths, nars });
+        let told = self.state.lock().order(instance, Why::Removed, removal);
         if told.is_none() {
             self.cut(instance);
         }
         told
-    }
-
-    fn order(
-        &self,
-        instance: &str,
-        for_room: bool,
-        directive: impl FnOnce(u64) -> Directive,
-    ) -> Option<Answered> {
-        let mut state = self.state.lock();
-        state.orders += 1;
-        let number = state.orders;
-        let session = state.sessions.get_mut(instance)?;
-        session.directives.try_send(Ok(directive(number))).ok()?;
-        let (answer, answered) = oneshot::channel();
-        session.asked.insert(number, Asked { for_room, answer });
-        Some(answered)
     }
 
     /// Ends an edge's session: it attaches again, and says everything anew.
@@ -528,6 +565,17 @@ impl Sessions {
         holders.iter().filter_map(|holder| Some(state.sessions.get(*holder)?.name.clone())).collect()
     }
 
+    /// Whether a file that an edge has no longer is lost, should nobody be able to give it again: nobody is believed to
+    /// hold it, those included that are away for less than an hour. Where it had to make room on a disk that is kept, a
+    /// copy on one that is not saves nothing: such a disk may be gone tomorrow.
+    pub(crate) fn is_lost(&self, instance: &str, name: NarFileName, for_room: bool) -> bool {
+        let placements = &self.state.lock().placements;
+        match for_room && placements.keeps(instance) {
+            true => !placements.is_kept(name),
+            false => !placements.is_remembered(name),
+        }
+    }
+
     /// Whether any edge, attached or away for less than an hour, is believed to hold a file.
     pub(crate) fn is_remembered(&self, name: NarFileName) -> bool {
         self.state.lock().placements.is_remembered(name)
@@ -547,6 +595,13 @@ impl Sessions {
     pub(crate) fn count(&self) -> usize {
         self.state.lock().sessions.len()
     }
+}
+
+/// Of an edge that is told nothing.
+fn answered_at_once() -> Answered {
+    let (answer, answered) = oneshot::channel();
+    Settled { for_room: true, gone: Gone::default(), answer }.tell();
+    answered
 }
 
 fn now() -> std::time::Instant {

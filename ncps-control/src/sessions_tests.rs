@@ -65,3 +65,21 @@ async fn turns_run_out_with_the_time() {
     assert_eq!(sessions.state.lock().leases.len(), 0);
     assert_eq!(sessions.begin("b", name), Turn::Yours);
 }
+
+#[tokio::test]
+async fn what_is_the_last_copy_by_now_is_not_told_to_go() {
+    let sessions = Sessions::default();
+    let name = file("x", Compression::Xz);
+    let (_a, mut b) = (open(&sessions, "a"), open(&sessions, "b"));
+    for instance in ["a", "b"] {
+        sessions.committed(instance, HeldNar { name, file_size: 1, disk_bytes: 4096 }, UnixTime(1));
+    }
+    let plan = |instance| sessions.plan(instance, 1, UnixTime(1), |_| false).victims[0];
+    let (first, second) = (plan("a"), plan("b"));
+    assert!(first.spare && second.spare, "each of them is one copy too many");
+    let victims = || vec![(Victim { name, narinfos: Vec::new() }, Some(Spare { uploaded: false }))];
+    let mut told = sessions.evict("a", victims()).expect("attached");
+    let untold = sessions.evict("b", victims()).expect("attached").await.expect("answered at once");
+    assert!(untold.names.is_empty() && b.directives.try_recv().is_err());
+    told.try_recv().expect_err("the first one has not answered");
+}

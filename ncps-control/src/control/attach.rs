@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use ncps_nix::{NarFileName, StorePathHash};
+use ncps_nix::NarFileName;
 use ncps_proto::admin::EventKind;
 use ncps_proto::{
     Accesses, Code, Counter, Directive, Directives, EdgeReport, EdgeSettings, Error, HeldNar, Hello, Reports,
@@ -20,7 +20,7 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::arrivals::Arrivals;
-use super::lost::{self, Told};
+use super::lost::{self, Left, Lost, Told};
 use super::removal::{Removed, Remover};
 use super::tokens::as_told_to;
 use super::{Control, standing};
@@ -132,7 +132,8 @@ impl Listener {
                 self.weigh(irreplaceable).await;
                 let why =
                     format!("its NAR was an upload, which edge {} has no longer", self.session.hello.name);
-                lost::left(self.told(), &gone, &Note::new(EventKind::Retracted, why)).await;
+                let left = Left { instance, names: &gone, for_room: false };
+                lost::left(self.told(), left, &Note::new(EventKind::Retracted, why)).await;
                 self.compare(held);
                 if last {
                     let (suspects, unknown) =
@@ -159,9 +160,10 @@ impl Listener {
 
     /// An edge removed files. Who waits for that is told when what depended on them is gone, too.
     async fn hear_of_removal(&self, number: u64, names: Vec<NarFileName>) {
-        let edge = &self.session.hello.name;
-        let settled = self.sessions.evicted(&self.session.hello.instance, number, names.clone());
-        let why = if settled.as_ref().is_some_and(|settled| settled.for_room) {
+        let Hello { name: edge, instance, .. } = &self.session.hello;
+        let settled = self.sessions.evicted(instance, number, names.clone());
+        let for_room = settled.as_ref().is_some_and(|settled| settled.for_room);
+        let why = if for_room {
             let note = Note::new(EventKind::Evicted, format!("from edge {edge}, to make room"));
             names.iter().for_each(|name| self.journal.note(note.clone().nar(*name)));
             let detail =
@@ -170,20 +172,20 @@ impl Listener {
         } else {
             Note::new(EventKind::Retracted, format!("its NAR was an upload, which edge {edge} has no longer"))
         };
-        let lost = lost::left(self.told(), &names, &why).await;
+        let lost = lost::left(self.told(), Left { instance, names: &names, for_room }, &why).await;
         match settled {
-            Some(settled) if lost.is_empty() => settled.tell(),
+            Some(settled) if lost.paths.is_empty() => settled.tell(),
             Some(settled) => self.tell_when_dropped(settled, lost),
             None => {}
         }
     }
 
     /// Beside what else the edge says, since its answer is waited for.
-    fn tell_when_dropped(&self, settled: Settled, lost: Vec<StorePathHash>) {
+    fn tell_when_dropped(&self, settled: Settled, Lost { paths, files }: Lost) {
         let (remover, stop) = (self.remover.clone(), self.stop.clone());
         self.tasks.spawn_background("lost uploads", async move {
             let mut removed = Removed::default();
-            let dropped = remover.drop_from_edges(&lost, &[], &mut removed);
+            let dropped = remover.drop_from_edges(&paths, &files, &mut removed);
             if stop.run_until_cancelled(dropped).await.is_some() {
                 settled.tell();
             }

@@ -26,13 +26,33 @@ pub(super) enum Back {
     Dropped,
 }
 
-/// These files left an edge's store: where it was an upload's last holder, it is given up, and `why` is in the history
-/// of its paths. Returns these.
-pub(super) async fn left(told: Told<'_>, names: &[NarFileName], why: &Note) -> Vec<StorePathHash> {
-    let mut lost = Vec::new();
-    for name in names.iter().filter(|name| !told.sessions.is_remembered(**name)) {
+/// Files that left an edge's store.
+pub(super) struct Left<'a> {
+    pub(super) instance: &'a str,
+    pub(super) names: &'a [NarFileName],
+    /// It was to make room, which a copy on a disk that is not kept does not make up for.
+    pub(super) for_room: bool,
+}
+
+/// What is lost for good.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    pub(super) paths: Vec<StorePathHash>,
+    /// The NARs of these paths, which an edge may hold that does not keep its disk.
+    pub(super) files: Vec<NarFileName>,
+}
+
+/// Files left an edge's store: where it was an upload's last holder, it is given up, and `why` is in the history of its
+/// paths.
+pub(super) async fn left(told: Told<'_>, Left { instance, names, for_room }: Left<'_>, why: &Note) -> Lost {
+    let mut lost = Lost::default();
+    for name in names.iter().filter(|name| told.sessions.is_lost(instance, **name, for_room)) {
         match give_up(told, *name, why, Back::Welcome).await {
-            Ok(paths) => lost.extend(paths),
+            Ok(paths) if paths.is_empty() => {}
+            Ok(paths) => {
+                lost.paths.extend(paths);
+                lost.files.push(*name);
+            }
             Err(error) => {
                 tracing::warn!(nar = %name, error = error.story(), "an upload is gone and its narinfos are still there");
             }

@@ -225,7 +225,8 @@ impl Control {
         for victims in victims.chunks(STEP) {
             tracing::info!(instance, files = victims.len(), "strays are removed");
             // Nobody waits for the answer: what is there next time is named again.
-            drop(self.sessions.evict(instance, victims.to_vec()));
+            let victims = victims.iter().map(|victim| (victim.clone(), None)).collect();
+            drop(self.sessions.evict(instance, victims));
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use super::schedule::Schedule;
 use crate::index::Index;
 use crate::metrics::ControlMetrics;
 use crate::pins::Pins;
-use crate::sessions::{Answered, Disk, Sessions};
+use crate::sessions::{Answered, Disk, Sessions, Spare};
 
 /// Files in one step: removed within a moment, and named in one message.
 const STEP: usize = 64;
@@ -274,10 +274,10 @@ impl Job {
 
     async fn step(&self, planned: &[Candidate], done: &mut EdgeEviction) -> Result<()> {
         let mut victims = Vec::with_capacity(planned.len());
-        for Candidate { name, .. } in planned {
+        for Candidate { name, uploaded, spare, .. } in planned {
             let naming = self.index.naming(*name).await?;
             let narinfos = naming.iter().map(|narinfo| narinfo.store_path.hash()).collect();
-            victims.push(Victim { name: *name, narinfos });
+            victims.push((Victim { name: *name, narinfos }, spare.then_some(Spare { uploaded: *uploaded })));
         }
         let gone = || Error::new(Code::Unavailable, "the edge is gone or does not keep up");
         let answered = self.tell(&done.instance, victims).await?.ok_or_else(gone)?;
@@ -289,10 +289,14 @@ impl Job {
     }
 
     /// What was pinned since it was planned stays.
-    async fn tell(&self, instance: &str, mut victims: Vec<Victim>) -> Result<Option<Answered>> {
+    async fn tell(
+        &self,
+        instance: &str,
+        mut victims: Vec<(Victim, Option<Spare>)>,
+    ) -> Result<Option<Answered>> {
         self.pins.settled().await?;
         let closures = self.index.closures();
-        victims.retain(|victim| !closures.protects_file(victim.name));
+        victims.retain(|(victim, _)| !closures.protects_file(victim.name));
         Ok(self.sessions.evict(instance, victims))
     }
 

@@ -1,8 +1,8 @@
 //! Which files go: a pure function of what is held, when it was read, and how much room is missing.
 //!
-//! Oldest first, uploads (which no upstream can give back) after everything else, nothing that is in flight, and
-//! nothing that is pinned. The plan is the shortest such list that frees what is missing. Absent on purpose: time, sockets, SQL, and the
-//! carrying out (see [`super::job`]).
+//! Copies that others in the fleet hold, too, go first, uploads (which no upstream can give back) after everything
+//! else, and in each of these the oldest first. Nothing goes that is in flight or pinned. The plan is the shortest such
+//! list that frees what is missing. Absent on purpose: time, sockets, SQL, and the carrying out (see [`super::job`]).
 //!
 //! An upload counts as one while a narinfo names it. Until that comes it has a [`GRACE`]: then it is like any other
 //! file, so that NARs that nobody can ask for push nothing out.
@@ -53,6 +53,27 @@ pub(crate) struct Candidate {
     pub(crate) pinned: bool,
     /// No upstream can give it back.
     pub(crate) uploaded: bool,
+    /// Another attached edge holds it; of an upload, one whose disk is kept.
+    pub(crate) spare: bool,
+}
+
+impl Candidate {
+    /// What is lost with it: nothing, a fetch, or the only copy of what somebody brought.
+    fn loss(&self) -> Loss {
+        match (self.spare, self.uploaded) {
+            (true, _) => Loss::Nothing,
+            (false, false) => Loss::Fetch,
+            (false, true) => Loss::Upload,
+        }
+    }
+}
+
+/// In the order in which files go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Loss {
+    Nothing,
+    Fetch,
+    Upload,
 }
 
 /// The limits of an edge.
@@ -64,7 +85,7 @@ pub(crate) struct Budget {
     pub(crate) min_free: MinFree,
 }
 
-/// What goes, oldest first.
+/// What goes, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) victims: Vec<Candidate>,
@@ -149,8 +170,8 @@ impl Chosen {
 struct Ranked(Candidate);
 
 impl Ranked {
-    fn rank(&self) -> (bool, Access, NarFileName) {
-        (self.0.uploaded, self.0.accessed, self.0.name)
+    fn rank(&self) -> (Loss, Access, NarFileName) {
+        (self.0.loss(), self.0.accessed, self.0.name)
     }
 }
 

@@ -10,8 +10,12 @@ use super::*;
 use crate::testing::file;
 
 fn candidate(seed: usize, (bytes, at, order, in_flight, uploaded, pinned): Facts) -> Candidate {
-    let accessed = Access { at: UnixTime(at), order };
-    Candidate { name: file(&seed.to_string(), Compression::Xz), bytes, accessed, in_flight, pinned, uploaded }
+    let (accessed, name) = (Access { at: UnixTime(at), order }, file(&seed.to_string(), Compression::Xz));
+    Candidate { name, bytes, accessed, in_flight, pinned, uploaded, spare: false }
+}
+
+fn spare(candidate: Candidate) -> Candidate {
+    Candidate { spare: true, ..candidate }
 }
 
 type Facts = (u64, i64, u64, bool, bool, bool);
@@ -19,7 +23,12 @@ type Facts = (u64, i64, u64, bool, bool, bool);
 fn held() -> impl Strategy<Value = Vec<Candidate>> {
     let rare = || prop::bool::weighted(0.2);
     let facts = (0..1_000_000_u64, 0..5_i64, 0..3_u64, rare(), rare(), rare());
-    vec(facts, 0..40).prop_map(|all| all.into_iter().enumerate().map(|(n, f)| candidate(n, f)).collect())
+    let any = |(n, (facts, spare))| Candidate { spare, ..candidate(n, facts) };
+    vec((facts, any_bool()), 0..40).prop_map(move |all| all.into_iter().enumerate().map(any).collect())
+}
+
+fn any_bool() -> impl Strategy<Value = bool> {
+    prop::bool::ANY
 }
 
 fn names(plan: &Plan) -> Vec<NarFileName> {
@@ -34,8 +43,9 @@ fn bytes_of(held: &[Candidate], names: &[NarFileName]) -> u64 {
     held.iter().filter(|c| names.contains(&c.name)).map(|c| c.bytes).sum()
 }
 
-fn order(candidate: &Candidate) -> (bool, Access, NarFileName) {
-    (candidate.uploaded, candidate.accessed, candidate.name)
+fn order(candidate: &Candidate) -> (bool, bool, Access, NarFileName) {
+    let Candidate { spare, uploaded, accessed, name, .. } = *candidate;
+    (!spare, !spare && uploaded, accessed, name)
 }
 
 proptest! {
@@ -145,6 +155,17 @@ fn uploads_go_last_and_among_themselves_oldest_first() {
     let (newest, old, older) = (candidate(1, (10, 9, 0, false, false, false)), upload(2, 2), upload(3, 1));
     assert_eq!(names(&plan([newest, old, older], 30)), [newest.name, older.name, old.name]);
     assert_eq!(names(&plan([newest, old, older], 20)), [newest.name, older.name]);
+}
+
+#[test]
+fn what_others_hold_too_goes_first_whatever_it_is() {
+    let old = candidate(1, (10, 0, 0, false, false, false));
+    let new_copy = spare(candidate(2, (10, 8, 0, false, false, false)));
+    let newest_upload = spare(candidate(3, (10, 9, 0, false, true, false)));
+    let upload = candidate(4, (10, 1, 0, false, true, false));
+    let all = [upload, old, newest_upload, new_copy];
+    assert_eq!(names(&plan(all, 40)), [new_copy, newest_upload, old, upload].map(|c| c.name));
+    assert_eq!(names(&plan(all, 20)), [new_copy, newest_upload].map(|c| c.name));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod attach;
 mod clock;
 mod commit;
+mod copies;
 mod eviction;
 mod pins;
 mod publication;
