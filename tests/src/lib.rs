@@ -49,7 +49,7 @@ pub mod zoo;
 pub use administration::{Cli, Ran};
 pub use body::Body;
 pub use client::{Connection, Outcome, Request, Response, get, head};
-pub use cluster::{Cluster, ClusterBuilder, Mode};
+pub use cluster::{Cluster, ClusterBuilder, EdgeNode, Mode};
 pub use codec::{decode, encode};
 pub use collector::Collector;
 pub use fixture::{Fixture, FixtureBuilder, UpstreamKey};

@@ -20,6 +20,7 @@ mod eviction;
 mod failures;
 mod first_light;
 mod first_start;
+mod fleet;
 mod foreign_names;
 mod full_at_start;
 mod house;

@@ -1,0 +1,59 @@
+//! What a cluster is configured with unless a test says otherwise.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ncps_edge::config::{EdgeConfig, Limits};
+use ncps_proto::{EdgeSettings, MinFree, Outward, Writing};
+use ncps_runtime::config::ListenAddr;
+
+/// Its data path is known when it starts.
+pub(super) fn an_edge() -> EdgeConfig {
+    EdgeConfig {
+        data_path: PathBuf::new(),
+        server_addr: any_port(),
+        name: "edge".to_owned(),
+        url: None,
+        tls: None,
+        limits: Limits::default(),
+    }
+}
+
+/// None that is known before it starts.
+pub(super) fn any_port() -> ListenAddr {
+    ListenAddr::At(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+}
+
+/// Timeouts that let a test of failures end soon.
+pub(super) fn default_settings() -> EdgeSettings {
+    EdgeSettings {
+        index_id: String::new(),
+        hostname: "cache.test".to_owned(),
+        public_keys: Vec::new(),
+        upstreams: Vec::new(),
+        outward: Outward::default(),
+        give_up_after: None,
+        trusted_keys: Vec::new(),
+        tokens: Vec::new(),
+        writing: Writing::default(),
+        priority: 10,
+        connect_timeout: Duration::from_secs(2),
+        header_timeout: Duration::from_secs(3),
+        idle_timeout: Duration::from_secs(3),
+        transfer_timeout: Duration::from_secs(120),
+        hedge_delay: Duration::from_millis(400),
+        max_downloads: 32,
+        max_waiting_downloads: 1024,
+        max_decoders: 2,
+        max_spool_bytes: 16 << 30,
+        near_cache_bytes: 16 << 20,
+        absent_on_upstream_failure: false,
+        negative_ttl: Duration::from_secs(60),
+        object_ttl: Duration::from_secs(3600),
+        max_objects_bytes: 1 << 30,
+        max_narinfo_requests: 256,
+        max_size: None,
+        min_free: MinFree::NOTHING,
+    }
+}
