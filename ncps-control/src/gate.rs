@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ncps_proto::admin::Caller;
-use ncps_proto::grpc::{Admission, to_status};
+use ncps_proto::grpc::{Admission, Attached, to_status};
 use ncps_proto::{Code, Error, Result, Scope};
 use ncps_runtime::clock::Clock;
 use tonic::metadata::MetadataMap;
@@ -19,6 +19,7 @@ use crate::tokens::{Entry, Tokens};
 #[derive(Clone)]
 pub(crate) struct Gate {
     tokens: Arc<Tokens>,
+    attached: Arc<dyn Attached>,
     clock: Arc<dyn Clock>,
     scope: Scope,
     /// It stands open while there is no token of its scope.
@@ -26,8 +27,14 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(tokens: &Arc<Tokens>, clock: &Arc<dyn Clock>, scope: Scope, lenient: bool) -> Gate {
-        Gate { tokens: Arc::clone(tokens), clock: Arc::clone(clock), scope, lenient }
+    pub(crate) fn new(
+        tokens: &Arc<Tokens>,
+        attached: Arc<dyn Attached>,
+        clock: &Arc<dyn Clock>,
+        scope: Scope,
+        lenient: bool,
+    ) -> Gate {
+        Gate { tokens: Arc::clone(tokens), attached, clock: Arc::clone(clock), scope, lenient }
     }
 
     /// The token that lets a call in. `None` where none is asked for.
@@ -54,7 +61,8 @@ impl Interceptor for Gate {
                 let name = token.info.name.clone();
                 request.extensions_mut().insert(Caller { who: format!("token {name}") });
                 let (edges, over) = (token.info.edges.clone(), token.over.clone());
-                request.extensions_mut().insert(Admission { token: name, edges, over });
+                let attached = Arc::clone(&self.attached);
+                request.extensions_mut().insert(Admission { token: name, edges, attached, over });
                 Ok(request)
             }
             Ok(None) => Ok(request),
@@ -113,7 +121,8 @@ mod tests {
             if let Some(value) = authorization {
                 request.metadata_mut().insert("authorization", value.parse().expect("a value"));
             }
-            let answer = Gate::new(&self.tokens, &clock, scope, lenient).call(request);
+            let attached = Arc::<crate::sessions::Sessions>::default();
+            let answer = Gate::new(&self.tokens, attached, &clock, scope, lenient).call(request);
             answer.err().map(|status| {
                 assert_eq!(status.code(), tonic::Code::Unauthenticated);
                 status.message().to_owned()

@@ -180,41 +180,37 @@ impl Drop for SocketFile {
 /// Serves control at a socket until the soft token fires; then sessions end, calls that run finish, and no
 /// new ones come. The process can't do without it: its early end is the process'.
 pub fn serve(listener: ControlListener, control: Arc<Control>, tasks: &Tasks) {
-    say(&listener);
-    let (life, tasks) = (tasks.life().clone(), tasks.clone());
-    tasks.clone().spawn_critical("control-grpc", async move {
-        let stop = life.soft();
-        let sessions = Arc::clone(&control);
-        let asked = async move {
-            stop.cancelled().await;
-            sessions.cut_sessions();
-        };
-        tokio::select! {
-            served = run(listener, control, &tasks, asked) => {
-                if let Err(error) = served {
-                    tracing::error!(%error, "the control server failed");
-                }
-            }
-            () = life.hard().cancelled_owned() => {}
-        }
-    });
+    let (stop, sessions) = (tasks.life().soft(), Arc::clone(&control));
+    let asked = async move {
+        stop.cancelled().await;
+        sessions.cut_sessions();
+    };
+    tasks.spawn_critical("control-grpc", served(listener, control, tasks, asked));
 }
 
 /// The same in a process that can do without it, since its own edge needs no socket: sessions go on while work
 /// finishes.
 pub fn serve_beside(listener: ControlListener, control: Arc<Control>, tasks: &Tasks) {
-    say(&listener);
-    let (life, tasks) = (tasks.life().clone(), tasks.clone());
-    tasks.clone().spawn_background("control-grpc", async move {
-        tokio::select! {
-            served = run(listener, control, &tasks, life.soft().cancelled_owned()) => {
-                if let Err(error) = served {
-                    tracing::error!(%error, "the control server failed");
-                }
-            }
-            () = life.hard().cancelled_owned() => {}
+    let asked = tasks.life().soft().cancelled_owned();
+    tasks.spawn_background("control-grpc", served(listener, control, tasks, asked));
+}
+
+/// The server, until it is `asked` to end and has, or its time is over.
+fn served(
+    listener: ControlListener,
+    control: Arc<Control>,
+    tasks: &Tasks,
+    asked: impl Future<Output = ()> + Send + 'static,
+) -> impl Future<Output = ()> + Send + 'static {
+    let tls = matches!(listener, ControlListener::Tcp(Port { tls: Some(_), .. }));
+    tracing::info!(addr = %listener, tls, "control listens");
+    let (hard, tasks) = (tasks.life().hard(), tasks.clone());
+    async move {
+        let ran = hard.run_until_cancelled(run(listener, control, &tasks, asked)).await;
+        if let Some(Err(error)) = ran {
+            tracing::error!(%error, "the control server failed");
         }
-    });
+    }
 }
 
 /// The same at a socket that is a convenience: where it can't be made, that is a warning.
@@ -226,11 +222,6 @@ pub async fn open_beside(addr: &ControlAddr, control: Arc<Control>, tasks: &Task
             tracing::warn!(%error, cause, "going on without control's socket, so without ncps-cli at it");
         }
     }
-}
-
-fn say(listener: &ControlListener) {
-    let tls = matches!(listener, ControlListener::Tcp(Port { tls: Some(_), .. }));
-    tracing::info!(addr = %listener, tls, "control listens");
 }
 
 async fn run(

@@ -4,13 +4,18 @@ use std::net::Ipv4Addr;
 
 use futures::StreamExt;
 use hyper_util::rt::TokioIo;
-use ncps_proto::{Directive, EdgeReport, Hello, Lookup};
+use ncps_nix::ObjectName;
+use ncps_proto::admin::Caller;
+use ncps_proto::{
+    Code, Directive, EdgeReport, Expiry, Hello, Lookup, NewToken, ObjectChange, ObjectNote, Upload, Writer,
+};
 use ncps_runtime::exit::Exit;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::*;
-use crate::testing::{House, Upstream, own_key, path, settings};
+use crate::record::file_of;
+use crate::testing::{House, Upstream, commit, own_key, path, settings, unsigned};
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a directory")
@@ -151,4 +156,68 @@ async fn control_is_served_at_a_loopback_address() {
     let directives = served(&house, channel).await;
     assert_eq!(house.end_softly().await, Exit::Ok);
     drop(directives);
+}
+
+/// A session of an edge, over a channel whose calls show this secret.
+async fn edge(uri: &str, secret: &str, name: &str) -> (Arc<dyn ControlPlane>, ncps_proto::Directives) {
+    let channel = Endpoint::from_shared(uri.to_owned()).expect("a URI").connect().await.expect("connects");
+    let bearer: tonic::metadata::MetadataValue<_> = format!("Bearer {secret}").parse().expect("a value");
+    let shown = move |mut request: tonic::Request<()>| {
+        request.metadata_mut().insert("authorization", bearer.clone());
+        Ok(request)
+    };
+    let plane = grpc::RemoteControl::new(InterceptedService::new(channel, shown));
+    let hello = Hello { name: name.to_owned(), instance: name.to_owned(), url: None, index: None };
+    let reports = futures::stream::iter([EdgeReport::Hello(hello)]).chain(futures::stream::pending()).boxed();
+    let mut directives = plane.attach(reports).await.expect("attaches");
+    directives.next().await.expect("a directive").expect("no break");
+    (Arc::new(plane), directives)
+}
+
+/// Every call that says whose it is, in the name of an edge.
+async fn calls_as(plane: &dyn ControlPlane, instance: &str) -> Vec<ncps_proto::Result<()>> {
+    let writer = || Writer { instance: instance.to_owned(), secret: None };
+    let narinfo = unsigned(1);
+    let nar = file_of(&narinfo);
+    let name = ObjectName::Listing(narinfo.store_path.hash());
+    let note = ObjectNote { name, change: ObjectChange::Deleted, writer: writer() };
+    let upload = Upload { narinfo: narinfo.clone(), nar, held: true, writer: writer() };
+    vec![
+        plane.begin_fetch(instance, nar).await.map(drop),
+        plane.end_fetch(instance, nar).await,
+        plane.commit_nar(instance, commit(&narinfo)).await.map(drop),
+        plane.publish_upload(upload).await.map(drop),
+        plane.delete_narinfo(narinfo.store_path.hash(), writer()).await.map(drop),
+        plane.delete_nar(nar, writer()).await.map(drop),
+        plane.note_object(note).await,
+    ]
+}
+
+#[tokio::test]
+async fn who_has_a_bound_token_speaks_for_no_other_edge() {
+    let folder = folder();
+    let house = house(&folder).await;
+    let any = ControlAddr::Tcp { addr: ListenAddr::At((Ipv4Addr::LOCALHOST, 0).into()), tls: None };
+    let listener = ControlListener::bind(&any).await.expect("binds");
+    let uri = format!("http://{listener}");
+    serve(listener, Arc::clone(&house.control), &house.tasks());
+    let mut secrets = Vec::new();
+    for name in ["a", "b"] {
+        let (scopes, edges) = (vec![Scope::Edge], vec![name.to_owned()]);
+        let new = NewToken { name: name.to_owned(), scopes, edges, expiry: Expiry::Never };
+        let by = Caller { who: "test".to_owned() };
+        secrets.push(house.control.create_token(&by, new).await.expect("made").secret);
+    }
+    let (a, of_a) = edge(&uri, secrets[0].reveal(), "a").await;
+    let (b, of_b) = edge(&uri, secrets[1].reveal(), "b").await;
+    let refused = |answers: Vec<ncps_proto::Result<()>>| {
+        let codes = answers.into_iter().map(|answer| answer.err().map(|error| error.code()));
+        codes.filter(|code| *code == Some(Code::Unauthenticated)).count()
+    };
+    assert_eq!(refused(calls_as(&*a, "b").await), 7);
+    assert_eq!(refused(calls_as(&*b, "a").await), 7);
+    assert_eq!(refused(calls_as(&*a, "a").await), 0);
+    assert_eq!(refused(calls_as(&*b, "of nobody that is attached").await), 0);
+    drop((of_a, of_b));
+    assert_eq!(house.end_softly().await, Exit::Ok);
 }

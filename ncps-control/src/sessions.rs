@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::admin::EdgeStats;
+use ncps_proto::grpc::Attached;
 use ncps_proto::{
     Code, Counts, Directive, DiskReport, Error, Eviction, HeldNar, Hello, Job, JobReport, Removal, Result,
     Totals, Turn, Victim,
@@ -164,6 +165,12 @@ pub(crate) struct Opened {
     pub(crate) directives: Directives,
     /// Fires when the session is to end: taken over, too slow, or shutting down.
     pub(crate) cut: CancellationToken,
+}
+
+impl Attached for Sessions {
+    fn name_of(&self, instance: &str) -> Option<String> {
+        Sessions::name_of(self, instance)
+    }
 }
 
 impl Sessions {

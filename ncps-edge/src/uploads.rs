@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ncps_nix::{Compression, FileHash, MAX_NARINFO_BYTES, NarFileName, NarInfo, ObjectName, StorePathHash};
-use ncps_proto::{Code, Error, Removal, Result, Upload, Victim, Writer};
+use ncps_proto::{Code, Error, ObjectChange, ObjectNote, Removal, Result, Upload, Victim, Writer};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::lookup::Lookups;
@@ -99,10 +99,19 @@ impl Uploads {
         Ok(self.engine.stored(nar).await?.is_some())
     }
 
-    /// Takes another object in; see [`Objects::upload`].
-    pub(crate) async fn object(&self, name: &ObjectName, body: Chunks, coding: &Coding) -> Result<()> {
+    /// Takes another object in; see [`Objects::keep_brought`]. Who brings it is in the audit log before it is seen.
+    pub(crate) async fn object(
+        &self,
+        name: ObjectName,
+        body: Chunks,
+        coding: &Coding,
+        writer: Writer,
+    ) -> Result<()> {
         let _turn = turn(&self.others).await?;
-        self.objects.upload(name, body, coding).await
+        let brought = self.objects.receive(&name, body, coding).await?;
+        let change = ObjectChange::Uploaded(brought.size());
+        self.engine.control().note_object(ObjectNote { name: name.clone(), change, writer }).await?;
+        self.objects.keep_brought(&name, brought).await
     }
 
     /// Forgets a narinfo, and says whether it was known. Upstreams may bring the path again.
@@ -128,8 +137,13 @@ impl Uploads {
     }
 
     /// Removes another object, and says whether it was here.
-    pub(crate) async fn delete_object(&self, name: &ObjectName) -> Result<bool> {
-        self.objects.delete(name).await
+    pub(crate) async fn delete_object(&self, name: ObjectName, writer: Writer) -> Result<bool> {
+        if self.objects.here(&name).await?.is_none() {
+            return Ok(false);
+        }
+        let note = ObjectNote { name: name.clone(), change: ObjectChange::Deleted, writer };
+        self.engine.control().note_object(note).await?;
+        self.objects.delete(&name).await
     }
 }
 

@@ -8,14 +8,15 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use ncps_nix::{
-    Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, SecretKey, Sha256Hash, StorePath,
+    Compression, FileHash, NarFileName, NarHash, NarInfo, ObjectName, PublicKey, SecretKey, Sha256Hash,
+    StorePath,
 };
 use tokio::sync::mpsc;
 
 use crate::{
     Accesses, Code, Commit, ControlPlane, Directive, Directives, DiskReport, EdgeReport, EdgeSettings, Heard,
-    HeldNar, Hello, JobProgress, JobReport, JobSaid, Lookup, NarFacts, Origin, Publication, Scope, Secret,
-    Token, Turn, Upload, Victim, Writer,
+    HeldNar, Hello, JobProgress, JobReport, JobSaid, Lookup, NarFacts, ObjectChange, ObjectNote, Origin,
+    Publication, Scope, Secret, Token, Turn, Upload, Victim, Writer,
 };
 
 /// The upstream of every publication in the suite.
@@ -76,6 +77,7 @@ where
     suite.an_upload_needs_its_nar().await;
     suite.an_upload_again_adds_signatures_and_nothing_else().await;
     suite.what_is_deleted_is_forgotten_everywhere().await;
+    suite.who_changes_objects_is_noted().await;
     suite.attach_configures_and_invalidates().await;
     suite.a_session_that_ends_frees_its_turns().await;
     suite.attach_needs_a_hello().await;
@@ -407,6 +409,18 @@ where
         let known = plane.narinfo(hash).await.expect("answers");
         assert!(!matches!(known, Lookup::Known(_)), "nobody can give its NAR again: {known:?}");
         assert_eq!(plane.delete_nar(file(&stored), writer()).await.expect("answers"), [], "it is gone");
+    }
+
+    /// Whether it is kept nobody asks over this trait; that it is taken, from anybody and again, an edge relies on.
+    async fn who_changes_objects_is_noted(&self) {
+        let plane = self.plane().await;
+        let name = ObjectName::Listing(self.narinfo(1).store_path.hash());
+        for change in [ObjectChange::Uploaded(7), ObjectChange::Uploaded(7), ObjectChange::Deleted] {
+            for secret in [Some("writes"), None] {
+                let note = ObjectNote { name: name.clone(), change, writer: writer(secret) };
+                plane.note_object(note).await.expect("noted");
+            }
+        }
     }
 
     async fn attach_configures_and_invalidates(&self) {

@@ -4,13 +4,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ncps_nix::{Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, Sha256Hash, StorePathHash};
+use ncps_nix::{
+    Compression, FileHash, NarFileName, NarHash, NarInfo, ObjectName, PublicKey, Sha256Hash, StorePathHash,
+};
 
 use crate::gen_v1 as wire;
 use crate::{
     Accesses, Code, Commit, Counter, Counts, Directive, DiskReport, EdgeReport, Error, Eviction, Heard,
-    HeldNar, Hello, Location, Lookup, NarFacts, Origin, Publication, Removal, Result, Secret, Totals, Turn,
-    Upload, UpstreamState, UpstreamTotals, Victim, Writer,
+    HeldNar, Hello, Location, Lookup, NarFacts, ObjectChange, ObjectNote, Origin, Publication, Removal,
+    Result, Secret, Totals, Turn, Upload, UpstreamState, UpstreamTotals, Victim, Writer,
 };
 use crate::{jobs, settings};
 
@@ -236,6 +238,26 @@ pub(crate) fn upload_wire(upload: Upload) -> wire::PublishUploadRequest {
         held: upload.held,
         writer: Some(writer_wire(upload.writer)),
     }
+}
+
+pub(crate) fn object_note(wire: wire::NoteObjectRequest) -> Result<ObjectNote> {
+    use wire::note_object_request::Change;
+    let change = match required(wire.change, "change")? {
+        Change::Uploaded(bytes) => ObjectChange::Uploaded(bytes),
+        Change::Deleted(wire::ObjectDeleted {}) => ObjectChange::Deleted,
+    };
+    let name = ObjectName::parse(&wire.name).map_err(|_| malformed("object name"))?;
+    Ok(ObjectNote { name, change, writer: writer(wire.writer)? })
+}
+
+pub(crate) fn object_note_wire(note: ObjectNote) -> wire::NoteObjectRequest {
+    use wire::note_object_request::Change;
+    let change = match note.change {
+        ObjectChange::Uploaded(bytes) => Change::Uploaded(bytes),
+        ObjectChange::Deleted => Change::Deleted(wire::ObjectDeleted {}),
+    };
+    let writer = Some(writer_wire(note.writer));
+    wire::NoteObjectRequest { name: note.name.to_string(), change: Some(change), writer }
 }
 
 fn held(name: Option<wire::NarFileName>, file_size: u64, disk_bytes: u64) -> Result<HeldNar> {

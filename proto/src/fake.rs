@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 
 use crate::{
     Code, Commit, ControlPlane, Directive, Directives, EdgeReport, EdgeSettings, Error, Heard, Location,
-    Lookup, NarFacts, Origin, Publication, Reports, Result, Scope, Turn, Upload, Victim, Writer, tokens,
+    Lookup, NarFacts, ObjectChange, ObjectNote, Origin, Publication, Reports, Result, Scope, Turn, Upload,
+    Victim, Writer, tokens,
 };
 
 /// Control in memory.
@@ -35,6 +36,7 @@ struct State {
     aliases: HashMap<NarFileName, NarFileName>,
     leases: HashMap<NarFileName, String>,
     sessions: HashMap<String, Session>,
+    noted: Vec<ObjectNote>,
 }
 
 struct Session {
@@ -282,6 +284,16 @@ impl ControlPlane for FakeControl {
         Ok(vec![Victim { name, narinfos }])
     }
 
+    async fn note_object(&self, note: ObjectNote) -> Result<()> {
+        let writing = self.settings.writing;
+        let allowed = if note.change == ObjectChange::Deleted { writing.delete } else { writing.put };
+        if !allowed {
+            return Err(Error::new(Code::VerbOff, "clients may not do that here"));
+        }
+        self.state.lock().noted.push(note);
+        Ok(())
+    }
+
     async fn attach(&self, mut reports: Reports) -> Result<Directives> {
         let Some(EdgeReport::Hello(hello)) = reports.next().await else {
             return Err(Error::new(Code::Invalid, "an edge must say hello first"));
@@ -312,5 +324,10 @@ impl FakeControl {
     /// Every name that is anybody's turn right now.
     pub fn leased(&self) -> HashSet<NarFileName> {
         self.state.lock().leases.keys().copied().collect()
+    }
+
+    /// What clients changed of objects, in its order.
+    pub fn noted(&self) -> Vec<ObjectNote> {
+        self.state.lock().noted.clone()
     }
 }

@@ -9,7 +9,8 @@ use futures::stream::BoxStream;
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 
 use crate::{
-    Commit, Directive, EdgeReport, Heard, Location, Lookup, Publication, Result, Turn, Upload, Victim, Writer,
+    Commit, Directive, EdgeReport, Heard, Location, Lookup, ObjectNote, Publication, Result, Turn, Upload,
+    Victim, Writer,
 };
 
 /// What an edge says to control.
@@ -68,6 +69,10 @@ pub trait ControlPlane: Send + Sync + 'static {
     /// Forgets a NAR for a client, with all its representations: other edges are told to remove them, the caller
     /// removes those that are returned. Narinfos of which no upstream could give the NAR again go with it.
     async fn delete_nar(&self, name: NarFileName, writer: Writer) -> Result<Vec<Victim>>;
+
+    /// A client changes an object of the edge: in the audit log when this answers. [`crate::Code::VerbOff`] where clients
+    /// may not do that.
+    async fn note_object(&self, note: ObjectNote) -> Result<()>;
 
     /// Joins an edge to control. The first report is [`EdgeReport::Hello`], the first directive
     /// [`Directive::Configure`]; when either stream ends the session is over and its turns are free.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ncps_nix::{Compression, NarFileName, NarHash, NarInfo, PublicKey, StorePathHash};
+use ncps_nix::{Compression, NarFileName, NarHash, NarInfo, ObjectName, PublicKey, StorePathHash};
 
 use crate::jobs::{Job, JobReport};
 use crate::outward::{Outward, Secret, UpstreamSettings};
@@ -128,6 +128,22 @@ pub struct Upload {
     /// That file lies in the edge's store.
     pub held: bool,
     pub writer: Writer,
+}
+
+/// What a client is about to do to an object beside narinfos and NARs, which lies with the edge alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectNote {
+    pub name: ObjectName,
+    pub change: ObjectChange,
+    pub writer: Writer,
+}
+
+/// How an object changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectChange {
+    /// It comes in, or takes the place of the one of its name: so many bytes, decoded.
+    Uploaded(u64),
+    Deleted,
 }
 
 /// What an edge says on the attach stream.

@@ -36,8 +36,8 @@ use async_trait::async_trait;
 use ncps_nix::{NarFileName, NarInfo, PublicKey, SecretKey, StorePathHash};
 use ncps_proto::admin::{EventKind, EvictionOrder, Setting};
 use ncps_proto::{
-    Code, Commit, ControlPlane, Directives, EdgeSettings, Error, Heard, Location, Lookup, Publication,
-    Reports, Result, Token, Turn, Upload, Victim, Writer,
+    Code, Commit, ControlPlane, Directives, EdgeSettings, Error, Heard, Location, Lookup, ObjectNote,
+    Publication, Reports, Result, Token, Turn, Upload, Victim, Writer,
 };
 use ncps_runtime::clock::{Clock, Pace};
 use ncps_runtime::tasks::Tasks;
@@ -443,6 +443,10 @@ impl ControlPlane for Control {
 
     async fn delete_nar(&self, name: NarFileName, writer: Writer) -> Result<Vec<Victim>> {
         self.delete_file(name, &writer).await
+    }
+
+    async fn note_object(&self, note: ObjectNote) -> Result<()> {
+        self.note_of_object(note).await
     }
 
     async fn attach(&self, reports: Reports) -> Result<Directives> {

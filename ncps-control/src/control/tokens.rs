@@ -1,5 +1,7 @@
 //! Tokens as use cases: what changes is in the register first, and then said to every edge where it counts.
 
+use std::sync::Arc;
+
 use ncps_proto::admin::{Caller, EventKind};
 use ncps_proto::{EdgeSettings, MadeToken, NewToken, Result, Scope, Token, TokenInfo};
 
@@ -44,7 +46,8 @@ impl Control {
 
     /// The door of a service to which strangers can connect; see [`Gate::new`].
     pub(crate) fn gate(&self, scope: Scope, lenient: bool) -> Gate {
-        Gate::new(&self.tokens, &self.clock, scope, lenient)
+        let attached = Arc::clone(&self.sessions);
+        Gate::new(&self.tokens, attached, &self.clock, scope, lenient)
     }
 
     /// Puts the register's tokens in force. The register is looked at in the turn of the change, so that of two at

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use ncps_nix::{MAX_NARINFO_BYTES, NarFileName, NarInfo, StorePathHash};
 use ncps_proto::admin::{Caller, EventKind};
-use ncps_proto::{Code, Error, Result, Scope, Token, Upload, Victim, Writer, tokens};
+use ncps_proto::{
+    Code, Error, ObjectChange, ObjectNote, Result, Scope, Token, Upload, Victim, Writer, tokens,
+};
 use ncps_runtime::fault::{self, Point};
 
 use super::Control;
@@ -187,6 +189,24 @@ impl Control {
         };
         files.retain(|(name, file)| self.sessions.is_held(*name) || file.is_irreplaceable());
         Ok(files.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Objects lie with the edge: there is nothing to know of them but who changed them.
+    pub(super) async fn note_of_object(&self, note: ObjectNote) -> Result<()> {
+        let ObjectNote { name, change, writer } = note;
+        let writing = self.settings.get().writing;
+        let note = match change {
+            ObjectChange::Uploaded(bytes) => {
+                allowed(writing.put)?;
+                Note::new(EventKind::Uploaded, format!("{name}, {bytes} bytes"))
+            }
+            ObjectChange::Deleted => {
+                allowed(writing.delete)?;
+                Note::new(EventKind::Deleted, name.to_string())
+            }
+        };
+        let by = caller(self.token_of(&writer).as_ref());
+        self.journal.written(self.journal.audit_with_rows(&by, note)).await
     }
 
     fn tell_others(&self, caller: &str, victims: &[Victim]) {

@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 use ncps_nix::{ObjectName, StorePathHash};
-use ncps_proto::{Code, EdgeSettings, Error, Scope, Writer, Writing, tokens};
+use ncps_proto::{Code, EdgeSettings, Error, Scope, Writer, Writing};
 
 use super::credentials::{self, secret};
 use super::reply::{self, Told};
@@ -89,7 +89,7 @@ async fn answer(service: &Arc<Service>, request: Request) -> Result<Response, Re
     let (head, body) = request.into_parts();
     let done = match scope {
         Scope::Write => service.put(settings, door, target, &head, body).await.map(|()| true),
-        _ => service.delete(settings, target, &head.headers).await,
+        _ => service.delete(target, &head.headers).await,
     };
     match done.map_err(told)? {
         true => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -114,12 +114,6 @@ impl Service {
         Writer { instance, secret: secret.map(ncps_proto::Secret::new) }
     }
 
-    /// For the log: objects are not control's, whose audit log has the rest.
-    fn who(&self, settings: &EdgeSettings, headers: &HeaderMap) -> String {
-        let token = secret(headers).and_then(|secret| tokens::find(&settings.tokens, &secret));
-        token.map_or_else(|| "anybody".to_owned(), |token| format!("token {}", token.id))
-    }
-
     async fn put(
         &self,
         settings: &EdgeSettings,
@@ -139,9 +133,7 @@ impl Service {
                 self.uploads.narinfo(hash, chunks, &coding, door, self.writer(&head.headers)).await
             }
             Target::Object(name) => {
-                self.uploads.object(&name, chunks, &coding).await?;
-                tracing::info!(%name, who = self.who(settings, &head.headers), "an object was uploaded");
-                Ok(())
+                self.uploads.object(name, chunks, &coding, self.writer(&head.headers)).await
             }
         }
     }
@@ -170,20 +162,11 @@ impl Service {
         self.uploads.nar(Incoming { name: wanted.name, length, most, chunks }).await
     }
 
-    async fn delete(
-        &self,
-        settings: &EdgeSettings,
-        target: Target,
-        headers: &HeaderMap,
-    ) -> Result<bool, Error> {
+    async fn delete(&self, target: Target, headers: &HeaderMap) -> Result<bool, Error> {
         match target {
             Target::Narinfo(hash) => self.uploads.delete_narinfo(hash, self.writer(headers)).await,
             Target::Nar(wanted) => self.uploads.delete_nar(wanted.name, self.writer(headers)).await,
-            Target::Object(name) => {
-                let removed = self.uploads.delete_object(&name).await?;
-                tracing::info!(%name, removed, who = self.who(settings, headers), "an object was deleted");
-                Ok(removed)
-            }
+            Target::Object(name) => self.uploads.delete_object(name, self.writer(headers)).await,
         }
     }
 }

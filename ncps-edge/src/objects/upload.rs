@@ -16,18 +16,39 @@ use crate::transfer::broken;
 use crate::upstream::body::Chunks;
 use crate::upstream::{Coding, UpstreamError};
 
+/// An object of a client, whole and checked.
+pub(crate) struct Brought(Taken);
+
+impl Brought {
+    /// In bytes, decoded.
+    pub(crate) fn size(&self) -> u64 {
+        match &self.0 {
+            Taken::Memory(bytes) => bytes.len() as u64,
+            Taken::Spooled(_, size) => *size,
+        }
+    }
+}
+
 impl Objects {
-    /// Takes an object in, which then lasts until it is deleted or must make room for other uploads.
+    /// Takes the whole of an object in. Nobody sees it yet.
     ///
     /// # Errors
-    /// Those of [`Code::is_callers`] where it is not what it should be; [`Code::StorageFull`] where there is no
-    /// room for it; others where the disk fails.
-    pub(crate) async fn upload(&self, name: &ObjectName, body: Chunks, coding: &Coding) -> Result<()> {
+    /// Those of [`Code::is_callers`] where it is not what it should be; others where the disk fails.
+    pub(crate) async fn receive(&self, name: &ObjectName, body: Chunks, coding: &Coding) -> Result<Brought> {
         let rules = rules(name);
         let taken = take(decoded(body, coding), rules.limit, &self.local).await.map_err(untaken)?;
         if rules.json {
             check(name, &taken).await?;
         }
+        Ok(Brought(taken))
+    }
+
+    /// Keeps it until it is deleted or must make room for other uploads.
+    ///
+    /// # Errors
+    /// [`Code::StorageFull`] where there is no room for it; others where the disk fails.
+    pub(crate) async fn keep_brought(&self, name: &ObjectName, brought: Brought) -> Result<()> {
+        let Brought(taken) = brought;
         let budget = self.current.get()?.settings.max_objects_bytes;
         let (store, kept) = (Arc::clone(&self.store), name.clone());
         let written = blocking(move || match taken {

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 use ncps_proto::grpc::RemoteControl;
 use ncps_proto::{
-    Code, Commit, ControlPlane, Directives, Error, Heard, Location, Lookup, Publication, Reports, Result,
-    Turn, Upload, Victim, Writer,
+    Code, Commit, ControlPlane, Directives, Error, Heard, Location, Lookup, ObjectNote, Publication, Reports,
+    Result, Turn, Upload, Victim, Writer,
 };
 
 use crate::config::ControlLink;
@@ -107,6 +107,10 @@ impl ControlPlane for Hurried {
 
     async fn delete_nar(&self, name: NarFileName, writer: Writer) -> Result<Vec<Victim>> {
         self.patiently(self.plane.delete_nar(name, writer)).await
+    }
+
+    async fn note_object(&self, note: ObjectNote) -> Result<()> {
+        self.patiently(self.plane.note_object(note)).await
     }
 
     async fn attach(&self, reports: Reports) -> Result<Directives> {

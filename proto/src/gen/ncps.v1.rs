@@ -251,6 +251,31 @@ pub struct DeleteNarReply {
     #[prost(message, repeated, tag = "1")]
     pub victims: ::prost::alloc::vec::Vec<Victim>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NoteObjectRequest {
+    /// its path within the cache
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub writer: ::core::option::Option<Writer>,
+    #[prost(oneof = "note_object_request::Change", tags = "2, 3")]
+    pub change: ::core::option::Option<note_object_request::Change>,
+}
+/// Nested message and enum types in `NoteObjectRequest`.
+pub mod note_object_request {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        /// its size, decoded
+        #[prost(uint64, tag = "2")]
+        Uploaded(u64),
+        #[prost(message, tag = "3")]
+        Deleted(super::ObjectDeleted),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ObjectDeleted {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NoteObjectReply {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EdgeReport {
     #[prost(oneof = "edge_report::Report", tags = "1, 2, 3, 4, 5, 6, 7, 40, 20")]
@@ -1132,6 +1157,31 @@ pub mod control_plane_client {
                 .insert(GrpcMethod::new("ncps.v1.ControlPlane", "DeleteNar"));
             self.inner.unary(req, path, codec).await
         }
+        /// A client changes an object that lies with the edge alone: for the audit log.
+        pub async fn note_object(
+            &mut self,
+            request: impl tonic::IntoRequest<super::NoteObjectRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NoteObjectReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.ControlPlane/NoteObject",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.ControlPlane", "NoteObject"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The stream that joins an edge to control. After a break everything is said again from the start.
         pub async fn attach(
             &mut self,
@@ -1242,6 +1292,11 @@ pub mod control_plane_server {
             &self,
             request: tonic::Request<super::DeleteNarRequest>,
         ) -> std::result::Result<tonic::Response<super::DeleteNarReply>, tonic::Status>;
+        /// A client changes an object that lies with the edge alone: for the audit log.
+        async fn note_object(
+            &self,
+            request: tonic::Request<super::NoteObjectRequest>,
+        ) -> std::result::Result<tonic::Response<super::NoteObjectReply>, tonic::Status>;
         /// Server streaming response type for the Attach method.
         type AttachStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::Directive, tonic::Status>,
@@ -1810,6 +1865,51 @@ pub mod control_plane_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteNarSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.ControlPlane/NoteObject" => {
+                    #[allow(non_camel_case_types)]
+                    struct NoteObjectSvc<T: ControlPlane>(pub Arc<T>);
+                    impl<
+                        T: ControlPlane,
+                    > tonic::server::UnaryService<super::NoteObjectRequest>
+                    for NoteObjectSvc<T> {
+                        type Response = super::NoteObjectReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::NoteObjectRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ControlPlane>::note_object(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = NoteObjectSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

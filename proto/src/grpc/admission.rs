@@ -1,32 +1,78 @@
 //! What let a call in, as the layer that checked it leaves it with the request: nothing that a caller says of itself.
 //! Without one everything is open, as in one process and at a socket of mode 0600.
 
+use std::fmt;
+use std::sync::Arc;
+
 use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
+use tonic::Extensions;
 
 use crate::{Code, Directives, EdgeReport, Error, Reports, Result};
 
+/// Which edges are attached, as control sees it.
+pub trait Attached: Send + Sync {
+    /// The name of an attached edge.
+    fn name_of(&self, instance: &str) -> Option<String>;
+}
+
 /// A token that counts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Admission {
     /// Its name.
     pub token: String,
     /// Names of the edges that may use it; none: all.
     pub edges: Vec<String>,
+    /// Who those are.
+    pub attached: Arc<dyn Attached>,
     /// Fires when it counts no more.
     pub over: CancellationToken,
 }
 
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission")
+            .field("token", &self.token)
+            .field("edges", &self.edges)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What let a call in, if something had to.
+pub(super) struct LetIn(Option<Admission>);
+
+impl LetIn {
+    pub(super) fn by(extensions: &Extensions) -> LetIn {
+        LetIn(extensions.get().cloned())
+    }
+
+    /// Whether the call may speak for an edge. One that is not attached has no name, and nothing to lose: a session may
+    /// break at any time, and calls of its edge go on.
+    pub(super) fn may_be(&self, instance: &str) -> Result<()> {
+        let Some(admission) = self.0.as_ref().filter(|admission| !admission.edges.is_empty()) else {
+            return Ok(());
+        };
+        match admission.attached.name_of(instance) {
+            Some(name) => admission.is_for(&name),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Admission {
+    fn is_for(&self, edge: &str) -> Result<()> {
+        if self.edges.is_empty() || self.edges.iter().any(|name| name == edge) {
+            return Ok(());
+        }
+        let message = format!("token {} is not for an edge of the name {edge:?}", self.token);
+        Err(Error::new(Code::Unauthenticated, message))
+    }
+
     /// What an edge reports, if it has a name that the token is for.
     pub(super) async fn of_its_edge(&self, mut reports: Reports) -> Result<Reports> {
         let first = reports.next().await;
-        if let Some(EdgeReport::Hello(hello)) = &first
-            && !self.edges.is_empty()
-            && !self.edges.contains(&hello.name)
-        {
-            let message = format!("token {} is not for an edge of the name {:?}", self.token, hello.name);
-            return Err(Error::new(Code::Unauthenticated, message));
+        if let Some(EdgeReport::Hello(hello)) = &first {
+            self.is_for(&hello.name)?;
         }
         Ok(stream::iter(first).chain(reports).boxed())
     }
@@ -51,7 +97,28 @@ mod tests {
 
     fn admission(edges: &[&str]) -> Admission {
         let edges = edges.iter().map(ToString::to_string).collect();
-        Admission { token: "t".to_owned(), edges, over: CancellationToken::new() }
+        Admission { token: "t".to_owned(), edges, attached: Arc::new(One), over: CancellationToken::new() }
+    }
+
+    /// Edge `a` is attached.
+    struct One;
+
+    impl Attached for One {
+        fn name_of(&self, instance: &str) -> Option<String> {
+            (instance == "i").then(|| "a".to_owned())
+        }
+    }
+
+    #[test]
+    fn a_bound_token_speaks_for_no_other_edge() {
+        let may_be = |edges: Option<&[&str]>, instance: &str| {
+            LetIn(edges.map(admission)).may_be(instance).map_err(|error| error.code())
+        };
+        for edges in [None, Some(&[][..]), Some(&["a"]), Some(&["b", "a"])] {
+            assert_eq!(may_be(edges, "i"), Ok(()), "{edges:?}");
+        }
+        assert_eq!(may_be(Some(&["b"]), "i"), Err(Code::Unauthenticated));
+        assert_eq!(may_be(Some(&["b"]), "of nobody"), Ok(()));
     }
 
     fn hello(name: &str) -> Reports {

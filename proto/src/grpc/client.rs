@@ -15,8 +15,8 @@ use super::{MAX_MESSAGE_BYTES, trace};
 use crate::convert::{self, nar_file_name_wire, store_path_hash_bytes};
 use crate::gen_v1::{self as wire, control_plane_client::ControlPlaneClient};
 use crate::{
-    Commit, ControlPlane, Directives, Heard, Location, Lookup, Publication, Reports, Result, Turn, Upload,
-    Victim, Writer,
+    Commit, ControlPlane, Directives, Heard, Location, Lookup, ObjectNote, Publication, Reports, Result,
+    Turn, Upload, Victim, Writer,
 };
 
 type Bytes = bytes::Bytes;
@@ -135,6 +135,11 @@ where
         let writer = Some(convert::writer_wire(writer));
         let request = wire::DeleteNarRequest { nar: Some(nar_file_name_wire(name)), writer };
         convert::victims(call!(self.delete_nar(request)).victims)
+    }
+
+    async fn note_object(&self, note: ObjectNote) -> Result<()> {
+        call!(self.note_object(convert::object_note_wire(note)));
+        Ok(())
     }
 
     async fn attach(&self, reports: Reports) -> Result<Directives> {

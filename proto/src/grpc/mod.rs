@@ -13,7 +13,7 @@ mod trace;
 use std::sync::Arc;
 
 use crate::ControlPlane;
-pub use admission::Admission;
+pub use admission::{Admission, Attached};
 pub use client::RemoteControl;
 pub use server::{ControlPlaneService, server};
 pub(crate) use status::plain;

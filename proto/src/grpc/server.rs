@@ -6,6 +6,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::admission::LetIn;
 use super::status::to_status;
 use super::{Admission, MAX_MESSAGE_BYTES, trace};
 use crate::ControlPlane;
@@ -89,7 +90,9 @@ impl generated::ControlPlane for Adapter {
 
     async fn begin_fetch(&self, request: Request<wire::BeginFetchRequest>) -> Reply<wire::BeginFetchReply> {
         let span = trace::answers("begin_fetch", request.metadata());
+        let let_in = LetIn::by(request.extensions());
         let request = request.into_inner();
+        let_in.may_be(&request.instance).map_err(to_status)?;
         let name = nar_file_name(request.nar).map_err(to_status)?;
         reply(
             trace::within(span, self.plane.begin_fetch(&request.instance, name))
@@ -100,7 +103,9 @@ impl generated::ControlPlane for Adapter {
 
     async fn end_fetch(&self, request: Request<wire::EndFetchRequest>) -> Reply<wire::EndFetchReply> {
         let span = trace::answers("end_fetch", request.metadata());
+        let let_in = LetIn::by(request.extensions());
         let request = request.into_inner();
+        let_in.may_be(&request.instance).map_err(to_status)?;
         let name = nar_file_name(request.nar).map_err(to_status)?;
         reply(
             trace::within(span, self.plane.end_fetch(&request.instance, name))
@@ -111,7 +116,9 @@ impl generated::ControlPlane for Adapter {
 
     async fn commit_nar(&self, request: Request<wire::CommitNarRequest>) -> Reply<wire::CommitNarReply> {
         let span = trace::answers("commit_nar", request.metadata());
+        let let_in = LetIn::by(request.extensions());
         let (instance, commit) = convert::commit(request.into_inner()).map_err(to_status)?;
+        let_in.may_be(&instance).map_err(to_status)?;
         let narinfos = trace::within(span, self.plane.commit_nar(&instance, commit)).await;
         let render = |all: Vec<ncps_nix::NarInfo>| all.iter().map(ncps_nix::NarInfo::render).collect();
         reply(narinfos.map(|all| wire::CommitNarReply { narinfos: render(all) }))
@@ -122,7 +129,9 @@ impl generated::ControlPlane for Adapter {
         request: Request<wire::PublishUploadRequest>,
     ) -> Reply<wire::PublishUploadReply> {
         let span = trace::answers("publish_upload", request.metadata());
+        let let_in = LetIn::by(request.extensions());
         let upload = convert::upload(request.into_inner()).map_err(to_status)?;
+        let_in.may_be(&upload.writer.instance).map_err(to_status)?;
         let stored = trace::within(span, self.plane.publish_upload(upload)).await;
         reply(stored.map(|narinfo| wire::PublishUploadReply { narinfo: narinfo.render() }))
     }
@@ -132,20 +141,32 @@ impl generated::ControlPlane for Adapter {
         request: Request<wire::DeleteNarinfoRequest>,
     ) -> Reply<wire::DeleteNarinfoReply> {
         let span = trace::answers("delete_narinfo", request.metadata());
+        let let_in = LetIn::by(request.extensions());
         let request = request.into_inner();
         let hash = store_path_hash(&request.store_path_hash).map_err(to_status)?;
         let writer = convert::writer(request.writer).map_err(to_status)?;
+        let_in.may_be(&writer.instance).map_err(to_status)?;
         let deleted = trace::within(span, self.plane.delete_narinfo(hash, writer)).await;
         reply(deleted.map(|deleted| wire::DeleteNarinfoReply { deleted }))
     }
 
     async fn delete_nar(&self, request: Request<wire::DeleteNarRequest>) -> Reply<wire::DeleteNarReply> {
         let span = trace::answers("delete_nar", request.metadata());
+        let let_in = LetIn::by(request.extensions());
         let request = request.into_inner();
         let name = nar_file_name(request.nar).map_err(to_status)?;
         let writer = convert::writer(request.writer).map_err(to_status)?;
+        let_in.may_be(&writer.instance).map_err(to_status)?;
         let victims = trace::within(span, self.plane.delete_nar(name, writer)).await;
         reply(victims.map(|victims| wire::DeleteNarReply { victims: convert::victims_wire(victims) }))
+    }
+
+    async fn note_object(&self, request: Request<wire::NoteObjectRequest>) -> Reply<wire::NoteObjectReply> {
+        let span = trace::answers("note_object", request.metadata());
+        let let_in = LetIn::by(request.extensions());
+        let note = convert::object_note(request.into_inner()).map_err(to_status)?;
+        let_in.may_be(&note.writer.instance).map_err(to_status)?;
+        reply(trace::within(span, self.plane.note_object(note)).await.map(|()| wire::NoteObjectReply {}))
     }
 
     async fn attach(&self, request: Request<Streaming<wire::EdgeReport>>) -> Reply<Self::AttachStream> {

@@ -27,6 +27,12 @@ fn narinfo_file(cluster: &Cluster, fixture: &Fixture) -> std::path::PathBuf {
     cluster.store_dir().join(fixture.narinfo_path().trim_start_matches('/'))
 }
 
+/// The paths of its listing and of a log.
+fn objects_of(fixture: &Fixture) -> (String, String) {
+    let path = fixture.store_path();
+    (format!("/{}.ls", path.hash()), format!("/log/{path}.drv"))
+}
+
 fn file_of(fixture: &Fixture) -> NarFileName {
     let name = fixture.nar_path();
     NarFileName::parse(name.strip_prefix("/nar/").expect("a NAR's path")).expect("a name")
@@ -48,6 +54,28 @@ both_modes! {
         let (path, nar) = (fixture.store_path().to_string(), file_of(&fixture).to_string());
         assert!(events[0].2.contains(&path) && events[1].2.contains(&path) && events[2].2.contains(&nar), "{events:?}");
         assert!(!format!("{events:?}").contains("Bearer"));
+        cluster.end().await;
+    }
+
+    async fn who_uploads_and_deletes_objects_is_there_too(mode) {
+        let cluster = closed(mode).start().await;
+        let fixture = fixture(Compression::Xz);
+        let (listing, log) = objects_of(&fixture);
+        for (path, body) in [(&listing, "{}"), (&listing, "{} "), (&log, "built")] {
+            assert_eq!(ask(&cluster, put(path, body)).await.status, 204, "{path}");
+        }
+        assert_eq!(ask(&cluster, put(&listing, "no JSON")).await.status, 400);
+        assert_eq!(ask(&cluster, delete(&log)).await.status, 204);
+        assert_eq!(ask(&cluster, delete(&log)).await.status, 404);
+        let (listing, log) = (listing.trim_start_matches('/'), log.trim_start_matches('/'));
+        let expected = [
+            ("uploaded", format!("{listing}, 2 bytes")),
+            ("uploaded", format!("{listing}, 3 bytes")),
+            ("uploaded", format!("{log}, 5 bytes")),
+            ("deleted", log.to_owned()),
+        ];
+        let expected = expected.map(|(kind, detail)| ("token signer".to_owned(), kind.to_owned(), detail));
+        assert_eq!(audited(&cluster).await, expected);
         cluster.end().await;
     }
 
@@ -139,6 +167,8 @@ async fn while_control_is_away_nothing_is_written_and_nothing_deleted() {
     let cluster = closed(Mode::Split).start().await;
     let (there, new) = (fixture(Compression::Zstd), large());
     upload(&cluster, "", &there).await;
+    let (listing, log) = objects_of(&there);
+    assert_eq!(ask(&cluster, put(&log, "built")).await.status, 204);
     let link = cluster.link.as_ref().expect("split");
     link.refuse().await;
     let writes = || {
@@ -148,6 +178,9 @@ async fn while_control_is_away_nothing_is_written_and_nothing_deleted() {
             narinfo,
             delete(&there.narinfo_path()),
             delete(&there.nar_path()),
+            put(&listing, "{}"),
+            put(&log, "built again"),
+            delete(&log),
         ]
     };
     for (n, request) in writes().into_iter().enumerate() {
@@ -156,6 +189,8 @@ async fn while_control_is_away_nothing_is_written_and_nothing_deleted() {
         assert!(told.header("Retry-After").is_some(), "{n}");
     }
     assert!(cluster.stores(&there.nar_path()), "what is here stays");
+    assert_eq!(get(&cluster, &log).await.text(), "built");
+    assert_eq!(get(&cluster, &listing).await.status, 404);
     link.mend().await;
     eventually("control answers", async || {
         ask(&cluster, put(&new.nar_path(), new.file.clone())).await.status == 204
