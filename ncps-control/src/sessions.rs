@@ -274,22 +274,32 @@ impl Sessions {
         names.filter(|name| state.placements.held(instance, *name).is_none()).collect()
     }
 
-    /// A file came into an edge's store, which counts as a read.
-    pub(crate) fn committed(&self, instance: &str, held: HeldNar, at: UnixTime) {
+    /// A file came into an edge's store, which counts as a read. What would be lost with it is said at once: an
+    /// upload must never be there as one of the files that go first.
+    pub(crate) fn committed(&self, instance: &str, held: HeldNar, standing: Standing, at: UnixTime) {
         let mut state = self.state.lock();
         let access = state.access(at);
         state.placements.committed(instance, held, access);
+        state.placements.stands(held.name, standing);
     }
 
     /// The same from a call that does not know what the file takes on the disk: until the edge's report says it,
     /// and unless it has said it, its size in whole blocks is believed.
-    pub(crate) fn announced(&self, instance: &str, name: NarFileName, file_size: u64, at: UnixTime) {
+    pub(crate) fn announced(
+        &self,
+        instance: &str,
+        name: NarFileName,
+        file_size: u64,
+        standing: Standing,
+        at: UnixTime,
+    ) {
         let mut state = self.state.lock();
         let known = state.placements.held(instance, name).map(|held| held.disk_bytes);
         let disk_bytes =
             known.unwrap_or(file_size.checked_next_multiple_of(NARINFO_BYTES).unwrap_or(file_size));
         let access = state.access(at);
         state.placements.committed(instance, HeldNar { name, file_size, disk_bytes }, access);
+        state.placements.stands(name, standing);
     }
 
     /// An edge served a file. False where it is not believed to hold it.

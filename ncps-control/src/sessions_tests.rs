@@ -72,7 +72,12 @@ async fn what_is_the_last_copy_by_now_is_not_told_to_go() {
     let name = file("x", Compression::Xz);
     let (_a, mut b) = (open(&sessions, "a"), open(&sessions, "b"));
     for instance in ["a", "b"] {
-        sessions.committed(instance, HeldNar { name, file_size: 1, disk_bytes: 4096 }, UnixTime(1));
+        sessions.committed(
+            instance,
+            HeldNar { name, file_size: 1, disk_bytes: 4096 },
+            Standing::Replaceable,
+            UnixTime(1),
+        );
     }
     let plan = |instance| sessions.plan(instance, 1, UnixTime(1), |_| false).victims[0];
     let (first, second) = (plan("a"), plan("b"));

@@ -77,7 +77,9 @@ impl Uploads {
         }
         let nar = named(&narinfo)?;
         let held = self.has_or_fetches(nar, door).await?;
-        self.lookups.upload(Upload { narinfo, nar, held, writer }).await
+        self.lookups.upload(Upload { narinfo, nar, held, writer }).await?;
+        self.engine.narinfo_came(nar);
+        Ok(())
     }
 
     async fn has_or_fetches(&self, nar: NarFileName, door: Door) -> Result<bool> {

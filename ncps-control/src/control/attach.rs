@@ -143,8 +143,9 @@ impl Listener {
             }
             EdgeReport::Accesses(accesses) => self.note(&accesses).await,
             EdgeReport::Committed(held) => {
-                self.sessions.committed(instance, held, self.clock.now());
-                self.weigh([held.name]).await;
+                let _turn = self.index.lock_files([held.name]).await;
+                let standing = standing::of(&self.index, held.name).await;
+                self.sessions.committed(instance, held, standing, self.clock.now());
             }
             EdgeReport::Disk(disk) => {
                 self.sessions.disk(instance, disk);

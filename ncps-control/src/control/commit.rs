@@ -9,7 +9,7 @@ use ncps_proto::admin::EventKind;
 use ncps_proto::{Code, Commit, Error, Result};
 use ncps_runtime::fault::{self, Point};
 
-use super::Control;
+use super::{Control, standing};
 use crate::journal::Note;
 use crate::record::{NarFile, facts_of, file_of, point_at, uncompressed};
 
@@ -29,9 +29,10 @@ impl Control {
         let now = self.clock.now();
         // A file that came again counts as read, whatever its row says of the time before.
         self.index.accessed(commit.name, now);
-        self.sessions.announced(instance, commit.name, commit.file_size, now);
+        let standing = standing::of(&self.index, commit.name).await;
+        self.sessions.announced(instance, commit.name, commit.file_size, standing, now);
         drop(file_turns);
-        self.weigh(wrong.into_iter().chain([commit.name])).await;
+        self.weigh(wrong).await;
         Ok(narinfos)
     }
 

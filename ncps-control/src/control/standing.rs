@@ -6,7 +6,16 @@
 use ncps_nix::NarFileName;
 
 use crate::index::Index;
+use crate::record::Standing;
 use crate::sessions::Sessions;
+
+/// What would be lost with a file. Where that can't be known, it is taken for what an upstream can give again.
+pub(super) async fn of(index: &Index, name: NarFileName) -> Standing {
+    index.standing(name).await.unwrap_or_else(|error| {
+        tracing::warn!(nar = %name, error = error.story(), "it is not known whether a file is an upload");
+        Standing::Replaceable
+    })
+}
 
 /// Looks anew at files of which the record, a narinfo that names them, or a place changed.
 pub(super) async fn weigh(index: &Index, sessions: &Sessions, names: impl IntoIterator<Item = NarFileName>) {
@@ -16,11 +25,6 @@ pub(super) async fn weigh(index: &Index, sessions: &Sessions, names: impl IntoIt
             continue;
         }
         let _turn = index.lock_files([name]).await;
-        match index.standing(name).await {
-            Ok(standing) => sessions.stands(name, standing),
-            Err(error) => {
-                tracing::warn!(nar = %name, error = error.story(), "it is not known whether a file is an upload");
-            }
-        }
+        sessions.stands(name, of(index, name).await);
     }
 }

@@ -32,7 +32,7 @@ pub(super) async fn nar(
     let Ok(wanted) = Wanted::parse(&file, Via::of(&headers)) else { return Ok(reply::not_found()) };
     let name = wanted.name;
     let request = Asked { name, wanted, etag: etag(name), headers };
-    let here = request.here(&service).await?;
+    let here = request.here(&service, &method).await?;
     let served = here.name().unwrap_or(name);
     let response = match here {
         Here::Zstd(zstd) => encoded::answer(&method, &request.headers, name, zstd),
@@ -82,8 +82,14 @@ struct Asked {
 
 impl Asked {
     /// The file itself is looked for first: where it lies here nobody else is asked for another.
-    async fn here(&self, service: &Arc<Service>) -> Result<Here, Refusal> {
-        let plain = service.engine.stored(self.name).await?;
+    async fn here(&self, service: &Arc<Service>, method: &Method) -> Result<Here, Refusal> {
+        let plain = match *method {
+            // `nix copy` asks so before it sends a NAR.
+            Method::HEAD if service.engine.takes_uploads() => {
+                service.engine.stored_for_sender(self.name).await?
+            }
+            _ => service.engine.stored(self.name).await?,
+        };
         if encoded::is_wanted(self.name, &self.headers, &self.etag)
             && let Some(zstd) = service.engine.zstd_of(self.name, plain.is_none()).await?
         {

@@ -39,7 +39,11 @@ pub(super) async fn nar(
     headers: HeaderMap,
 ) -> Answer {
     let Ok(wanted) = Wanted::parse(&file, Via::of(&headers)) else { return Ok(reply::not_found()) };
-    Ok(match service.engine.stored(wanted.name).await? {
+    let stored = match method {
+        Method::HEAD => service.engine.stored_for_sender(wanted.name).await?,
+        _ => service.engine.stored(wanted.name).await?,
+    };
+    Ok(match stored {
         Some(stored) => nar::from_store(&method, headers, wanted, stored),
         None => reply::not_found(),
     })

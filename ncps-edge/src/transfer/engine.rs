@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument, info_span};
 
+use super::awaited::Awaited;
 use super::commit::{News, PendingCommits};
 use super::distrust::Distrust;
 use super::download::disk_trouble;
@@ -60,6 +61,7 @@ pub struct Engine {
     pending: PendingCommits,
     news: News,
     commits: Commits,
+    awaited: Awaited,
     removals: Removals,
     encodings: Encodings,
     counters: Counters,
@@ -115,6 +117,7 @@ impl Engine {
             pending: PendingCommits::default(),
             news: News::default(),
             commits: Commits::default(),
+            awaited: Awaited::default(),
             removals: Removals::default(),
             encodings: Encodings::default(),
             counters: Counters::default(),
@@ -339,6 +342,10 @@ impl Engine {
 
     pub(super) fn commits(&self) -> &Commits {
         &self.commits
+    }
+
+    pub(super) fn awaited(&self) -> &Awaited {
+        &self.awaited
     }
 
     pub(super) fn removals(&self) -> &Removals {

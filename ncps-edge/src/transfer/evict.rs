@@ -157,7 +157,9 @@ impl Engine {
         if self.is_running(name) || self.commits().has(name) {
             return false;
         }
-        let removed = remove(self.store(), victim);
+        let Some(removed) = self.awaited().unless_awaited(name, || remove(self.store(), victim)) else {
+            return false;
+        };
         if let Err(error) = &removed {
             tracing::warn!(nar = %name, %error, "a NAR file can't be evicted");
         }

@@ -11,6 +11,7 @@
 //! Where the disk has no room the transfer ends early, and each reader goes on by itself (`pass`), with the same
 //! proof. Absent on purpose: HTTP towards clients, SQL, eviction.
 
+mod awaited;
 mod commit;
 mod decode;
 mod describe;

@@ -22,7 +22,7 @@ use super::engine::Engine;
 use super::progress::Progress;
 use super::prover::{Exhibit, Prover};
 use crate::room::Giver;
-use crate::store::{Spool, blocking};
+use crate::store::{Spool, StoredNar, blocking};
 use crate::upstream::UpstreamError;
 use crate::upstream::body::Chunks;
 
@@ -46,13 +46,38 @@ impl Engine {
     /// Where control can't be asked, or the disk fails.
     pub(crate) async fn has_proven(&self, name: NarFileName) -> Result<bool> {
         let known = self.control().locate(name).await?.filter(|known| known.proven && known.name == name);
-        let (Some(known), Some(stored)) = (known, self.stored(name).await?) else { return Ok(false) };
+        let (Some(known), Some(stored)) = (known, self.stored_for_sender(name).await?) else {
+            return Ok(false);
+        };
         let Some(nar) = known.nar else { return Ok(false) };
         if known.origins.is_empty() && !known.uploaded {
             // Nobody knew yet that this is where it comes from.
             self.tell(&uploaded(name, stored.size, nar)).await?;
         }
         Ok(true)
+    }
+
+    /// What the store has of a NAR whose narinfo a client may send next, without its NAR. It stays for a minute.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub(crate) async fn stored_for_sender(&self, name: NarFileName) -> Result<Option<StoredNar>> {
+        if self.stored(name).await?.is_none() {
+            return Ok(None);
+        }
+        self.awaited().note(name);
+        // It may have gone just before.
+        self.stored(name).await
+    }
+
+    /// Whether clients may upload.
+    pub(crate) fn takes_uploads(&self) -> bool {
+        self.live().is_ok_and(|live| live.settings.writing.put)
+    }
+
+    /// The narinfo of such a NAR is there.
+    pub(crate) fn narinfo_came(&self, name: NarFileName) {
+        self.awaited().came(name);
     }
 
     /// Takes a file in. When this answers it is durable and control knows of it.
@@ -87,15 +112,18 @@ impl Engine {
 
     async fn keep_upload(&self, spool: Spool, commit: Commit) -> Result<()> {
         let _committing = self.commits().begin(commit.name);
+        self.awaited().note(commit.name);
         let kept = self.room().keep(spool, commit.name, Giver::Client).await;
         let held = kept.map_err(|e| no_room("store an upload", e))?;
         let held =
             held.ok_or_else(|| Error::new(Code::StorageFull, "there is no room for it in the store"))?;
         fault::point(Point::NarStored);
         tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored an uploaded NAR");
-        self.news().committed(held);
         self.encodings().committed(&commit);
-        self.tell(&commit).await.inspect_err(|_| self.pending().push(commit.clone()))
+        let told = self.tell(&commit).await.inspect_err(|_| self.pending().push(commit.clone()));
+        // After that: until control hears that it is an upload, it is one of the files that go first.
+        self.news().committed(held);
+        told
     }
 }
 

@@ -93,7 +93,7 @@ fn blocks_in(dirs: &[PathBuf]) -> u64 {
 /// Store and spool, looked at again and again.
 struct Watch {
     stop: Arc<AtomicBool>,
-    watcher: std::thread::JoinHandle<Most>,
+    watcher: Option<std::thread::JoinHandle<Most>>,
 }
 
 /// The most that was seen, in bytes.
@@ -134,12 +134,20 @@ impl Watch {
                 most
             }
         });
-        Watch { stop, watcher }
+        Watch { stop, watcher: Some(watcher) }
     }
 
-    fn end(self) -> Most {
+    fn end(mut self) -> Most {
         self.stop.store(true, Ordering::Relaxed);
-        self.watcher.join().expect("the watcher does not panic")
+        self.watcher.take().expect("it ends once").join().expect("the watcher does not panic")
+    }
+}
+
+impl Drop for Watch {
+    /// Where the test failed, the store goes with it: what is looked at must not go first.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.watcher.take().map(std::thread::JoinHandle::join);
     }
 }
 

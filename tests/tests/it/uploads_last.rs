@@ -2,9 +2,9 @@
 
 use ncps_nix::Compression;
 use ncps_tests::cluster::ClusterBuilder;
-use ncps_tests::{Cluster, Fixture, Mode, Upstream, UpstreamKey, both_modes, eventually};
+use ncps_tests::{Cluster, Fixture, Mode, Request, Upstream, UpstreamKey, both_modes, eventually};
 
-use crate::asking::{get, head};
+use crate::asking::{ask, get, head};
 use crate::cli::cli;
 use crate::eviction::{MIB, assert_no_orphans, fetch, fixtures, stored, upstream_of};
 use crate::uploads::{closed, put, upload};
@@ -85,6 +85,36 @@ both_modes! {
         // It may come back.
         upload(&cluster, "", &brought[1]).await;
         is_served(&cluster, &brought[1]).await;
+        cluster.end().await;
+    }
+
+    async fn what_a_client_was_told_holds_until_its_narinfo_came(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let brought = brought(1, MIB);
+        let upstream = upstream_of(&[]).await;
+        let cluster = limited(mode, &upstream, &key, 100 * MIB).start().await;
+        let (cli, fixture) = (cli(&cluster), &brought[0]);
+        let is_stored = || stored(&cluster, &brought) == [0];
+        let evict = async || cli.ok(&["evict", "--free=50M"]).await;
+        let told = [
+            put(&fixture.nar_path(), fixture.file.clone()),
+            put(&fixture.nar_path(), fixture.file.clone()),
+            Request::head(&fixture.nar_path()),
+            Request::head(&format!("/upload{}", fixture.nar_path())),
+        ];
+        for told in told {
+            let status = ask(&cluster, told).await.status;
+            assert!(matches!(status, 200 | 204), "{status}");
+            cluster.quiet().await;
+            evict().await;
+            assert!(is_stored(), "its narinfo may be on its way");
+            let narinfo = ask(&cluster, put(&fixture.narinfo_path(), fixture.narinfo_text())).await;
+            assert_eq!(narinfo.status, 204, "{}", narinfo.text());
+        }
+        eventually("what is whole can go", async || {
+            evict().await;
+            !is_stored()
+        }).await;
         cluster.end().await;
     }
 
