@@ -55,7 +55,7 @@ pub(crate) fn run(line: &CommandLine, env: Env<'_>) -> Exit {
 }
 
 pub(crate) fn read(r: &mut Resolver, env: Env<'_>) -> Option<Both> {
-    let (control, edge) = (ControlConfig::read(r, env), EdgeConfig::read(r, env));
+    let (control, edge) = (ControlConfig::read(r, env), EdgeConfig::read(r, env, true));
     let mut control = control?;
     // The edge's port says the same; this one is for whoever looks at the host.
     control.default_http_addr(r, ListenAddr::At((Ipv4Addr::LOCALHOST, http::PORT).into()));

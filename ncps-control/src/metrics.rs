@@ -11,7 +11,7 @@ use ncps_runtime::telemetry::{Counters, Gauges, Histograms, Kind, Metric, Teleme
 use crate::eviction::{EvictionReport, Trigger};
 use crate::index::Index;
 use crate::pins::Pins;
-use crate::sessions::Sessions;
+use crate::sessions::{Disk, Sessions};
 
 label! {
     /// What became of a publication.
@@ -88,7 +88,8 @@ metrics! {
     MAX_SIZE = "ncps_cache_max_size_bytes", Kind::Gauge, "By", [],
         "`--cache-max-size`, of each edge. Not there without it.";
     UTILIZATION = "ncps_cache_utilization_ratio", Kind::Gauge, "1", [],
-        "How much of it the fullest edge takes; edges say it every 10 s. Not there without it.";
+        "How much of it, or of its own `--edge-max-size`, the fullest edge takes; edges say it every 10 s. Not there \
+         without either.";
 }
 
 /// Everything that control counts.
@@ -136,14 +137,20 @@ impl ControlMetrics {
         self.look(&LEASES, sessions, |sessions| sessions.leases() as u64);
     }
 
-    /// The same of a size limit, where there is one.
-    pub(crate) fn watch_limit(&self, max_size: u64, sessions: &Arc<Sessions>) {
-        self.telemetry.observe(&MAX_SIZE, move |seen| seen(max_size, &[]));
+    /// The same of size limits, where there are any: the one of all edges, and those that edges have of their own.
+    pub(crate) fn watch_limit(&self, max_size: Option<u64>, sessions: &Arc<Sessions>) {
+        if let Some(max_size) = max_size {
+            self.telemetry.observe(&MAX_SIZE, move |seen| seen(max_size, &[]));
+        }
         let looked_at = Arc::downgrade(sessions);
         self.telemetry.observe_ratio(&UTILIZATION, move |seen| {
             let disks = looked_at.upgrade().map(|sessions| sessions.disks()).unwrap_or_default();
-            let fullest = disks.iter().map(|disk| disk.report.used).max();
-            seen(fullest.unwrap_or(0) as f64 / max_size.max(1) as f64, &[]);
+            let full =
+                |disk: &Disk| Some(disk.report.used as f64 / disk.capacity.or(max_size)?.max(1) as f64);
+            let fullest = disks.iter().filter_map(full).max_by(f64::total_cmp);
+            if let Some(fullest) = fullest.or(max_size.map(|_| 0.0)) {
+                seen(fullest, &[]);
+            }
         });
     }
 

@@ -118,7 +118,7 @@ impl tonic::codegen::Service<Uri> for Connector {
 async fn served(house: &House, channel: Channel) -> ncps_proto::Directives {
     let plane = grpc::RemoteControl::new(channel);
     assert_eq!(plane.narinfo(path(1).hash()).await.expect("answers"), Lookup::Unknown);
-    let hello = Hello { name: "edge".to_owned(), instance: "i".to_owned(), url: None, index: None };
+    let hello = Hello::new("edge", "i");
     let reports = futures::stream::iter([EdgeReport::Hello(hello)]).chain(futures::stream::pending()).boxed();
     let mut directives = plane.attach(reports).await.expect("attaches");
     let first = directives.next().await.expect("a directive").expect("no break");
@@ -167,7 +167,7 @@ async fn edge(uri: &str, secret: &str, name: &str) -> (Arc<dyn ControlPlane>, nc
         Ok(request)
     };
     let plane = grpc::RemoteControl::new(InterceptedService::new(channel, shown));
-    let hello = Hello { name: name.to_owned(), instance: name.to_owned(), url: None, index: None };
+    let hello = Hello::new(name, name);
     let reports = futures::stream::iter([EdgeReport::Hello(hello)]).chain(futures::stream::pending()).boxed();
     let mut directives = plane.attach(reports).await.expect("attaches");
     directives.next().await.expect("a directive").expect("no break");

@@ -42,6 +42,12 @@ struct Session {
     /// The index that it belonged to when it attached.
     index: Option<String>,
     url: Option<String>,
+    zone: Option<String>,
+    /// Its disk is kept.
+    durable: bool,
+    /// What its store may take, where it has a limit of its own.
+    capacity: Option<u64>,
+    version: String,
     directives: mpsc::Sender<Result<Directive>>,
     cut: CancellationToken,
     /// What it said last of its disk.
@@ -102,6 +108,8 @@ pub(crate) struct Disk {
     pub(crate) instance: String,
     /// Its name.
     pub(crate) edge: String,
+    /// What its store may take, where it has a limit of its own.
+    pub(crate) capacity: Option<u64>,
     pub(crate) report: DiskReport,
 }
 
@@ -181,12 +189,16 @@ impl Sessions {
         let mut state = self.state.lock();
         state.last_id += 1;
         let id = state.last_id;
-        state.placements.attached(&hello.instance, true);
+        state.placements.attached(&hello.instance, hello.durable);
         let session = Session {
             id,
             name: hello.name.clone(),
             index: hello.index.clone(),
             url: hello.url.clone(),
+            zone: hello.zone.clone(),
+            durable: hello.durable,
+            capacity: hello.capacity,
+            version: hello.version.clone(),
             directives: sender,
             cut: cut.clone(),
             disk: None,
@@ -337,7 +349,10 @@ impl Sessions {
                 name: session.name.clone(),
                 instance: instance.clone(),
                 url: session.url.clone(),
-                version: totals.map(|totals| totals.version.clone()).unwrap_or_default(),
+                zone: session.zone.clone(),
+                durable: session.durable,
+                capacity: session.capacity,
+                version: totals.map_or(&session.version, |totals| &totals.version).clone(),
                 attached_at: session.since.0,
                 disk: session.disk,
                 files: state.placements.count(instance) as u64,
@@ -381,7 +396,12 @@ impl Sessions {
     pub(crate) fn disks(&self) -> Vec<Disk> {
         let state = self.state.lock();
         let disk = |(instance, session): (&String, &Session)| {
-            Some(Disk { instance: instance.clone(), edge: session.name.clone(), report: session.disk? })
+            Some(Disk {
+                instance: instance.clone(),
+                edge: session.name.clone(),
+                capacity: session.capacity,
+                report: session.disk?,
+            })
         };
         let mut disks: Vec<Disk> = state.sessions.iter().filter_map(disk).collect();
         disks.sort_unstable_by(|a, b| a.instance.cmp(&b.instance));

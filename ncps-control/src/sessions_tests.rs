@@ -7,7 +7,7 @@ use crate::testing::{file, path};
 
 fn open(sessions: &Sessions, instance: &str) -> Opened {
     let url = Some(format!("http://{instance}"));
-    let hello = Hello { name: "edge".to_owned(), instance: instance.to_owned(), url, index: None };
+    let hello = Hello { url, durable: true, ..Hello::new(instance, instance) };
     sessions.open(&hello, UnixTime(1))
 }
 

@@ -77,7 +77,7 @@ pub async fn compose(
     let near = Arc::new(NearCache::new(near_bytes));
     let lookups = Lookups::new(near.clone(), control.clone(), store.clone(), current.clone(), tasks.clone());
     let instance = state.instance().to_owned();
-    let room = Room::new(store.clone(), current.clone());
+    let room = Room::new(store.clone(), current.clone(), config.max_size);
     let engine = Engine::new(Parts {
         store: store.clone(),
         room: room.clone(),
@@ -102,7 +102,13 @@ pub async fn compose(
     });
     let attachment = Attachment {
         control,
-        hello: Hello { name: config.name.clone(), instance, url: config.url, index: None },
+        hello: Hello {
+            url: config.url,
+            zone: config.zone,
+            durable: config.durable,
+            capacity: config.max_size,
+            ..Hello::new(&config.name, instance)
+        },
         store: store.clone(),
         engine: engine.clone(),
         lookups: lookups.clone(),

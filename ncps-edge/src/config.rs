@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use ncps_runtime::config::values::{absolute_path, listen_addr};
+use ncps_runtime::config::values::{absolute_path, boolean, byte_size, listen_addr};
 use ncps_runtime::config::{Env, Field, ListenAddr, Resolver};
 use ncps_runtime::tls::TlsFiles;
 use ncps_runtime::{fields, paths};
@@ -34,6 +34,34 @@ pub const EDGE_URL: Field = Field::value(
     "How other edges reach this one, such as http://host:8501.",
 )
 .value_name("URL");
+
+/// Where it stands.
+pub const EDGE_ZONE: Field = Field::value(
+    "edge-zone",
+    "EDGE_ZONE",
+    "edge.zone",
+    "Where the edge stands, such as a site or a rack: edges of one zone read from each other first.",
+)
+.value_name("NAME");
+
+/// Whether its disk is kept.
+pub const EDGE_DURABLE: Field = Field::value(
+    "edge-durable",
+    "EDGE_DURABLE",
+    "edge.durable",
+    "Whether the edge's disk is kept, so that uploads may rest on it. By default true for ncps serve, false for an edge \
+     in a process of its own.",
+)
+.value_name("BOOL");
+
+/// How much of its disk it may use.
+pub const EDGE_MAX_SIZE: Field = Field::value(
+    "edge-max-size",
+    "EDGE_MAX_SIZE",
+    "edge.max-size",
+    "What this edge's store may take on its disk, such as 50G, instead of --cache-max-size, which is for every edge.",
+)
+.value_name("SIZE");
 
 /// Where control is.
 pub const CONTROL_URL: Field = Field::value(
@@ -102,8 +130,18 @@ pub const MAX_REQUESTS: Field = Field::value(
 .default("8192");
 
 /// The fields of an edge, wherever control is.
-pub const EDGE: &[Field] =
-    &[SERVER_ADDR, EDGE_NAME, EDGE_URL, SERVER_TLS_CERT, SERVER_TLS_KEY, MAX_CONNECTIONS, MAX_REQUESTS];
+pub const EDGE: &[Field] = &[
+    SERVER_ADDR,
+    EDGE_NAME,
+    EDGE_URL,
+    EDGE_ZONE,
+    EDGE_DURABLE,
+    EDGE_MAX_SIZE,
+    SERVER_TLS_CERT,
+    SERVER_TLS_KEY,
+    MAX_CONNECTIONS,
+    MAX_REQUESTS,
+];
 
 /// The fields of an edge in a process of its own.
 pub const REMOTE: &[Field] = &[CONTROL_URL, CONTROL_CA_FILE, CONTROL_TOKEN_FILE];
@@ -115,6 +153,12 @@ pub struct EdgeConfig {
     pub server_addr: ListenAddr,
     pub name: String,
     pub url: Option<String>,
+    /// Edges of one zone read from each other first.
+    pub zone: Option<String>,
+    /// Its disk is kept.
+    pub durable: bool,
+    /// What its store may take, in bytes, instead of what control says.
+    pub max_size: Option<u64>,
     /// HTTPS instead of HTTP.
     pub tls: Option<TlsFiles>,
     pub limits: Limits,
@@ -190,19 +234,36 @@ pub enum ControlUrl {
 }
 
 impl EdgeConfig {
-    /// Reads [`EDGE`] and the data path. `None` where a problem was noted.
-    pub fn read(r: &mut Resolver, env: Env<'_>) -> Option<EdgeConfig> {
+    /// Reads [`EDGE`] and the data path. `durable` is what counts where nothing is said of it. `None` where a problem
+    /// was noted.
+    pub fn read(r: &mut Resolver, env: Env<'_>, durable: bool) -> Option<EdgeConfig> {
         let server_addr = r.get(&SERVER_ADDR, listen_addr);
         let url = r.get(&EDGE_URL, http_url);
-        let name = r.text(&EDGE_NAME).unwrap_or_else(|| {
+        let name = r.get(&EDGE_NAME, name).unwrap_or_else(|| {
             let name = paths::hostname();
             r.computed(&EDGE_NAME, &name);
             name
         });
+        let zone = r.get(&EDGE_ZONE, self::name);
+        let durable = r.get(&EDGE_DURABLE, boolean).unwrap_or_else(|| {
+            r.computed(&EDGE_DURABLE, durable);
+            durable
+        });
+        let max_size = r.get(&EDGE_MAX_SIZE, capacity);
         let tls = TlsFiles::read(r, &SERVER_TLS_CERT, &SERVER_TLS_KEY);
         let limits = Limits::read(r);
         let data_path = fields::read_data_path(r, env)?;
-        Some(EdgeConfig { data_path, server_addr: server_addr?, name, url, tls, limits })
+        Some(EdgeConfig {
+            data_path,
+            server_addr: server_addr?,
+            name,
+            url,
+            zone,
+            durable,
+            max_size,
+            tls,
+            limits,
+        })
     }
 }
 
@@ -250,6 +311,18 @@ impl Limits {
 fn count(text: &str) -> Result<usize, String> {
     let number = text.parse::<u32>().ok().filter(|number| *number > 0).and_then(|n| usize::try_from(n).ok());
     number.ok_or_else(|| "expected a whole number from 1 on".to_owned())
+}
+
+/// Of an edge or a zone, as control takes it.
+fn name(text: &str) -> Result<String, String> {
+    let is_name = ncps_proto::is_name(text);
+    let expected = "expected 1 to 255 bytes without control characters";
+    if is_name { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
+}
+
+fn capacity(text: &str) -> Result<u64, String> {
+    let bytes = byte_size(text)?;
+    ncps_proto::check_capacity(bytes).map(|()| bytes).map_err(|error| error.to_string())
 }
 
 fn http_url(text: &str) -> Result<String, String> {
@@ -306,7 +379,7 @@ mod tests {
         let line = CommandLine::parse(command("ncps-edge", "test", fields), fields, args).expect("no help");
         let env = |_: &str| None;
         let mut r = Resolver::new(Sources::gather(fields, &[], &line, &env, None));
-        let config = EdgeConfig::read(&mut r, &env);
+        let config = EdgeConfig::read(&mut r, &env, false);
         r.finish().map_err(|problems| problems.problems().to_vec())?;
         Ok(config.expect("nothing is wrong"))
     }
@@ -328,6 +401,18 @@ mod tests {
         let limits = read(&["--max-connections=7", "--max-requests=9"]).expect("usable").limits;
         assert_eq!((limits.connections, limits.requests), (7, 9));
         assert_eq!(read(&["--max-connections=0", "--max-requests=all"]).expect_err("no counts").len(), 2);
+    }
+
+    #[test]
+    fn a_zone_a_disk_and_its_limit() {
+        let config = read(&[]).expect("usable");
+        assert_eq!((config.zone, config.durable, config.max_size), (None, false, None));
+        let args = ["--edge-zone=hall 2", "--edge-durable=true", "--edge-max-size=10G"];
+        let config = read(&args).expect("usable");
+        assert_eq!((config.zone, config.durable), (Some("hall 2".to_owned()), true));
+        assert_eq!(config.max_size, Some(10 << 30));
+        let bad = ["--edge-name=a\nb", "--edge-zone=a\tb", "--edge-durable=perhaps", "--edge-max-size=0B"];
+        assert_eq!(read(&bad).expect_err("none of it").len(), 4);
     }
 
     #[test]

@@ -34,6 +34,8 @@ struct Answers {
 pub struct Room {
     store: Arc<LocalStore>,
     current: Arc<Current>,
+    /// This edge's own limit, which counts instead of the one that control says.
+    capacity: Option<u64>,
     attached: AtomicBool,
     /// Bytes that wait for room.
     wanted: Arc<AtomicU64>,
@@ -57,10 +59,11 @@ pub(crate) enum Giver {
 }
 
 impl Room {
-    pub fn new(store: Arc<LocalStore>, current: Arc<Current>) -> Arc<Room> {
+    pub fn new(store: Arc<LocalStore>, current: Arc<Current>, capacity: Option<u64>) -> Arc<Room> {
         Arc::new(Room {
             store,
             current,
+            capacity,
             attached: AtomicBool::new(false),
             wanted: Arc::default(),
             reports: AtomicU64::new(0),
@@ -78,7 +81,7 @@ impl Room {
         name: NarFileName,
         giver: Giver,
     ) -> io::Result<Option<HeldNar>> {
-        let limit = self.settings(|s| s.max_size).flatten();
+        let limit = self.capacity.or_else(|| self.settings(|s| s.max_size).flatten());
         let (spool, needs) = match self.commit(spool, name, limit, || {}).await? {
             Committed::Kept(held) => return Ok(Some(held)),
             Committed::NoRoom { spool, needs } => (spool, needs),

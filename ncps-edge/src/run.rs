@@ -30,7 +30,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
 }
 
 fn read(r: &mut Resolver, env: Env<'_>) -> Option<(EdgeConfig, ControlLink)> {
-    let edge = EdgeConfig::read(r, env);
+    let edge = EdgeConfig::read(r, env, false);
     let data = edge.as_ref().map(|edge| edge.data_path.as_path());
     let control = ControlLink::read(r, env, data);
     Some((edge?, control?))

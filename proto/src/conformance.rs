@@ -503,8 +503,7 @@ impl Session {
 
 async fn attach(plane: &Plane, instance: &str) -> Session {
     let (reports, rx) = mpsc::unbounded_channel();
-    let hello =
-        Hello { name: format!("edge-{instance}"), instance: instance.to_owned(), url: None, index: None };
+    let hello = Hello::new(format!("edge-{instance}"), instance);
     reports.send(EdgeReport::Hello(hello)).expect("the receiver is here");
     let mut directives = plane.attach(stream_of(rx)).await.expect("attached");
     match directives.next().await.expect("a directive").expect("no break") {

@@ -272,6 +272,11 @@ pub(crate) fn report(wire: wire::EdgeReport) -> Result<EdgeReport> {
             instance: hello.instance,
             url: non_empty(hello.url),
             index: non_empty(hello.index),
+            zone: non_empty(hello.zone),
+            durable: hello.durable,
+            capacity: hello.capacity,
+            protocol: hello.protocol,
+            version: hello.version,
         }),
         Report::Inventory(page) => EdgeReport::Inventory {
             held: all(page.held, |h| held(h.nar, h.file_size, h.disk_bytes))?,
@@ -307,6 +312,11 @@ pub(crate) fn report_wire(report: EdgeReport) -> wire::EdgeReport {
             instance: hello.instance,
             url: hello.url.unwrap_or_default(),
             index: hello.index.unwrap_or_default(),
+            zone: hello.zone.unwrap_or_default(),
+            durable: hello.durable,
+            capacity: hello.capacity,
+            protocol: hello.protocol,
+            version: hello.version,
         }),
         EdgeReport::Inventory { held, last } => {
             Report::Inventory(wire::Inventory { held: held.into_iter().map(held_wire).collect(), last })

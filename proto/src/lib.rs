@@ -15,6 +15,7 @@ mod gen_v1;
 /// The services as gRPC describes them, for reflection: an encoded `FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!("gen/ncps.v1.bin");
 pub mod grpc;
+mod hello;
 mod jobs;
 mod outward;
 mod plane;
@@ -31,6 +32,7 @@ pub mod fake;
 
 pub use code::Code;
 pub use error::{Error, Result};
+pub use hello::{Hello, PROTOCOL, check_capacity, is_name, is_understood};
 pub use jobs::{
     Checked, Job, JobKind, JobProgress, JobReport, JobSaid, Outcome, Prefetch, Prefetched, Scrub, Verdict,
 };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ncps_nix::{Compression, NarFileName, NarHash, NarInfo, ObjectName, PublicKey, StorePathHash};
 
+use crate::hello::Hello;
 use crate::jobs::{Job, JobReport};
 use crate::outward::{Outward, Secret, UpstreamSettings};
 use crate::tokens::{Token, Writing};
@@ -183,19 +184,6 @@ pub struct DiskReport {
     pub used: u64,
     /// What files need that wait for room.
     pub wanted: u64,
-}
-
-/// Who an edge is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hello {
-    /// Its name in the fleet.
-    pub name: String,
-    /// Random, made with the edge's data: tells a restarted edge from another one of its name.
-    pub instance: String,
-    /// How peers reach it.
-    pub url: Option<String>,
-    /// The index that it belongs to: the first that it met, or the one that an administrator said last.
-    pub index: Option<String>,
 }
 
 /// A NAR file in an edge's store.

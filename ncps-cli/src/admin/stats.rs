@@ -174,6 +174,9 @@ struct Edge {
     instance: String,
     /// How peers reach it.
     url: Option<String>,
+    zone: Option<String>,
+    /// Uploads may rest on it.
+    durable: bool,
     version: String,
     attached_at: Time,
     /// NAR files that it holds.
@@ -194,11 +197,13 @@ impl Edge {
             name: edge.name,
             instance: edge.instance,
             url: edge.url,
+            zone: edge.zone,
+            durable: edge.durable,
             version: edge.version,
             attached_at: Time(edge.attached_at),
             files: edge.files,
             used: edge.disk.map(|disk| disk.used),
-            max_size,
+            max_size: edge.capacity.or(max_size),
             disk_free: edge.disk.map(|disk| disk.free),
             disk_total: edge.disk.map(|disk| disk.total),
         }

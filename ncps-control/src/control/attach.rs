@@ -32,8 +32,6 @@ use crate::totals::Tally;
 
 /// Until when an edge must have said who it is.
 const HELLO: Duration = Duration::from_secs(10);
-/// Names and instance ids are kept in memory and logged: longer ones are refused.
-const MAX_NAME_BYTES: usize = 255;
 
 impl Control {
     pub(super) async fn attach_edge(&self, mut reports: Reports) -> Result<Directives> {
@@ -67,15 +65,10 @@ async fn hello(reports: &mut Reports) -> Result<Hello> {
     let first = tokio::time::timeout(HELLO, reports.next()).await;
     let invalid = |message: &str| Error::new(Code::Invalid, message);
     match first {
-        Ok(Some(EdgeReport::Hello(hello))) if is_name(&hello.name) && is_name(&hello.instance) => Ok(hello),
-        Ok(Some(EdgeReport::Hello(_))) => Err(invalid("an edge's name and instance have 1 to 255 bytes")),
+        Ok(Some(EdgeReport::Hello(hello))) => hello.check().map(|()| hello),
         Ok(_) => Err(invalid("an edge must say hello first")),
         Err(_) => Err(invalid("an edge said nothing for 10 s")),
     }
-}
-
-fn is_name(text: &str) -> bool {
-    (1..=MAX_NAME_BYTES).contains(&text.len()) && !text.contains(char::is_control)
 }
 
 /// A page of an inventory, and what the index knows of it.
@@ -149,7 +142,7 @@ impl Listener {
             }
             EdgeReport::Disk(disk) => {
                 self.sessions.disk(instance, disk);
-                self.pressure.consider(&disk);
+                self.pressure.consider(&disk, self.session.hello.capacity);
             }
             EdgeReport::Totals(totals) => self.count(totals).await,
             EdgeReport::UpstreamBack => self.index.forget_tentative_absences(),

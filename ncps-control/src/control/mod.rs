@@ -176,9 +176,7 @@ impl Control {
         let policy = Policy::of(&settings, key, key_place.former.clone(), admission);
         let sessions = Arc::new(Sessions::default());
         metrics.watch(&index, &sessions, &pins);
-        if let Some(max_size) = settings.max_size {
-            metrics.watch_limit(max_size, &sessions);
-        }
+        metrics.watch_limit(settings.max_size, &sessions);
         let remover =
             Remover { index: Arc::clone(&index), sessions: Arc::clone(&sessions), clock: Arc::clone(&clock) };
         let upkeep = housekeeping(Arc::clone(&sessions), Arc::clone(&clock), tasks.life().hard());

@@ -74,15 +74,19 @@ pub(crate) struct Pressure {
 
 impl Pressure {
     /// Runs the job if a limit is passed.
-    pub(crate) fn consider(&self, disk: &DiskReport) {
-        if self.is_due(disk) {
+    pub(crate) fn consider(&self, disk: &DiskReport, capacity: Option<u64>) {
+        if self.is_due(disk, capacity) {
             self.passed.notify_one();
         }
     }
 
     /// Also where nothing is missing, but somebody waits to be told so.
-    fn is_due(&self, disk: &DiskReport) -> bool {
-        disk.wanted > 0 || self.budget.missing(disk) > 0
+    fn is_due(&self, disk: &DiskReport, capacity: Option<u64>) -> bool {
+        disk.wanted > 0 || self.missing(disk, capacity) > 0
+    }
+
+    fn missing(&self, disk: &DiskReport, capacity: Option<u64>) -> u64 {
+        self.budget.with(capacity).missing(disk)
     }
 }
 
@@ -185,7 +189,7 @@ impl Job {
         self.pins.expire(began).await?;
         let mut edges = Vec::new();
         for disk in self.disks(order)? {
-            let missing = self.missing(order.goal, &disk.report);
+            let missing = self.missing(order.goal, &disk);
             if order.dry_run {
                 edges.push(self.foresee(disk, missing).await?);
             } else {
@@ -211,17 +215,17 @@ impl Job {
             }
         }
         disks.retain(|disk| match order.goal {
-            Goal::Limits => self.pressure.is_due(&disk.report),
-            Goal::To(_) | Goal::Free(_) => self.missing(order.goal, &disk.report) > 0,
+            Goal::Limits => self.pressure.is_due(&disk.report, disk.capacity),
+            Goal::To(_) | Goal::Free(_) => self.missing(order.goal, disk) > 0,
         });
         Ok(disks)
     }
 
-    fn missing(&self, goal: Goal, disk: &DiskReport) -> u64 {
+    fn missing(&self, goal: Goal, Disk { report, capacity, .. }: &Disk) -> u64 {
         match goal {
-            Goal::Limits => self.pressure.budget.missing(disk),
-            Goal::To(bytes) => disk.used.saturating_sub(bytes),
-            Goal::Free(bytes) => bytes.min(disk.used),
+            Goal::Limits => self.pressure.missing(report, *capacity),
+            Goal::To(bytes) => report.used.saturating_sub(bytes),
+            Goal::Free(bytes) => bytes.min(report.used),
         }
     }
 

@@ -98,6 +98,11 @@ pub(crate) struct Plan {
 }
 
 impl Budget {
+    /// With the limit that an edge has of its own, where it has one.
+    pub(crate) fn with(self, capacity: Option<u64>) -> Budget {
+        Budget { limit: capacity.or(self.limit), ..self }
+    }
+
     /// Bytes to be freed. None while the disk is within its limits; past one of them down to 90 % of the size
     /// limit, or up to 110 % of the free space, so that the next file does not come too late again.
     pub(crate) fn missing(&self, disk: &DiskReport) -> u64 {

@@ -39,6 +39,11 @@ pub struct EdgeStats {
     pub name: String,
     pub instance: String,
     pub url: Option<String>,
+    pub zone: Option<String>,
+    /// Its disk is kept.
+    pub durable: bool,
+    /// What its store may take, where it has a limit of its own.
+    pub capacity: Option<u64>,
     /// Empty before its first report, like the upstreams.
     pub version: String,
     pub attached_at: i64,
@@ -76,6 +81,9 @@ fn edge_wire(edge: EdgeStats) -> wire::EdgeStats {
         name: edge.name,
         instance: edge.instance,
         url: edge.url.unwrap_or_default(),
+        zone: edge.zone.unwrap_or_default(),
+        durable: edge.durable,
+        capacity: edge.capacity,
         version: edge.version,
         attached_at: edge.attached_at,
         disk: edge.disk.map(convert::disk_report_wire),
@@ -103,6 +111,9 @@ fn edge(wire: wire::EdgeStats) -> Result<EdgeStats> {
         name: wire.name,
         instance: wire.instance,
         url: non_empty(wire.url),
+        zone: non_empty(wire.zone),
+        durable: wire.durable,
+        capacity: wire.capacity,
         version: wire.version,
         attached_at: wire.attached_at,
         disk: wire.disk.as_ref().map(convert::disk_report),

@@ -319,6 +319,21 @@ pub struct Hello {
     /// the id of the index that it belongs to; empty while it belongs to none
     #[prost(string, tag = "10")]
     pub index: ::prost::alloc::string::String,
+    /// where it stands; may be empty
+    #[prost(string, tag = "220")]
+    pub zone: ::prost::alloc::string::String,
+    /// its disk is kept
+    #[prost(bool, tag = "221")]
+    pub durable: bool,
+    /// what its store may take on the disk, in bytes; absent: what control says
+    #[prost(uint64, optional, tag = "222")]
+    pub capacity: ::core::option::Option<u64>,
+    /// that it speaks; see ncps_proto::PROTOCOL
+    #[prost(uint32, tag = "223")]
+    pub protocol: u32,
+    /// of the release, for people
+    #[prost(string, tag = "224")]
+    pub version: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Inventory {
@@ -2312,6 +2327,13 @@ pub struct EdgeStats {
     pub counts: ::std::collections::HashMap<::prost::alloc::string::String, u64>,
     #[prost(message, repeated, tag = "9")]
     pub upstreams: ::prost::alloc::vec::Vec<UpstreamTotals>,
+    #[prost(string, tag = "220")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(bool, tag = "221")]
+    pub durable: bool,
+    /// its own limit; absent: that of all
+    #[prost(uint64, optional, tag = "222")]
+    pub capacity: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EvictRequest {

@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn hello(name: &str) -> Reports {
-        let hello = Hello { name: name.to_owned(), instance: "i".to_owned(), url: None, index: None };
+        let hello = Hello::new(name, "i");
         stream::iter([EdgeReport::Hello(hello), EdgeReport::UpstreamBack]).boxed()
     }
 

@@ -15,6 +15,9 @@ pub(super) fn an_edge() -> EdgeConfig {
         server_addr: any_port(),
         name: "edge".to_owned(),
         url: None,
+        zone: None,
+        durable: true,
+        max_size: None,
         tls: None,
         limits: Limits::default(),
     }

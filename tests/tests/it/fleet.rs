@@ -4,6 +4,8 @@
 use ncps_proto::admin::AdminPlane;
 use ncps_tests::{Cluster, ClusterBuilder, Fixture, Mode, Upstream, UpstreamKey, client, eventually};
 
+use crate::cli::cli;
+use crate::eviction::{self, MIB};
 use crate::scene::plain;
 
 const EDGES: usize = 3;
@@ -81,6 +83,35 @@ async fn the_way_to_one_edge_can_be_broken_alone() {
         assert_eq!(client::get(front(edge).addr(), "/nix-cache-info").await.expect("whole").status, 200);
     }
     assert_eq!(cluster.at(1).get("/nix-cache-info").await.status, 200, "clients have a way of their own");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_edge_keeps_its_own_limit() {
+    let key = UpstreamKey::new("upstream-1");
+    let fixtures = eviction::fixtures(&key, 4, MIB);
+    let upstream = eviction::upstream_of(&fixtures).await;
+    let limit = 2 * MIB + MIB / 2;
+    let builder = builder(&upstream, &key).edge_at(1, move |edge| {
+        (edge.max_size, edge.zone, edge.durable) = (Some(limit), Some("hall 2".to_owned()), false);
+    });
+    let builder = builder.settings(|settings| settings.max_size = Some(100 * MIB));
+    let cluster = builder.start().await;
+    for fixture in &fixtures {
+        for edge in [0, 1] {
+            cluster.at(edge).narinfo(fixture).await;
+            let (status, body) = cluster.at(edge).fetch(&fixture.nar_path()).await;
+            assert!(status == 200 && body.whole() == fixture.file.to_bytes());
+            cluster.at(edge).quiet().await;
+        }
+    }
+    let stored = |edge: usize| fixtures.iter().filter(|f| cluster.at(edge).stores(&f.nar_path())).count();
+    assert_eq!(stored(0), 4);
+    eventually("it is within its limit", async || stored(1) <= 2).await;
+    let edges = cli(&cluster).json(&["edges"]).await;
+    assert_eq!((&edges[0]["max_size"], &edges[1]["max_size"]), (&(100 * MIB).into(), &limit.into()));
+    assert_eq!((&edges[1]["zone"], &edges[1]["durable"]), (&"hall 2".into(), &false.into()));
+    assert_eq!((&edges[0]["zone"], &edges[0]["durable"]), (&serde_json::Value::Null, &true.into()));
     cluster.end().await;
 }
 

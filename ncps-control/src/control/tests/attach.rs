@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ncps_nix::Compression;
-use ncps_proto::{Accesses, Directive, EdgeReport, HeldNar, Turn};
+use ncps_proto::{Accesses, Code, Directive, EdgeReport, HeldNar, Turn};
 use tempfile::TempDir;
 
 use super::*;
@@ -21,6 +21,25 @@ async fn a_new_session_of_an_instance_takes_over_with_its_turns() {
     let theirs = Turn::Theirs(Some("http://a:8501".to_owned()));
     assert_eq!(case.control().begin_fetch("b", name).await.expect("answers"), theirs);
     assert_eq!(case.house.control.edges(), 2);
+    case.house.stop().await;
+}
+
+#[tokio::test]
+async fn an_edge_that_can_not_be_is_refused() {
+    let case = Case::new().await;
+    let bad = [
+        Hello { name: "a\nb".to_owned(), ..an_edge("a") },
+        Hello { instance: String::new(), ..an_edge("a") },
+        Hello { zone: Some("\u{1b}[2J".to_owned()), ..an_edge("a") },
+        Hello { url: Some("host:8501".to_owned()), ..an_edge("a") },
+        Hello { capacity: Some(0), ..an_edge("a") },
+        Hello { capacity: Some(u64::MAX), ..an_edge("a") },
+    ];
+    for hello in bad {
+        let refused = Edge::try_attach(case.control(), hello.clone()).await.err();
+        assert!(refused.is_some_and(|error| error.code() == Code::Invalid), "{hello:?}");
+    }
+    assert_eq!(case.house.control.edges(), 0);
     case.house.stop().await;
 }
 

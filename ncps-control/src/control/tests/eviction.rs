@@ -37,6 +37,29 @@ async fn past_the_limit_the_least_recently_read_go_with_their_narinfos() {
 }
 
 #[tokio::test]
+async fn an_edge_s_own_limit_counts_instead_of_the_one_of_all() {
+    for (all, own, evicts) in
+        [(Some(40), Some(60), false), (Some(60), Some(40), true), (None, Some(40), true)]
+    {
+        let case = limited(|settings| settings.max_size = all.map(|blocks: u64| blocks * BLOCK)).await;
+        let hello = Hello { capacity: own.map(|blocks: u64| blocks * BLOCK), ..an_edge("a") };
+        let mut edge = Edge::attach_as(case.control(), hello).await;
+        edge.holds(&[nar("held")]);
+        edge.say(disk(1, 50, 0));
+        if evicts {
+            assert_eq!(edge.evicts().await, [nar("held")], "{all:?} {own:?}");
+        }
+        let order = EvictionOrder { dry_run: true, ..EvictionOrder::default() };
+        while case.house.control.sessions.disks().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let report = case.house.control.evict(order).await.expect("it runs");
+        assert!(evicts || report.edges.is_empty(), "{all:?} {own:?}: {report:?}");
+        case.house.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn victims_say_which_narinfos_name_them() {
     let case = limited(|settings| settings.max_size = Some(5 * BLOCK)).await;
     let ours = case.publish(case.upstream.narinfo(1)).await;

@@ -156,6 +156,12 @@ async fn answers_are_the_same_before_and_after_the_row_is_written() {
     case.house.stop().await;
 }
 
+/// An edge that is called as its instance.
+fn an_edge(instance: &str) -> Hello {
+    let url = Some(format!("http://{instance}:8501"));
+    Hello { url, durable: true, ..Hello::new(instance, instance) }
+}
+
 /// An attached edge.
 struct Edge {
     reports: mpsc::UnboundedSender<EdgeReport>,
@@ -164,15 +170,21 @@ struct Edge {
 
 impl Edge {
     async fn attach(control: &dyn ControlPlane, instance: &str) -> Self {
+        Self::attach_as(control, an_edge(instance)).await
+    }
+
+    async fn attach_as(control: &dyn ControlPlane, hello: Hello) -> Self {
+        Self::try_attach(control, hello).await.expect("attaches")
+    }
+
+    async fn try_attach(control: &dyn ControlPlane, hello: Hello) -> ncps_proto::Result<Self> {
         let (reports, mut said) = mpsc::unbounded_channel();
-        let url = Some(format!("http://{instance}:8501"));
-        let hello = Hello { name: instance.to_owned(), instance: instance.to_owned(), url, index: None };
         reports.send(EdgeReport::Hello(hello)).expect("open");
         let stream = futures::stream::poll_fn(move |cx| said.poll_recv(cx));
-        let directives = control.attach(Box::pin(stream)).await.expect("attaches");
+        let directives = control.attach(Box::pin(stream)).await?;
         let mut edge = Self { reports, directives };
         assert!(matches!(edge.next().await, Some(Directive::Configure(_))));
-        edge
+        Ok(edge)
     }
 
     /// The next that it is told. That it is to list its narinfos is passed over: who holds what the index does not
