@@ -191,15 +191,8 @@ impl Policy {
 fn named(mut narinfo: NarInfo, upstream: String) -> Offer {
     let url = std::mem::take(&mut narinfo.url);
     let origin = Origin { upstream, url, compression: narinfo.compression };
-    let file_hash = narinfo.file_hash.filter(|_| narinfo.compression != Compression::None);
-    let offer = Offer { narinfo, origin };
-    match file_hash {
-        Some(hash) => {
-            let (compression, size) = (offer.narinfo.compression, offer.narinfo.file_size);
-            offer.renamed(NarFileName { hash, compression }, size)
-        }
-        None => offer.decoded(),
-    }
+    let (file, size) = narinfo.offered();
+    Offer { narinfo, origin }.renamed(file, size)
 }
 
 #[cfg(test)]

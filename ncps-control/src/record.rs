@@ -88,10 +88,7 @@ pub(crate) fn facts_of(narinfo: &NarInfo) -> NarFacts {
 
 /// Makes a narinfo name `file`: the parts of it that no signature covers.
 pub(crate) fn point_at(narinfo: &mut NarInfo, file: NarFileName, file_size: Option<u64>) {
-    narinfo.file_hash = Some(file.hash);
-    narinfo.compression = file.compression;
-    narinfo.file_size = file_size;
-    narinfo.url = file.url();
+    narinfo.point_at(file, file_size);
 }
 
 /// The file hash of a NAR that is stored as it is.

@@ -10,7 +10,8 @@ use ncps_nix::{
     Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, SecretKey, Sha256Hash, StorePath, nix32,
 };
 use ncps_proto::{
-    Commit, EdgeSettings, MinFree, NarFacts, Origin, Outward, Publication, UpstreamSettings, Writing,
+    Commit, EdgeSettings, MinFree, NarFacts, Origin, Outward, Publication, UpstreamSettings, WhenAway,
+    Writing,
 };
 use ncps_runtime::clock::{Clock, ManualClock, UnixTime};
 use ncps_runtime::exit::Exit;
@@ -88,6 +89,7 @@ pub(crate) fn commit(ours: &NarInfo) -> Commit {
         nar: facts_of(ours),
         origin: None,
         uploaded: false,
+        meanwhile: Vec::new(),
     }
 }
 
@@ -125,6 +127,7 @@ pub(crate) fn settings(trusted: PublicKey) -> EdgeSettings {
         max_narinfo_requests: 256,
         max_size: None,
         min_free: MinFree::NOTHING,
+        when_away: WhenAway::default(),
     }
 }
 

@@ -176,9 +176,6 @@ impl Attachment {
 
     /// A session begins with its first configuration.
     fn begin(&self, settings: EdgeSettings, ready: &mut Option<ReadyLatch>) -> Result<()> {
-        // Something may have been invalidated while nobody could tell us; from here on control does. Not
-        // sooner: while it is away, what is near is all that there is.
-        self.lookups.near.clear();
         let (index, upstreams) = (settings.index_id.clone(), settings.upstreams.len());
         if self.state.is_foreign(&index) {
             tracing::error!(
@@ -190,7 +187,7 @@ impl Attachment {
         } else {
             self.workshop.reconcile_once();
         }
-        self.configure(settings)?;
+        self.meet(settings)?;
         self.metrics.attached.set((), 1);
         tracing::info!(index, upstreams, "attached to control");
         let engine = Arc::clone(&self.engine);
@@ -199,6 +196,16 @@ impl Attachment {
         if let Some(latch) = ready.take() {
             latch.release();
         }
+        Ok(())
+    }
+
+    /// What is near from before stays of use, where it is of the same index and signed with the same keys.
+    fn meet(&self, settings: EdgeSettings) -> Result<()> {
+        let (index, keys) = (settings.index_id.clone(), settings.public_keys.clone());
+        let before = self.configure(settings)?;
+        let before = before.as_ref().map(|before| (&before.settings.index_id, &before.settings.public_keys));
+        let is_coming = |name| self.engine.is_running(name);
+        self.lookups.attached(before != Some((&index, &keys)), is_coming);
         Ok(())
     }
 

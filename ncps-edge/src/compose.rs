@@ -20,6 +20,7 @@ use crate::lookup::Lookups;
 use crate::metrics::{EdgeMetrics, Watched};
 use crate::near::NearCache;
 use crate::objects::Objects;
+use crate::remote::{ControlPath, Guarded};
 use crate::room::Room;
 use crate::state::StateFile;
 use crate::store::{LocalStore, ObjectStore};
@@ -50,7 +51,7 @@ pub struct Edge {
 /// Where the address, the disk or the state can't be used.
 pub async fn compose(
     config: EdgeConfig,
-    control: Arc<dyn ControlPlane>,
+    control: impl Into<ControlPath>,
     tasks: &Tasks,
     telemetry: &Telemetry,
 ) -> anyhow::Result<Edge> {
@@ -65,6 +66,7 @@ pub async fn compose(
     let object_store = ObjectStore::open(store.clone()).context("open the data path (--cache-data-path)")?;
     let around = Surroundings { metrics: metrics.clone(), tasks: tasks.clone(), returned: Arc::default() };
     let current = Arc::new(Current::new(around));
+    let control: Arc<dyn ControlPlane> = Guarded::new(control.into(), &current, &metrics, tasks);
     let ready = tasks.life().latch("configuration from control");
     let ready = match saved {
         Some(settings) if current.apply(settings.clone()).is_ok() => {
@@ -75,7 +77,14 @@ pub async fn compose(
     };
     let near_bytes = current.get().map_or(NEAR_CACHE, |live| live.settings.near_cache_bytes);
     let near = Arc::new(NearCache::new(near_bytes));
-    let lookups = Lookups::new(near.clone(), control.clone(), store.clone(), current.clone(), tasks.clone());
+    let lookups = Lookups::new(
+        near.clone(),
+        control.clone(),
+        store.clone(),
+        current.clone(),
+        tasks.clone(),
+        metrics.clone(),
+    );
     let instance = state.instance().to_owned();
     let room = Room::new(store.clone(), current.clone(), config.max_size);
     let engine = Engine::new(Parts {

@@ -11,6 +11,7 @@
 //! `Arc<dyn ControlPlane>` and can't tell where it lives.
 
 pub mod access;
+mod alone;
 pub mod attach;
 pub mod compose;
 pub mod config;

@@ -70,8 +70,8 @@ impl Current {
 /// Whether both differ at most in what upstreams have no part in: who our clients are and what they may do, and the
 /// keys that we sign with. Any other difference may matter to them.
 fn same_upstreams(one: &EdgeSettings, other: &EdgeSettings) -> bool {
-    let EdgeSettings { public_keys, tokens, writing, .. } = one.clone();
-    *one == EdgeSettings { public_keys, tokens, writing, ..other.clone() }
+    let EdgeSettings { public_keys, tokens, writing, when_away, .. } = one.clone();
+    *one == EdgeSettings { public_keys, tokens, writing, when_away, ..other.clone() }
 }
 
 #[cfg(test)]

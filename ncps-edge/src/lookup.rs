@@ -1,18 +1,22 @@
 //! A store path's narinfo: near cache, control, upstreams, in this order. All requests for one path share one
-//! lookup, which belongs to none of them: who leaves cancels nobody.
+//! lookup, which belongs to none of them: who leaves cancels nobody. What is done without control is in [`without`].
 //!
 //! Knows when a path is absent and when it is only unknown. Absent on purpose: HTTP, NAR bytes.
 
+mod without;
+
 use std::sync::Arc;
 
-use ncps_nix::{NarFileName, NarInfo, StorePathHash, TrustedKeys};
+use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 use ncps_proto::{Code, ControlPlane, Error, Heard, Lookup, Origin, Publication, Result, Upload, trace};
 use ncps_runtime::tasks::Tasks;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 
+use crate::alone::Alone;
 use crate::flights::Flights;
 use crate::live::Current;
+use crate::metrics::EdgeMetrics;
 use crate::near::{NearCache, Served, named};
 use crate::store::{LocalStore, blocking};
 use crate::transfer::Failure;
@@ -26,6 +30,8 @@ pub struct Lookups {
     pub store: Arc<LocalStore>,
     pub current: Arc<Current>,
     pub tasks: Tasks,
+    metrics: Arc<EdgeMetrics>,
+    alone: Alone,
     flights: Flights<(StorePathHash, Via), Option<Found>>,
 }
 
@@ -62,8 +68,10 @@ impl Lookups {
         store: Arc<LocalStore>,
         current: Arc<Current>,
         tasks: Tasks,
+        metrics: Arc<EdgeMetrics>,
     ) -> Arc<Lookups> {
-        Arc::new(Lookups { near, control, store, current, tasks, flights: Flights::new(MOST_RUNNING) })
+        let (alone, flights) = (Alone::default(), Flights::new(MOST_RUNNING));
+        Arc::new(Lookups { near, control, store, current, tasks, metrics, alone, flights })
     }
 
     /// The narinfo as it is served, or `None` where the path is absent.
@@ -125,7 +133,7 @@ impl Lookups {
             Ok(Lookup::Known(narinfo)) => Ok(Some(Found::here(self.keep(&narinfo, epoch)))),
             Ok(Lookup::Absent(_)) => Ok(None),
             Ok(Lookup::Unknown) => self.ask_upstreams(hash, via, epoch).await,
-            Err(error) => self.without_control(hash, error).await,
+            Err(error) => self.without_control(hash, Some(via), error).await,
         }
     }
 
@@ -135,7 +143,7 @@ impl Lookups {
         match self.control.narinfo(hash).await {
             Ok(Lookup::Known(narinfo)) => Ok(Some(Found::here(self.keep(&narinfo, epoch)))),
             Ok(Lookup::Absent(_) | Lookup::Unknown) => Ok(None),
-            Err(error) => self.without_control(hash, error).await,
+            Err(error) => self.without_control(hash, None, error).await,
         }
     }
 
@@ -150,21 +158,33 @@ impl Lookups {
         match live.upstreams.ask(hash, via).await {
             Verdict::Found(narinfo, upstream) => {
                 let publication = Publication { narinfo: *narinfo, upstream, replaces: false };
-                let stored = self.publish(publication).await?;
-                Ok(Some(Found { served: self.keep(&stored, epoch), from_upstream: true }))
+                let served = match self.publish(publication.clone()).await {
+                    Ok(stored) => self.keep(&stored, epoch),
+                    Err(error) if self.may_vouch(&error) => self.vouch(publication),
+                    Err(error) => return Err(error),
+                };
+                Ok(Some(Found { served, from_upstream: true }))
             }
             // A cache on the way was asked for what it has only: that is no absence to remember.
             Verdict::Absent(_) if !via.is_direct() => Ok(None),
-            Verdict::Absent(heard) => {
-                self.control.publish_absent(hash, heard).await?;
-                Ok(None)
-            }
-            Verdict::Failed(error) if live.settings.absent_on_upstream_failure => {
-                tracing::warn!(%hash, error = error.story(), "answered as absent, as configured");
-                Ok(None)
-            }
-            Verdict::Failed(error) => Err(error),
+            Verdict::Absent(heard) => match self.control.publish_absent(hash, heard).await {
+                Err(error) if error.code() == Code::Unavailable => {
+                    self.alone.put_absent(hash);
+                    Ok(None)
+                }
+                told => told.map(|_| None),
+            },
+            Verdict::Failed(error) => self.unless_called_absent(hash, error),
         }
+    }
+
+    /// Some operators want failures of upstreams called absences.
+    fn unless_called_absent(&self, hash: StorePathHash, error: Error) -> Result<Option<Found>> {
+        if !self.current.get()?.settings.absent_on_upstream_failure {
+            return Err(error);
+        }
+        tracing::warn!(%hash, error = error.story(), "answered as absent, as configured");
+        Ok(None)
     }
 
     /// Has control sign and store a narinfo, and writes it beside its NAR where that is here already.
@@ -208,6 +228,7 @@ impl Lookups {
     /// Narinfos changed: neither memory nor a lookup that runs answers for them any more.
     pub fn outdate(&self, hashes: &[StorePathHash]) {
         self.near.invalidate(hashes);
+        self.alone.forget(hashes);
         self.flights.outdate(|(hash, _)| hashes.contains(hash));
     }
 
@@ -218,36 +239,6 @@ impl Lookups {
                 tracing::warn!(path = %narinfo.store_path, %error, "the narinfo in the store is behind");
             }
         });
-    }
-
-    /// Control can't be asked: what the disk holds is still served, the rest can't be known.
-    async fn without_control(&self, hash: StorePathHash, error: Error) -> Result<Option<Found>> {
-        let store = Arc::clone(&self.store);
-        let read = blocking(move || store.narinfo(hash)).await;
-        let text = read.map_err(|e| Error::internal("read a narinfo of the store").because(e))?;
-        let Some(text) = text else {
-            return Err(Error::new(Code::Unavailable, "control is away").because(error));
-        };
-        let parsed = NarInfo::parse(&text).ok().filter(|n| n.store_path.hash() == hash);
-        let narinfo =
-            parsed.ok_or_else(|| Error::internal(format!("the store's {hash}.narinfo is damaged")))?;
-        if !self.is_believed(&narinfo) {
-            tracing::warn!(path = %narinfo.store_path, "nothing vouches for a narinfo of the store: it is not served");
-            return Err(Error::new(Code::Unavailable, "control is away").because(error));
-        }
-        Ok(Some(Found::here(Arc::new(Served::from(&narinfo)))))
-    }
-
-    /// Whether a narinfo that lay in the store is one that control could have made. Where control signs nothing, that can't
-    /// be told.
-    fn is_believed(&self, narinfo: &NarInfo) -> bool {
-        let Ok(live) = self.current.get() else { return false };
-        let settings = &live.settings;
-        let keys = settings.public_keys.iter().chain(&settings.trusted_keys).cloned();
-        settings.public_keys.is_empty()
-            || settings.upstreams.iter().any(|upstream| upstream.unsigned)
-            || TrustedKeys::from_iter(keys).verify(narinfo).is_some()
-            || narinfo.proves_itself()
     }
 
     /// Every source of `nar` said that it does not have it: asks the upstreams for the path anew.

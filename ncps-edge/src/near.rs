@@ -1,5 +1,8 @@
 //! The near cache: a bounded memory of narinfos as prepared bytes. A warm narinfo is served from here, with no
 //! RPC, no disk and no lock held across an await. Absences are not kept: what was put anywhere is seen at once.
+//!
+//! What is from before a break of the session with control may be outdated. It stays, since it is better than nothing
+//! where control can't be asked, and is replaced as it is asked for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,15 +41,24 @@ pub(crate) fn named(narinfo: &NarInfo) -> NarFileName {
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<StorePathHash, Arc<Served>> for Weight {
-    fn weight(&self, _hash: &StorePathHash, served: &Arc<Served>) -> u64 {
-        served.body.len() as u64 + OVERHEAD
+/// A narinfo, and in which age of the cache control said it.
+#[derive(Clone)]
+struct Kept {
+    served: Arc<Served>,
+    age: u64,
+}
+
+impl Weighter<StorePathHash, Kept> for Weight {
+    fn weight(&self, _hash: &StorePathHash, kept: &Kept) -> u64 {
+        kept.served.body.len() as u64 + OVERHEAD
     }
 }
 
 /// Narinfos in memory.
 pub struct NearCache {
-    cache: Cache<StorePathHash, Arc<Served>, Weight>,
+    cache: Cache<StorePathHash, Kept, Weight>,
+    /// Grows with every break: what is of a former age counts only where control can't be asked.
+    age: AtomicU64,
     /// Grows with every invalidation: an answer from before one must not be kept after it.
     epoch: AtomicU64,
 }
@@ -55,11 +67,24 @@ impl NearCache {
     /// At most `bytes`, overhead included.
     pub fn new(bytes: u64) -> NearCache {
         let entries = usize::try_from(bytes / TYPICAL).unwrap_or(usize::MAX).max(16);
-        NearCache { cache: Cache::with_weighter(entries, bytes, Weight), epoch: AtomicU64::new(0) }
+        let cache = Cache::with_weighter(entries, bytes, Weight);
+        NearCache { cache, age: AtomicU64::new(0), epoch: AtomicU64::new(0) }
     }
 
     pub fn get(&self, hash: StorePathHash) -> Option<Arc<Served>> {
-        self.cache.get(&hash)
+        let age = self.age.load(Ordering::Acquire);
+        self.cache.get(&hash).filter(|kept| kept.age == age).map(|kept| kept.served)
+    }
+
+    /// The same, and what is of a former age: for who can't ask control.
+    pub(crate) fn of_any_age(&self, hash: StorePathHash) -> Option<Arc<Served>> {
+        self.cache.get(&hash).map(|kept| kept.served)
+    }
+
+    /// Those that name a file, of any age. Looks at all that is near.
+    pub(crate) fn naming(&self, name: NarFileName) -> Vec<Arc<Served>> {
+        let kept = self.cache.iter().map(|(_, kept)| kept.served);
+        kept.filter(|served| served.nar == name).collect()
     }
 
     /// The epoch to hand to [`NearCache::put`]; read it before asking control.
@@ -72,8 +97,8 @@ impl NearCache {
         if self.epoch() != epoch {
             return;
         }
-        let hash = served.hash;
-        self.cache.insert(hash, served);
+        let (hash, age) = (served.hash, self.age.load(Ordering::Acquire));
+        self.cache.insert(hash, Kept { served, age });
         // An invalidation that came in between did not see the entry.
         if self.epoch() != epoch {
             self.cache.remove(&hash);
@@ -88,7 +113,14 @@ impl NearCache {
         }
     }
 
-    /// Forgets everything: after a break of the attach stream nobody knows what was missed.
+    /// After a break of the attach stream nobody knows what was missed: from here on control is asked for everything
+    /// anew.
+    pub(crate) fn outdate(&self) {
+        self.age.fetch_add(1, Ordering::AcqRel);
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Forgets everything.
     pub fn clear(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.cache.clear();
@@ -132,6 +164,22 @@ mod tests {
         assert!(near.get(served(1).hash).is_none());
         near.put(served(1), near.epoch());
         assert!(near.get(served(1).hash).is_some());
+    }
+
+    #[test]
+    fn what_is_outdated_is_there_for_who_can_not_ask() {
+        let near = NearCache::new(1 << 20);
+        let epoch = near.epoch();
+        near.put(served(1), epoch);
+        near.outdate();
+        assert!(near.get(served(1).hash).is_none() && near.of_any_age(served(1).hash).is_some());
+        near.put(served(2), epoch);
+        assert!(near.of_any_age(served(2).hash).is_none(), "an answer from before the break");
+        assert_eq!(near.naming(served(1).nar).len(), 1);
+        near.put(served(1), near.epoch());
+        assert!(near.get(served(1).hash).is_some());
+        near.invalidate(&[served(1).hash]);
+        assert!(near.of_any_age(served(1).hash).is_none());
     }
 
     #[test]

@@ -90,6 +90,8 @@ impl Uploads {
         if door == Door::Upload {
             return Err(missing());
         }
+        // Nothing is fetched for a narinfo that control can't be asked to admit.
+        self.engine.locate(nar).await?;
         let mut reader = self.engine.join(&Wanted::ours(nar))?;
         match reader.proven().await {
             Ok(_) => {}

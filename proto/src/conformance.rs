@@ -547,6 +547,7 @@ fn commit(narinfo: &NarInfo) -> Commit {
         nar: facts(narinfo),
         origin: Some(origin(narinfo)),
         uploaded: false,
+        meanwhile: Vec::new(),
     }
 }
 

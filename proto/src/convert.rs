@@ -196,6 +196,7 @@ pub(crate) fn commit(wire: wire::CommitNarRequest) -> Result<(String, Commit)> {
         nar: nar_facts(&required(wire.facts, "NAR facts")?)?,
         origin: wire.origin.map(origin).transpose()?,
         uploaded: wire.uploaded,
+        meanwhile: all(wire.meanwhile, publication)?,
     };
     Ok((wire.instance, commit))
 }
@@ -209,6 +210,7 @@ pub(crate) fn commit_wire(instance: &str, commit: Commit) -> wire::CommitNarRequ
         facts: Some(nar_facts_wire(commit.nar)),
         origin: commit.origin.map(origin_wire),
         uploaded: commit.uploaded,
+        meanwhile: commit.meanwhile.into_iter().map(publication_wire).collect(),
     }
 }
 

@@ -52,7 +52,7 @@ pub trait ControlPlane: Send + Sync + 'static {
 
     /// A file lies proven in the edge's store: ends the turn, notes the placement, and returns every narinfo
     /// that names the file. With `asked_as` those narinfos are corrected first, and the old name becomes an
-    /// alias.
+    /// alias. What it was served for `meanwhile` is published before, like any publication, unless it was removed.
     async fn commit_nar(&self, instance: &str, commit: Commit) -> Result<Vec<NarInfo>>;
 
     /// Admits, signs and stores a client's narinfo, and returns the stored version: durable when this answers.

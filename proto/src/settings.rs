@@ -9,7 +9,7 @@ use crate::convert::{all, malformed, millis, public_key, sha256};
 use crate::gen_v1 as wire;
 use crate::{
     EdgeSettings, Login, MinFree, NetrcEntry, Outward, Result, Secret, Target, Token, UpstreamSettings,
-    Writing,
+    WhenAway, Writing,
 };
 
 /// The settings as bytes, for the file in which an edge keeps the last ones.
@@ -63,6 +63,7 @@ pub(crate) fn read(wire: wire::EdgeSettings) -> Result<EdgeSettings> {
         min_free: wire
             .min_free
             .map_or(MinFree::NOTHING, |m| MinFree { percent: m.percent, at_most: m.at_most }),
+        when_away: if wire.stored_only { WhenAway::StoredOnly } else { WhenAway::UpstreamSigned },
     })
 }
 
@@ -101,6 +102,7 @@ pub(crate) fn wire(settings: EdgeSettings) -> wire::EdgeSettings {
             percent: settings.min_free.percent,
             at_most: settings.min_free.at_most,
         }),
+        stored_only: settings.when_away == WhenAway::StoredOnly,
     }
 }
 

@@ -108,6 +108,8 @@ pub struct Commit {
     pub origin: Option<Origin>,
     /// A client brought them.
     pub uploaded: bool,
+    /// The narinfos for which it was served while control was away, as upstreams gave them: published now.
+    pub meanwhile: Vec<Publication>,
 }
 
 /// Who writes over HTTP.
@@ -318,6 +320,24 @@ pub struct EdgeSettings {
     pub max_size: Option<u64>,
     /// Disk space that is left to others.
     pub min_free: MinFree,
+    /// What of paths that are not here while control is away.
+    pub when_away: WhenAway,
+}
+
+/// What an edge says of a path that it does not have, in memory or on its disk, while control is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenAway {
+    /// What the upstreams say, with their signatures. A client that trusts our key alone refuses that.
+    #[default]
+    UpstreamSigned,
+    /// Nothing: clients come again.
+    StoredOnly,
+}
+
+impl WhenAway {
+    /// Every one, by the name that it is configured by.
+    pub const NAMED: [(&str, WhenAway); 2] =
+        [("upstream-signed", WhenAway::UpstreamSigned), ("stored-only", WhenAway::StoredOnly)];
 }
 
 /// Disk space that is left free: a share of the file system, but no more than some bytes.

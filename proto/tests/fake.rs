@@ -8,7 +8,7 @@ use ncps_proto::conformance::{Setup, check};
 use ncps_proto::fake::FakeControl;
 use ncps_proto::{
     ControlPlane, EdgeSettings, Login, MinFree, NetrcEntry, Outward, Scope, Secret, Token, UpstreamSettings,
-    Writing, decode_settings, encode_settings, grpc,
+    WhenAway, Writing, decode_settings, encode_settings, grpc,
 };
 
 fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
@@ -40,6 +40,7 @@ fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
         max_narinfo_requests: 256,
         max_size: None,
         min_free: MinFree::NOTHING,
+        when_away: WhenAway::StoredOnly,
     }
 }
 

@@ -376,6 +376,18 @@ pub(super) const MAX_NARINFO_REQUESTS: Field = Field::value(
 .value_name("N")
 .default("256");
 
+pub(super) const WHEN_AWAY: Field = Field::value(
+    "when-control-away",
+    "WHEN_CONTROL_AWAY",
+    "control.when-away",
+    "What edges do, while they can't reach control, for paths that are neither in their memory nor on their disk. \
+     upstream-signed: ask the upstreams and pass their narinfos on with their signatures. Clients have to trust the \
+     upstreams' keys beside ours; one that trusts ours alone refuses such a path, and its own cache keeps that answer \
+     for 30 days, long after control is back. stored-only: answer 503, so that clients come again.",
+)
+.value_name("POLICY")
+.default("upstream-signed");
+
 pub(super) const CONTROL_ADDR: Field = Field::value(
     "control-addr",
     "CONTROL_ADDR",
@@ -465,6 +477,7 @@ pub const CONTROL: &[Field] = &[
     MAX_SPOOL,
     NEAR_CACHE,
     ABSENT_ON_FAILURE,
+    WHEN_AWAY,
     CONTROL_ADDR,
     CONTROL_TLS_CERT,
     CONTROL_TLS_KEY,

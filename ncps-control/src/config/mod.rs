@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use ncps_nix::{PublicKey, Sha256Hash};
 use ncps_proto::admin::Setting;
-use ncps_proto::{EdgeSettings, MinFree, Scope, Token, Writing};
+use ncps_proto::{EdgeSettings, MinFree, Scope, Token, WhenAway, Writing};
 use ncps_runtime::config::values::{absolute_path, byte_size, duration, listen_addr};
 use ncps_runtime::config::{Env, Field, ListenAddr, Resolver, Source};
 use ncps_runtime::fields::read_data_path;
@@ -262,6 +262,7 @@ fn settings(r: &mut Resolver, env: Env<'_>, warnings: &mut Vec<String>) -> EdgeS
         max_narinfo_requests: r.get_or(&fields::MAX_NARINFO_REQUESTS, values::count, 1),
         max_size: r.get(&fields::MAX_SIZE, byte_size),
         min_free: min_free(r),
+        when_away: r.get_or(&fields::WHEN_AWAY, values::when_away, WhenAway::default()),
     }
 }
 

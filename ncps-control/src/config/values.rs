@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ncps_proto::MinFree;
+use ncps_proto::{MinFree, WhenAway};
 use ncps_runtime::config::values::{absolute_path, byte_size, listen_addr};
 use ncps_runtime::program::BLOCKING_THREADS;
 
@@ -63,6 +63,12 @@ pub(super) fn min_free(text: &str) -> Result<MinFree, String> {
         },
         None => byte_size(text).map(|at_most| MinFree { percent: 100, at_most }).map_err(expected),
     }
+}
+
+/// What edges do while control is away, by its name.
+pub(super) fn when_away(text: &str) -> Result<WhenAway, String> {
+    let named = WhenAway::NAMED.into_iter().find(|(name, _)| *name == text);
+    named.map(|(_, policy)| policy).ok_or_else(|| "expected upstream-signed or stored-only".to_owned())
 }
 
 /// Downloads at once, and decoders at once. A download may decode, and so may a reader that passes a full disk by, of

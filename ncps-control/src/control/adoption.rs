@@ -57,7 +57,15 @@ impl Control {
         if stored.as_ref().is_some_and(|stored| facts_of(stored) != nar) {
             return Err(refused(&narinfo, "it is known here with another NAR"));
         }
-        let commit = Commit { name: file, asked_as: None, file_size, nar, origin, uploaded: irreplaceable };
+        let commit = Commit {
+            name: file,
+            asked_as: None,
+            file_size,
+            nar,
+            origin,
+            uploaded: irreplaceable,
+            meanwhile: Vec::new(),
+        };
         self.put_committed_file(&commit, None).await?;
         for (name, compression) in former_names {
             self.put_former_name(name, compression, &commit).await?;

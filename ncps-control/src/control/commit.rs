@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ncps_nix::{Compression, NarFileName, NarInfo, StorePathHash};
 use ncps_proto::admin::EventKind;
-use ncps_proto::{Code, Commit, Error, Result};
+use ncps_proto::{Code, Commit, Error, Publication, Result};
 use ncps_runtime::fault::{self, Point};
 
 use super::{Control, standing};
@@ -14,9 +14,13 @@ use crate::journal::Note;
 use crate::record::{NarFile, facts_of, file_of, point_at, uncompressed};
 
 impl Control {
-    pub(super) async fn commit(&self, instance: &str, commit: Commit) -> Result<Vec<NarInfo>> {
+    pub(super) async fn commit(&self, instance: &str, mut commit: Commit) -> Result<Vec<NarInfo>> {
         check(&commit)?;
         self.index.admit().await?;
+        let meanwhile = std::mem::take(&mut commit.meanwhile);
+        if !self.publish_meanwhile(instance, &commit, meanwhile).await? {
+            return Ok(Vec::new());
+        }
         let wrong = commit.asked_as.filter(|name| *name != commit.name);
         let file_turns = self.index.lock_files(wrong.into_iter().chain([commit.name])).await;
         self.put_committed_file(&commit, wrong).await?;
@@ -34,6 +38,46 @@ impl Control {
         drop(file_turns);
         self.weigh(wrong).await;
         Ok(narinfos)
+    }
+
+    /// What a file was served for while control was away comes into the index like any publication; not what was
+    /// removed meanwhile, which the edge drops instead. False where it drops the file, too.
+    async fn publish_meanwhile(
+        &self,
+        instance: &str,
+        commit: &Commit,
+        meanwhile: Vec<Publication>,
+    ) -> Result<bool> {
+        let named = commit.asked_as.unwrap_or(commit.name);
+        let mut removed = Vec::new();
+        for publication in meanwhile {
+            let hash = publication.narinfo.store_path.hash();
+            if self.is_removed(hash, named).await? {
+                removed.push(hash);
+                continue;
+            }
+            match self.publish(publication).await {
+                Err(refused) if refused.code().is_callers() => {
+                    tracing::warn!(instance, error = refused.story(), "what an edge served on its own is not taken over");
+                }
+                published => drop(published?),
+            }
+        }
+        if removed.is_empty() {
+            return Ok(true);
+        }
+        let is_known = self.index.file(commit.name).await?.is_some();
+        let files = if is_known { Vec::new() } else { vec![commit.name] };
+        tracing::info!(instance, nar = %commit.name, "an edge drops what was removed while it was away");
+        // Nobody waits for the answer: with its next inventory the edge is told again.
+        drop(self.sessions.remove(instance, removed, files));
+        Ok(is_known)
+    }
+
+    /// Whether a path was removed, with this file, and did not come back.
+    async fn is_removed(&self, hash: StorePathHash, name: NarFileName) -> Result<bool> {
+        let was_removed = self.index.removals(name).await?.contains(&hash);
+        Ok(was_removed && self.index.narinfo(hash).await?.is_none())
     }
 
     pub(super) async fn put_committed_file(&self, commit: &Commit, wrong: Option<NarFileName>) -> Result<()> {

@@ -63,6 +63,7 @@ impl Workshop {
                     nar,
                     origin: None,
                     uploaded: false,
+                    meanwhile: Vec::new(),
                 };
                 self.engine.announce(commit).await;
             }

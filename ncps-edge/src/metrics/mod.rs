@@ -93,6 +93,18 @@ label! {
     }
 }
 
+label! {
+    /// What became of a call to control.
+    pub enum ControlCall in "outcome" {
+        /// It was answered, if only with a refusal.
+        Answered = "answered",
+        /// No answer came, or not in time.
+        Unanswered = "unanswered",
+        /// It was not made, since control is known to be away.
+        NotMade = "not_made",
+    }
+}
+
 /// Everything that the edge counts.
 pub struct EdgeMetrics {
     telemetry: Telemetry,
@@ -104,6 +116,9 @@ pub struct EdgeMetrics {
     pub transfers: Arc<Gauges<Stage>>,
     pub integrity: Arc<Counters<Reason>>,
     pub attached: Arc<Gauges<()>>,
+    pub control_away: Arc<Gauges<()>>,
+    pub control_calls: Arc<Counters<ControlCall>>,
+    pub upstream_signed: Arc<Counters<()>>,
     pub scrubbed: Arc<Counters<()>>,
     pub scrubbed_bytes: Arc<Counters<()>>,
     pub unsound: Arc<Counters<Unsound>>,
@@ -124,6 +139,9 @@ impl EdgeMetrics {
             transfers: telemetry.gauges(&names::TRANSFERS),
             integrity: telemetry.counters(&names::INTEGRITY),
             attached: telemetry.gauges(&names::ATTACHED),
+            control_away: telemetry.gauges(&names::CONTROL_AWAY),
+            control_calls: telemetry.counters(&names::CONTROL_CALLS),
+            upstream_signed: telemetry.counters(&names::UPSTREAM_SIGNED),
             scrubbed: telemetry.counters(&names::SCRUBBED),
             scrubbed_bytes: telemetry.counters(&names::SCRUBBED_BYTES),
             unsound: telemetry.counters(&names::QUARANTINED),
@@ -147,6 +165,7 @@ impl EdgeMetrics {
         let Watched { current, engine, near, store } = parts;
         self.look(&names::DECODERS, engine, |engine| engine.decoders_busy());
         self.look(&names::PASSED, engine, |engine| engine.counters().passed());
+        self.look(&names::UNTOLD, engine, |engine| engine.pending().len() as u64);
         self.look(&names::SPOOL, engine, |engine| engine.spool_reserved());
         self.look(&names::NEAR_NARINFOS, near, |near| near.len() as u64);
         self.look(&names::NEAR_BYTES, near, |near| near.bytes());

@@ -89,4 +89,12 @@ metrics! {
     HEALED = "ncps_healed_files_total", Kind::Counter, "{file}", ["outcome"],
         "What became of files from quarantine that a scrub fetched again. `lost`: no source has it.";
     ATTACHED = "ncps_edge_attached", Kind::Gauge, "1", [], "Whether the edge has a session with control.";
+    CONTROL_AWAY = "ncps_control_away", Kind::Gauge, "1", [],
+        "Whether control is left alone because it does not answer.";
+    CONTROL_CALLS = "ncps_control_calls_total", Kind::Counter, "{call}", ["outcome"],
+        "Calls to control. `not_made`: it is known to be away.";
+    UPSTREAM_SIGNED = "ncps_narinfo_upstream_signed_total", Kind::Counter, "{request}", [],
+        "Requests for narinfos that were answered with the upstreams' signatures alone, since control was away.";
+    UNTOLD = "ncps_control_untold_commits", Kind::Gauge, "{file}", [],
+        "NAR files in the store of which control could not be told yet.";
 }

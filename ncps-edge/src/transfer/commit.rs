@@ -37,6 +37,16 @@ impl PendingCommits {
         self.0.lock().front().cloned()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// Whether control knows of all.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+
     fn said(&self, commit: &Commit) {
         let mut pending = self.0.lock();
         // Somebody else may have said it, too.
@@ -138,6 +148,7 @@ impl Engine {
     pub async fn announce(&self, commit: Commit) {
         if let Err(error) = self.tell(&commit).await {
             tracing::warn!(nar = %commit.name, error = error.story(), "control does not know of a NAR yet");
+            self.write_what_is_known(&commit).await;
             self.pending().push(commit);
         }
     }
@@ -156,8 +167,18 @@ impl Engine {
         }
     }
 
+    /// Without control, what the file was fetched for lies beside it as it was served: for a start without control, and
+    /// for control to take over should this process not live to tell it.
+    async fn write_what_is_known(&self, commit: &Commit) {
+        let mut narinfos = self.lookups().naming_without_control(commit.asked_as.unwrap_or(commit.name));
+        narinfos.iter_mut().for_each(|narinfo| narinfo.point_at(commit.name, Some(commit.file_size)));
+        self.write_narinfos(narinfos).await;
+    }
+
     pub(super) async fn tell(&self, commit: &Commit) -> ncps_proto::Result<()> {
         let narinfos = self.control().commit_nar(self.instance(), commit.clone()).await?;
+        let told: Vec<_> = commit.meanwhile.iter().map(|told| told.narinfo.store_path.hash()).collect();
+        self.lookups().alone().forget(&told);
         self.write_narinfos(narinfos).await;
         Ok(())
     }
@@ -183,7 +204,7 @@ mod tests {
         let hash = Sha256Hash::of(text.as_bytes());
         let name = NarFileName { hash: FileHash(hash), compression: Compression::None };
         let nar = NarFacts { hash: NarHash(hash), size: 1 };
-        Commit { name, asked_as: None, file_size: 1, nar, origin: None, uploaded: false }
+        Commit { name, asked_as: None, file_size: 1, nar, origin: None, uploaded: false, meanwhile: Vec::new() }
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl Engine {
         self.removals.note(names, running.values().map(|transfer| transfer.began).min());
     }
 
-    pub(super) fn is_running(&self, name: NarFileName) -> bool {
+    pub(crate) fn is_running(&self, name: NarFileName) -> bool {
         self.running.lock().contains_key(&name)
     }
 
@@ -215,7 +215,12 @@ impl Engine {
             Ok(None) => Plan::unknown(wanted, upstreams, false),
             Err(error) => {
                 tracing::warn!(nar = %wanted.name, error = error.story(), "control can't say where a NAR is");
-                Plan::unknown(wanted, upstreams, true)
+                match self.parts.lookups.location_without_control(wanted.name) {
+                    Some(location) => {
+                        Plan { control_away: true, ..Plan::known(location, wanted, upstreams) }
+                    }
+                    None => Plan::unknown(wanted, upstreams, true),
+                }
             }
         }
     }
@@ -356,7 +361,7 @@ impl Engine {
         &self.parts.control
     }
 
-    pub(super) fn lookups(&self) -> &Arc<Lookups> {
+    pub(crate) fn lookups(&self) -> &Arc<Lookups> {
         &self.parts.lookups
     }
 

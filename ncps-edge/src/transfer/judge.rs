@@ -90,7 +90,9 @@ pub(super) async fn settle(
         Ok(nar) => {
             let asked_as = (name != plan.name).then_some(plan.name);
             let origin = source.origin().cloned();
-            let commit = Commit { name, asked_as, file_size: size, nar, origin, uploaded: false };
+            let meanwhile = engine.lookups().alone().publications(plan.name);
+            let commit =
+                Commit { name, asked_as, file_size: size, nar, origin, uploaded: false, meanwhile };
             Ok(engine.commit(spool, commit, began).await)
         }
         Err(reason) => {

@@ -190,7 +190,7 @@ impl Sink {
 }
 
 fn uploaded(name: NarFileName, file_size: u64, nar: NarFacts) -> Commit {
-    Commit { name, asked_as: None, file_size, nar, origin: None, uploaded: true }
+    Commit { name, asked_as: None, file_size, nar, origin: None, uploaded: true, meanwhile: Vec::new() }
 }
 
 /// Why a client's body ended early.

@@ -12,7 +12,7 @@ const PATIENCE: u32 = 3;
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Default)]
-pub(super) struct Health {
+pub(crate) struct Health {
     state: Mutex<State>,
 }
 
@@ -50,7 +50,7 @@ impl Health {
     }
 
     /// Whether it is left alone because it is down.
-    pub(super) fn is_down(&self) -> bool {
+    pub(crate) fn is_down(&self) -> bool {
         self.state.lock().is_open()
     }
 
@@ -66,7 +66,7 @@ impl Health {
     }
 
     /// It answered. Returns whether an absence was stated without it since it last did.
-    pub(super) fn answered(&self) -> bool {
+    pub(crate) fn answered(&self) -> bool {
         let mut state = self.state.lock();
         let kept = State { paused_until: state.paused_until, probed: state.probed, ..State::default() };
         std::mem::replace(&mut *state, kept).unheard
@@ -81,7 +81,7 @@ impl Health {
 
     /// A request that began at `started` failed. Many that run when a connection breaks fail together: they say no
     /// more than one, unless each of them `waited` in vain. Returns whether it is left alone from here on.
-    pub(super) fn outage(&self, started: Instant, waited: bool) -> bool {
+    pub(crate) fn outage(&self, started: Instant, waited: bool) -> bool {
         let mut state = self.state.lock();
         if !waited && state.last.is_some_and(|last| started <= last) {
             return false;
@@ -98,11 +98,11 @@ impl Health {
     }
 
     /// Whether a probe is to be started: at most one runs.
-    pub(super) fn begin_probe(&self) -> bool {
+    pub(crate) fn begin_probe(&self) -> bool {
         !std::mem::replace(&mut self.state.lock().probed, true)
     }
 
-    pub(super) fn end_probe(&self) {
+    pub(crate) fn end_probe(&self) {
         self.state.lock().probed = false;
     }
 }

@@ -9,7 +9,7 @@ pub(crate) mod body;
 mod client;
 mod error;
 pub(crate) mod guarded;
-mod health;
+pub(crate) mod health;
 mod login;
 mod nar;
 mod narinfo;

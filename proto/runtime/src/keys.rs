@@ -100,6 +100,7 @@ pub const CONTROL_KEYS: &[&str] = &[
     "cache.upstream.transfer-timeout",
     "cache.upstream.urls",
     "control.addr",
+    "control.when-away",
     "control.insecure",
     "control.tls.cert",
     "control.tls.key",

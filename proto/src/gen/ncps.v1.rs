@@ -170,7 +170,7 @@ pub struct EndFetchRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EndFetchReply {}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CommitNarRequest {
     #[prost(string, tag = "1")]
     pub instance: ::prost::alloc::string::String,
@@ -189,6 +189,9 @@ pub struct CommitNarRequest {
     /// by a client
     #[prost(bool, tag = "7")]
     pub uploaded: bool,
+    /// what it was served for while control was away
+    #[prost(message, repeated, tag = "280")]
+    pub meanwhile: ::prost::alloc::vec::Vec<PublishNarinfoRequest>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CommitNarReply {
@@ -714,6 +717,9 @@ pub struct EdgeSettings {
     pub tokens: ::prost::alloc::vec::Vec<Token>,
     #[prost(message, optional, tag = "50")]
     pub writing: ::core::option::Option<Writing>,
+    /// while control is away: nothing is asked of upstreams that is not here
+    #[prost(bool, tag = "280")]
+    pub stored_only: bool,
 }
 /// What somebody who knows a secret may do.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,16 +1,17 @@
-//! Control out of reach: what an edge has it serves, the rest is 503 and never 404, and when control is back
-//! all is as before. Only two processes can lose each other, so that these tests have no combined mode.
+//! Control out of reach, where only what is stored is to be served: what an edge has it serves, the rest is 503 and
+//! never 404, and when control is back all is as before. That upstreams are asked is in `away_signed.rs`. Only two processes can lose each other, so that these tests have no combined mode.
 
 use std::time::Duration;
 
 use ncps_nix::{Compression, FileHash, NarInfo, Sha256Hash};
+use ncps_proto::WhenAway;
 use ncps_tests::{Cluster, Fixture, Gate, Link, Mode, Rule, Upstream, UpstreamKey, always, eventually};
 
 use crate::asking::get;
 use crate::scene::{is_served, plain};
 
 /// For a call to control. Enough for a slow machine, and short enough to be waited for in vain a few times.
-const DEADLINE: Duration = Duration::from_secs(1);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_here_is_served_and_the_rest_is_503_while_control_refuses() {
@@ -33,7 +34,7 @@ async fn what_is_here_is_served_and_the_rest_is_503_while_control_accepts_and_is
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_breaks_for_a_moment_loses_nothing() {
-    let (cluster, upstream, key) = split().await;
+    let (cluster, upstream, key) = split(WhenAway::StoredOnly).await;
     let misnamed = misnamed(&key);
     upstream.add(&misnamed);
     let old = cluster.narinfo(&misnamed).await;
@@ -44,10 +45,10 @@ async fn a_link_that_breaks_for_a_moment_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_that_runs_when_control_goes_is_finished_and_told_of_later() {
-    let (cluster, upstream, key) = split().await;
+    let (cluster, upstream, key) = split(WhenAway::StoredOnly).await;
     let fixture = plain(500_000).build(&key);
     upstream.add(&fixture);
-    cluster.narinfo(&fixture).await;
+    let ours = cluster.narinfo(&fixture).await;
     let gate = Gate::new();
     upstream.script(Rule::on("/nar/*").pause_at(200_000, &gate));
     let mut response = cluster.get(&fixture.nar_path()).await;
@@ -56,14 +57,16 @@ async fn a_transfer_that_runs_when_control_goes_is_finished_and_told_of_later() 
     gate.open();
     assert!([begin, response.whole().await].concat() == fixture.file.to_bytes());
     cluster.quiet().await;
-    assert!(cluster.stores(&fixture.nar_path()) && !lies_beside(&cluster, &fixture));
+    assert!(cluster.stores(&fixture.nar_path()));
+    assert_eq!(beside(&cluster, &fixture), Some(ours), "for a start without control");
+    assert_eq!(cluster.edge.engine.pending().len(), 1);
     link(&cluster).mend().await;
-    eventually("control knows of it", async || lies_beside(&cluster, &fixture)).await;
+    is_told(&cluster).await;
     cluster.end().await;
 }
 
 async fn away(break_it: impl AsyncFnOnce(&Link)) {
-    let (cluster, upstream, key) = split().await;
+    let (cluster, upstream, key) = split(WhenAway::StoredOnly).await;
     let there = There::new(&key);
     let (stored, near) = there.prepare(&cluster, &upstream).await;
     break_it(link(&cluster)).await;
@@ -74,21 +77,21 @@ async fn away(break_it: impl AsyncFnOnce(&Link)) {
 }
 
 /// Paths of which an edge knows more or less.
-struct There {
+pub(crate) struct There {
     /// Narinfo and NAR are here.
-    stored: Fixture,
+    pub(crate) stored: Fixture,
     /// Its narinfo was asked for. The upstream has the file under the same name.
-    near: Fixture,
+    pub(crate) near: Fixture,
     /// The same, and the upstream has the file under a name that only control remembers.
-    opaque: Fixture,
+    pub(crate) opaque: Fixture,
     /// The same, and its FileHash is wrong.
-    misnamed: Fixture,
+    pub(crate) misnamed: Fixture,
     /// Nobody has asked for it.
-    cold: Fixture,
+    pub(crate) cold: Fixture,
 }
 
 impl There {
-    fn new(key: &UpstreamKey) -> There {
+    pub(crate) fn new(key: &UpstreamKey) -> There {
         There {
             stored: plain(100_000).build(key),
             near: plain(100_000).seed(1).build(key),
@@ -99,7 +102,7 @@ impl There {
     }
 
     /// Returns the narinfos of what is stored and of what is near.
-    async fn prepare(&self, cluster: &Cluster, upstream: &Upstream) -> (NarInfo, NarInfo) {
+    pub(crate) async fn prepare(&self, cluster: &Cluster, upstream: &Upstream) -> (NarInfo, NarInfo) {
         for fixture in [&self.stored, &self.near, &self.opaque, &self.misnamed, &self.cold] {
             upstream.add(fixture);
         }
@@ -144,14 +147,14 @@ async fn is_whole_again(cluster: &Cluster, there: &There) {
     is_served(cluster, &there.cold).await;
     let opaque = get(cluster, &there.opaque.canonical_nar_path()).await;
     assert!(opaque.status == 200 && opaque.body == there.opaque.file.to_bytes());
-    let told = async || lies_beside(cluster, &there.near);
-    eventually("control knows what was fetched without it", told).await;
+    is_told(cluster).await;
+    eventually("its narinfo file", async || beside(cluster, &there.near).is_some()).await;
     let old = cluster.narinfo(&there.misnamed).await;
     is_corrected(cluster, &old, &there.misnamed).await;
 }
 
 /// The NAR comes, and its narinfo, which is near, is replaced: the edge hears of invalidations.
-async fn is_corrected(cluster: &Cluster, old: &NarInfo, misnamed: &Fixture) {
+pub(crate) async fn is_corrected(cluster: &Cluster, old: &NarInfo, misnamed: &Fixture) {
     let fetched = async || {
         let told = get(cluster, &format!("/{}", old.url)).await;
         told.status == 200 && told.body == misnamed.file.to_bytes()
@@ -167,18 +170,25 @@ fn misnamed(key: &UpstreamKey) -> Fixture {
     right.changed(|narinfo| narinfo.file_hash = Some(FileHash(Sha256Hash::of(b"something else"))))
 }
 
-/// The narinfo is written beside its NAR when control was told of the NAR.
-fn lies_beside(cluster: &Cluster, fixture: &Fixture) -> bool {
-    cluster.store_dir().join(fixture.narinfo_path().trim_start_matches('/')).exists()
+/// The narinfo that lies beside its NAR.
+pub(crate) fn beside(cluster: &Cluster, fixture: &Fixture) -> Option<NarInfo> {
+    let text = std::fs::read(cluster.store_dir().join(fixture.narinfo_path().trim_start_matches('/'))).ok()?;
+    Some(NarInfo::parse(&text).expect("it parses"))
 }
 
-async fn split() -> (Cluster, Upstream, UpstreamKey) {
+/// Control knows what was fetched without it.
+pub(crate) async fn is_told(cluster: &Cluster) {
+    eventually("control is told", async || cluster.edge.engine.pending().is_empty()).await;
+}
+
+pub(crate) async fn split(policy: WhenAway) -> (Cluster, Upstream, UpstreamKey) {
     let key = UpstreamKey::new("upstream-1");
     let upstream = Upstream::start().await;
-    let builder = Cluster::builder(Mode::Split).upstream(&upstream).trust(&key);
+    let builder = Cluster::builder(Mode::Split).upstream(&upstream).trust(&key).writable();
+    let builder = builder.settings(|settings| settings.when_away = policy);
     (builder.control_deadline(DEADLINE).start().await, upstream, key)
 }
 
-fn link(cluster: &Cluster) -> &Link {
+pub(crate) fn link(cluster: &Cluster) -> &Link {
     cluster.link.as_ref().expect("split mode has a link")
 }

@@ -5,6 +5,8 @@ mod admission;
 mod asked_well;
 mod asking;
 mod away;
+mod away_nix;
+mod away_signed;
 mod cli;
 mod cli_keys;
 mod cli_paths;

@@ -219,11 +219,10 @@ async fn an_edge_serves_while_control_is_killed_and_started_again() {
 
     upstream.down().await;
     let unknown = Fixture::new("unknown-1.0").build(&key);
-    assert_eq!(status(&ncps, &unknown.narinfo_path()).await, 503);
+    assert_eq!(status(&ncps, &unknown.narinfo_path()).await, 502, "the upstreams are asked, which are down");
     assert_eq!(narinfo(&ncps, &fixture).await, known);
     assert_eq!(ncps.get(&fixture.nar_path()).await.whole().await, fixture.file.to_bytes());
     assert_eq!(status(&ncps, "/readyz").await, 200);
-    assert!(!ncps.stored(&other.narinfo_path()).exists(), "control signs, and has not heard of it");
 
     upstream.up().await;
     upstream.add(&unknown);
@@ -238,7 +237,8 @@ async fn an_edge_serves_while_control_is_killed_and_started_again() {
 #[tokio::test]
 async fn an_edge_that_starts_without_control_serves_what_it_has() {
     let (upstream, fixture, key) = one().await;
-    let mut ncps = Installation::of(Mode::Split, UNDER_TEST, &upstream, &key).started().await;
+    let ncps = Installation::of(Mode::Split, UNDER_TEST, &upstream, &key);
+    let mut ncps = ncps.control_flag("--when-control-away=stored-only").started().await;
     is_whole_and_stored(&ncps, &fixture).await;
     let known = narinfo(&ncps, &fixture).await;
     let ours = ncps.public_key().await;
@@ -255,4 +255,30 @@ async fn an_edge_that_starts_without_control_serves_what_it_has() {
     assert_eq!(status(&ncps, "/nix-cache-info").await, 200);
     assert_eq!(status(&ncps, &Fixture::new("unknown-1.0").build(&key).narinfo_path()).await, 503);
     assert_eq!(ncps.edge().terminate().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_edge_that_starts_without_control_asks_the_upstreams_and_control_hears_of_it_later() {
+    let (upstream, fixture, key) = one().await;
+    let mut ncps = Installation::of(Mode::Split, UNDER_TEST, &upstream, &key).started().await;
+    let ours = ncps.public_key().await;
+    ncps.terminate().await;
+
+    ncps.start_edge();
+    ncps.ready().await;
+    let is_ours = |narinfo: &NarInfo| narinfo.signatures.iter().any(|s| s.key_name == ours.name());
+    assert!(!is_ours(&narinfo(&ncps, &fixture).await), "control alone has the key");
+    is_whole_and_stored(&ncps, &fixture).await;
+    // It dies before it could tell control.
+    ncps.edge().kill().await;
+    ncps.start_edge();
+    ncps.ready().await;
+    is_whole_and_stored(&ncps, &fixture).await;
+    upstream.down().await;
+    ncps.start_control();
+    let adopted = async || is_ours(&narinfo(&ncps, &fixture).await);
+    eventually("it is in the index", adopted).await;
+    is_whole_and_stored(&ncps, &fixture).await;
+    assert_eq!(upstream.count("GET", "/nar/"), 1, "nothing is fetched twice");
+    ncps.terminate().await;
 }

@@ -4,6 +4,7 @@
 //! is what was checked. Unknown fields are therefore dropped. Absent on purpose: fetching,
 //! trust policy, and the queries and hosts of URLs (a URL is opaque here).
 
+mod offered;
 mod parse;
 mod proof;
 mod render;
