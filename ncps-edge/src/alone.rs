@@ -202,7 +202,8 @@ mod tests {
         assert!(Arc::ptr_eq(&alone.vouch(publication(1, "b")), &served), "the first one is served");
         alone.vouch(publication(1, "b"));
         let location = alone.location(served.nar).expect("known");
-        let origins: Vec<_> = location.origins.iter().map(|o| (o.upstream.as_str(), o.url.as_str())).collect();
+        let origins: Vec<_> =
+            location.origins.iter().map(|o| (o.upstream.as_str(), o.url.as_str())).collect();
         assert_eq!(origins, [("a", "opaque/1"), ("b", "opaque/1")]);
         assert_eq!((location.file_size, location.store_paths), (Some(100), vec![served.hash]));
         assert_eq!(alone.publications(served.nar), [publication(1, "a"), publication(1, "b")]);

@@ -58,7 +58,11 @@ impl Control {
             }
             match self.publish(publication).await {
                 Err(refused) if refused.code().is_callers() => {
-                    tracing::warn!(instance, error = refused.story(), "what an edge served on its own is not taken over");
+                    tracing::warn!(
+                        instance,
+                        error = refused.story(),
+                        "what an edge served on its own is not taken over"
+                    );
                 }
                 published => drop(published?),
             }

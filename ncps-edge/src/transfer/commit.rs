@@ -204,7 +204,15 @@ mod tests {
         let hash = Sha256Hash::of(text.as_bytes());
         let name = NarFileName { hash: FileHash(hash), compression: Compression::None };
         let nar = NarFacts { hash: NarHash(hash), size: 1 };
-        Commit { name, asked_as: None, file_size: 1, nar, origin: None, uploaded: false, meanwhile: Vec::new() }
+        Commit {
+            name,
+            asked_as: None,
+            file_size: 1,
+            nar,
+            origin: None,
+            uploaded: false,
+            meanwhile: Vec::new(),
+        }
     }
 
     #[test]

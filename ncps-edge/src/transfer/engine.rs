@@ -216,9 +216,7 @@ impl Engine {
             Err(error) => {
                 tracing::warn!(nar = %wanted.name, error = error.story(), "control can't say where a NAR is");
                 match self.parts.lookups.location_without_control(wanted.name) {
-                    Some(location) => {
-                        Plan { control_away: true, ..Plan::known(location, wanted, upstreams) }
-                    }
+                    Some(location) => Plan { control_away: true, ..Plan::known(location, wanted, upstreams) },
                     None => Plan::unknown(wanted, upstreams, true),
                 }
             }

@@ -91,8 +91,7 @@ pub(super) async fn settle(
             let asked_as = (name != plan.name).then_some(plan.name);
             let origin = source.origin().cloned();
             let meanwhile = engine.lookups().alone().publications(plan.name);
-            let commit =
-                Commit { name, asked_as, file_size: size, nar, origin, uploaded: false, meanwhile };
+            let commit = Commit { name, asked_as, file_size: size, nar, origin, uploaded: false, meanwhile };
             Ok(engine.commit(spool, commit, began).await)
         }
         Err(reason) => {

@@ -172,7 +172,8 @@ fn misnamed(key: &UpstreamKey) -> Fixture {
 
 /// The narinfo that lies beside its NAR.
 pub(crate) fn beside(cluster: &Cluster, fixture: &Fixture) -> Option<NarInfo> {
-    let text = std::fs::read(cluster.store_dir().join(fixture.narinfo_path().trim_start_matches('/'))).ok()?;
+    let text =
+        std::fs::read(cluster.store_dir().join(fixture.narinfo_path().trim_start_matches('/'))).ok()?;
     Some(NarInfo::parse(&text).expect("it parses"))
 }
 

@@ -14,7 +14,7 @@ async fn who_trusts_our_key_alone_refuses_until_its_memory_is_over_and_who_trust
     let fixture = plain(100_000).build(&key);
     upstream.add(&fixture);
     let (url, ours, path) = (cluster.url(), cluster.public_key().await, fixture.store_path());
-    wary.trust(&[ours.clone()]);
+    wary.trust(std::slice::from_ref(&ours));
     advised.trust(&[ours.clone(), key.public()]);
 
     link(&cluster).refuse().await;
@@ -25,7 +25,8 @@ async fn who_trusts_our_key_alone_refuses_until_its_memory_is_over_and_who_trust
 
     link(&cluster).mend().await;
     is_told(&cluster).await;
-    let signed = async || cluster.narinfo(&fixture).await.signatures.iter().any(|s| s.key_name == ours.name());
+    let signed =
+        async || cluster.narinfo(&fixture).await.signatures.iter().any(|s| s.key_name == ours.name());
     eventually("we serve it with our signature", signed).await;
     let complaint = wary.copy_from(&url, &[path]).await.failed();
     assert!(complaint.contains("lacks a valid signature"), "it remembers what it was told: {complaint}");

@@ -56,7 +56,12 @@ async fn upstreams_vouch(cluster: &Cluster, fixture: &Fixture, key: &UpstreamKey
 
 async fn is_served_as_ours(cluster: &Cluster, fixture: &Fixture) {
     let told = get(cluster, &fixture.canonical_nar_path()).await;
-    assert!(told.status == 200 && told.body == fixture.file.to_bytes(), "{}: {}", told.status, fixture.store_path());
+    assert!(
+        told.status == 200 && told.body == fixture.file.to_bytes(),
+        "{}: {}",
+        told.status,
+        fixture.store_path()
+    );
 }
 
 /// An absence is one, and remembered for a moment; an outage is none.

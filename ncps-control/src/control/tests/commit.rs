@@ -109,7 +109,15 @@ async fn an_impossible_commit_is_refused() {
     let case = Case::new().await;
     let name = file("not the NAR", Compression::None);
     let nar = facts(1);
-    let bad = Commit { name, asked_as: None, file_size: 5000, nar, origin: None, uploaded: false, meanwhile: Vec::new() };
+    let bad = Commit {
+        name,
+        asked_as: None,
+        file_size: 5000,
+        nar,
+        origin: None,
+        uploaded: false,
+        meanwhile: Vec::new(),
+    };
     let refused = case.control().commit_nar("a", bad).await.expect_err("an uncompressed file is its NAR");
     assert_eq!(refused.code(), Code::Invalid);
     assert_eq!(case.control().locate(name).await.expect("answers"), None);
