@@ -1,9 +1,9 @@
 //! `ncps-control`: the control plane. It owns the index, the signing key and the turns, and answers edges
 //! through [`ncps_proto::ControlPlane`].
 //!
-//! Pure parts: `publish` (what is served of an upstream's narinfo), `admission` (what of a client's), `leases`, `placements`, the plan of
+//! Pure parts: `publish` (what is served of an upstream's narinfo), `admission` (what of a client's), [`fleet`] (sessions, turns, placements), the plan of
 //! `eviction`. Around them:
-//! `index` (memory) over [`Db`] (SQLite), `sessions` (who is attached), `settings` (what edges are configured with),
+//! `index` (memory) over [`Db`] (SQLite), `sessions` (the shell of the fleet), `settings` (what edges are configured with),
 //! [`Control`] (the use cases), and the
 //! process: [`config`], [`compose`], [`serve`], [`http`], [`metrics`], [`run`]; and [`migrate`] and [`import`], which
 //! serve nobody.
@@ -18,6 +18,7 @@ pub mod config;
 mod control;
 mod db;
 mod eviction;
+pub mod fleet;
 mod gate;
 mod handshakes;
 pub mod http;
@@ -27,11 +28,9 @@ mod introspection;
 mod jobs;
 pub mod journal;
 pub mod keys;
-mod leases;
 pub mod metrics;
 pub mod migrate;
 mod pins;
-mod placements;
 mod publish;
 mod record;
 pub mod run;

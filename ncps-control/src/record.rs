@@ -1,7 +1,7 @@
 //! What the index knows of one NAR file: plain data between the database and the use cases.
 //!
 //! A narinfo needs no record of its own: it is stored as it is served. Absent on purpose: who holds a file
-//! (soft state, see [`crate::placements`]) and when it was last read (only eviction asks).
+//! (soft state, see [`crate::fleet`]) and when it was last read (only eviction asks).
 
 use ncps_nix::{FileHash, NarFileName, NarHash, NarInfo, StorePath};
 use ncps_proto::{NarFacts, Origin};
@@ -24,7 +24,7 @@ pub(crate) struct NarFile {
 
 /// What would be lost with a stored file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub enum Standing {
     /// Nothing that an upstream could not give again.
     #[default]
     Replaceable,

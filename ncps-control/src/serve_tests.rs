@@ -119,9 +119,10 @@ async fn served(house: &House, channel: Channel) -> ncps_proto::Directives {
     let plane = grpc::RemoteControl::new(channel);
     assert_eq!(plane.narinfo(path(1).hash()).await.expect("answers"), Lookup::Unknown);
     let hello = Hello::new("edge", "i");
-    let reports = futures::stream::iter([EdgeReport::Hello(hello)]).chain(futures::stream::pending()).boxed();
+    let reports =
+        futures::stream::iter([EdgeReport::Hello(hello).into()]).chain(futures::stream::pending()).boxed();
     let mut directives = plane.attach(reports).await.expect("attaches");
-    let first = directives.next().await.expect("a directive").expect("no break");
+    let first = directives.next().await.expect("a directive").expect("no break").directive;
     assert!(matches!(first, Directive::Configure(_)), "{first:?}");
     assert_eq!(house.control.edges(), 1);
     directives
@@ -168,7 +169,8 @@ async fn edge(uri: &str, secret: &str, name: &str) -> (Arc<dyn ControlPlane>, nc
     };
     let plane = grpc::RemoteControl::new(InterceptedService::new(channel, shown));
     let hello = Hello::new(name, name);
-    let reports = futures::stream::iter([EdgeReport::Hello(hello)]).chain(futures::stream::pending()).boxed();
+    let reports =
+        futures::stream::iter([EdgeReport::Hello(hello).into()]).chain(futures::stream::pending()).boxed();
     let mut directives = plane.attach(reports).await.expect("attaches");
     directives.next().await.expect("a directive").expect("no break");
     (Arc::new(plane), directives)

@@ -1,90 +1,67 @@
-//! Sessions and what hangs on them.
+//! The shell: who waits is woken, and hears that a session is over.
 
+use futures::{FutureExt, StreamExt};
 use ncps_nix::Compression;
 
 use super::*;
 use crate::testing::{file, path};
 
-fn open(sessions: &Sessions, instance: &str) -> Opened {
+fn open(sessions: &Arc<Sessions>, instance: &str) -> Opened {
     let url = Some(format!("http://{instance}"));
     let hello = Hello { url, durable: true, ..Hello::new(instance, instance) };
     sessions.open(&hello, UnixTime(1))
 }
 
 #[tokio::test]
-async fn an_end_frees_turns_and_a_takeover_keeps_them() {
-    let sessions = Sessions::default();
-    let name = file("x", Compression::Xz);
-    let (old, new, _b) = (open(&sessions, "a"), open(&sessions, "a"), open(&sessions, "b"));
-    assert!(old.cut.is_cancelled() && !new.cut.is_cancelled());
-    assert_eq!(sessions.begin("a", name), Turn::Yours);
-    sessions.close("a", old.id);
-    assert_eq!(
-        sessions.begin("b", name),
-        Turn::Theirs(Some("http://a".to_owned())),
-        "the end of the old one"
-    );
-    sessions.close("a", new.id);
-    assert_eq!(sessions.begin("b", name), Turn::Yours);
-}
-
-#[tokio::test]
-async fn every_edge_is_told_and_only_the_slow_one_cut() {
-    let sessions = Sessions::default();
-    let (mut quick, slow) = (open(&sessions, "quick"), open(&sessions, "slow"));
-    for _ in 0..=QUEUE {
-        sessions.invalidate(&[path(1).hash()]);
-        while quick.directives.try_recv().is_ok() {}
-    }
-    assert!(slow.cut.is_cancelled() && !quick.cut.is_cancelled());
-    drop(slow);
-}
-
-#[tokio::test]
-async fn long_invalidations_are_split() {
-    let sessions = Sessions::default();
+async fn who_waits_for_a_directive_is_woken() {
+    let sessions = Arc::new(Sessions::default());
     let mut edge = open(&sessions, "a");
-    sessions.invalidate(&vec![path(1).hash(); INVALIDATED_AT_ONCE + 1]);
-    let mut sizes = Vec::new();
-    while let Ok(directive) = edge.directives.try_recv() {
-        if let Directive::Invalidate(hashes) = directive.expect("no break") {
-            sizes.push(hashes.len());
-        }
-    }
-    assert_eq!(sizes, [INVALIDATED_AT_ONCE, 1]);
+    let waits = tokio::spawn(async move { (edge.directives.next().await, edge) });
+    tokio::task::yield_now().await;
+    sessions.invalidate(&[path(1).hash()]);
+    let (told, mut edge) = waits.await.expect("no panic");
+    assert_eq!(told.map(|told| told.directive), Some(Directive::Invalidate(vec![path(1).hash()])));
+    let waits = tokio::spawn(async move { edge.directives.next().await });
+    tokio::task::yield_now().await;
+    sessions.cut("a");
+    assert_eq!(waits.await.expect("no panic"), None, "the end");
+}
+
+#[tokio::test]
+async fn who_waits_for_an_answer_hears_that_the_session_is_over() {
+    let sessions = Arc::new(Sessions::default());
+    let edge = open(&sessions, "a");
+    let answered = sessions.remove("a", Vec::new(), Vec::new()).expect("it is attached");
+    let counted = sessions.counted("a");
+    let mut counted = Box::pin(counted);
+    assert!(counted.as_mut().now_or_never().is_none(), "nothing was said yet");
+    sessions.close(edge.id);
+    assert!(edge.cut.is_cancelled());
+    answered.await.expect_err("nobody answers");
+    counted.await.expect_err("it is gone");
+    assert!(sessions.remove("a", Vec::new(), Vec::new()).is_none());
+    assert!(sessions.state.lock().waiting.is_empty() && sessions.state.lock().lines.is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_goes_to_who_waits_when_it_is_told() {
+    let sessions = Arc::new(Sessions::default());
+    let edge = open(&sessions, "a");
+    let mut answered = sessions.remove("a", Vec::new(), Vec::new()).expect("it is attached");
+    let settled = sessions.evicted(edge.id, 1, Vec::new()).expect("somebody waits");
+    assert!(!settled.for_room && answered.try_recv().is_err(), "not yet");
+    settled.tell();
+    assert_eq!(answered.await.expect("told"), Gone::default());
 }
 
 #[tokio::test(start_paused = true)]
 async fn turns_run_out_with_the_time() {
-    let sessions = Sessions::default();
+    let sessions = Arc::new(Sessions::default());
     let name = file("x", Compression::Xz);
     assert_eq!(sessions.begin("a", name), Turn::Yours);
     assert_eq!(sessions.begin("b", name), Turn::Theirs(None), "without a session there is no URL");
-    tokio::time::advance(crate::leases::TTL).await;
+    tokio::time::advance(crate::fleet::TTL).await;
     sessions.expire();
-    assert_eq!(sessions.state.lock().leases.len(), 0);
+    assert_eq!(sessions.leases(), 0);
     assert_eq!(sessions.begin("b", name), Turn::Yours);
-}
-
-#[tokio::test]
-async fn what_is_the_last_copy_by_now_is_not_told_to_go() {
-    let sessions = Sessions::default();
-    let name = file("x", Compression::Xz);
-    let (_a, mut b) = (open(&sessions, "a"), open(&sessions, "b"));
-    for instance in ["a", "b"] {
-        sessions.committed(
-            instance,
-            HeldNar { name, file_size: 1, disk_bytes: 4096 },
-            Standing::Replaceable,
-            UnixTime(1),
-        );
-    }
-    let plan = |instance| sessions.plan(instance, 1, UnixTime(1), |_| false).victims[0];
-    let (first, second) = (plan("a"), plan("b"));
-    assert!(first.spare && second.spare, "each of them is one copy too many");
-    let victims = || vec![(Victim { name, narinfos: Vec::new() }, Some(Spare { uploaded: false }))];
-    let mut told = sessions.evict("a", victims()).expect("attached");
-    let untold = sessions.evict("b", victims()).expect("attached").await.expect("answered at once");
-    assert!(untold.names.is_empty() && b.directives.try_recv().is_err());
-    told.try_recv().expect_err("the first one has not answered");
 }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ncps_nix::{Compression, FileHash, MAX_NARINFO_BYTES, NarFileName, NarInfo, ObjectName, StorePathHash};
-use ncps_proto::{Code, Error, ObjectChange, ObjectNote, Removal, Result, Upload, Victim, Writer};
+use ncps_proto::{Code, Error, ObjectChange, ObjectNote, Result, Upload, Victim, Writer};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::attach::Ticket;
 use crate::lookup::Lookups;
 use crate::objects::{Objects, read_text};
 use crate::transfer::{Engine, Incoming, Wanted};
@@ -136,7 +137,7 @@ impl Uploads {
         let store_paths: Vec<_> = victims.iter().flat_map(|victim| victim.narinfos.clone()).collect();
         self.lookups.outdate(&store_paths);
         let nars = victims.into_iter().map(|victim| victim.name).collect();
-        self.engine.remove(Removal { number: 0, store_paths, nars }).await;
+        self.engine.remove(Ticket::NOBODYS, store_paths, nars).await;
         Ok(found)
     }
 

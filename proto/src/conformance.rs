@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::stream::BoxStream;
 use ncps_nix::{
     Compression, FileHash, NarFileName, NarHash, NarInfo, ObjectName, PublicKey, SecretKey, Sha256Hash,
     StorePath,
@@ -16,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::{
     Accesses, Code, Commit, ControlPlane, Directive, Directives, DiskReport, EdgeReport, EdgeSettings, Heard,
     HeldNar, Hello, JobProgress, JobReport, JobSaid, Lookup, NarFacts, ObjectChange, ObjectNote, Origin,
-    Publication, Scope, Secret, Token, Turn, Upload, Victim, Writer,
+    Publication, Reports, Scope, Secret, Token, Turn, Upload, Victim, Writer,
 };
 
 /// The upstream of every publication in the suite.
@@ -460,7 +459,7 @@ where
 
     async fn attach_needs_a_hello(&self) {
         let plane = self.plane().await;
-        let reports = futures::stream::iter([EdgeReport::Accesses(Accesses::default())]).boxed();
+        let reports = futures::stream::iter([EdgeReport::Accesses(Accesses::default()).into()]).boxed();
         match plane.attach(reports).await {
             Err(error) => assert_eq!(error.code(), Code::Invalid),
             Ok(mut directives) => {
@@ -486,7 +485,7 @@ impl Session {
     /// Waits for the invalidation of a narinfo.
     async fn invalidated(&mut self, narinfo: &NarInfo) {
         loop {
-            match self.directives.next().await.expect("the session lives").expect("no break") {
+            match self.directives.next().await.expect("the session lives").expect("no break").directive {
                 Directive::Invalidate(hashes) if hashes.contains(&narinfo.store_path.hash()) => return,
                 _ => {}
             }
@@ -506,14 +505,14 @@ async fn attach(plane: &Plane, instance: &str) -> Session {
     let hello = Hello::new(format!("edge-{instance}"), instance);
     reports.send(EdgeReport::Hello(hello)).expect("the receiver is here");
     let mut directives = plane.attach(stream_of(rx)).await.expect("attached");
-    match directives.next().await.expect("a directive").expect("no break") {
+    match directives.next().await.expect("a directive").expect("no break").directive {
         Directive::Configure(settings) => Session { settings: *settings, reports, directives },
         other => panic!("the first directive must configure, not {other:?}"),
     }
 }
 
-fn stream_of(rx: mpsc::UnboundedReceiver<EdgeReport>) -> BoxStream<'static, EdgeReport> {
-    futures::stream::unfold(rx, |mut rx| async move { Some((rx.recv().await?, rx)) }).boxed()
+fn stream_of(rx: mpsc::UnboundedReceiver<EdgeReport>) -> Reports {
+    futures::stream::unfold(rx, |mut rx| async move { Some((rx.recv().await?.into(), rx)) }).boxed()
 }
 
 async fn publish(plane: &Plane, narinfo: &NarInfo) -> NarInfo {

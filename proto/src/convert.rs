@@ -12,7 +12,8 @@ use crate::gen_v1 as wire;
 use crate::{
     Accesses, Code, Commit, Counter, Counts, Directive, DiskReport, EdgeReport, Error, Eviction, Heard,
     HeldNar, Hello, Location, Lookup, NarFacts, ObjectChange, ObjectNote, Origin, Publication, Removal,
-    Result, Secret, Totals, Turn, Upload, UpstreamState, UpstreamTotals, Victim, Writer,
+    Result, Resume, Said, Secret, Told, Totals, Turn, Upload, UpstreamState, UpstreamTotals, Victim, Welcome,
+    Writer,
 };
 use crate::{jobs, settings};
 
@@ -266,9 +267,14 @@ fn held(name: Option<wire::NarFileName>, file_size: u64, disk_bytes: u64) -> Res
     Ok(HeldNar { name: nar_file_name(name)?, file_size, disk_bytes })
 }
 
-pub(crate) fn report(wire: wire::EdgeReport) -> Result<EdgeReport> {
+pub(crate) fn said(wire: wire::EdgeReport) -> Result<Said> {
+    let wire::EdgeReport { number, heard, report } = wire;
+    Ok(Said { number, heard, report: self::report(report)? })
+}
+
+fn report(wire: Option<wire::edge_report::Report>) -> Result<EdgeReport> {
     use wire::edge_report::Report;
-    Ok(match required(wire.report, "report")? {
+    Ok(match required(wire, "report")? {
         Report::Hello(hello) => EdgeReport::Hello(Hello {
             name: hello.name,
             instance: hello.instance,
@@ -279,6 +285,7 @@ pub(crate) fn report(wire: wire::EdgeReport) -> Result<EdgeReport> {
             capacity: hello.capacity,
             protocol: hello.protocol,
             version: hello.version,
+            resume: hello.resume.map(|wire::Resume { run, heard }| Resume { run, heard }),
         }),
         Report::Inventory(page) => EdgeReport::Inventory {
             held: all(page.held, |h| held(h.nar, h.file_size, h.disk_bytes))?,
@@ -306,7 +313,7 @@ fn accesses(wire: wire::Accesses) -> Result<Accesses> {
     })
 }
 
-pub(crate) fn report_wire(report: EdgeReport) -> wire::EdgeReport {
+pub(crate) fn said_wire(Said { number, heard, report }: Said) -> wire::EdgeReport {
     use wire::edge_report::Report;
     let report = match report {
         EdgeReport::Hello(hello) => Report::Hello(wire::Hello {
@@ -319,6 +326,7 @@ pub(crate) fn report_wire(report: EdgeReport) -> wire::EdgeReport {
             capacity: hello.capacity,
             protocol: hello.protocol,
             version: hello.version,
+            resume: hello.resume.map(|Resume { run, heard }| wire::Resume { run, heard }),
         }),
         EdgeReport::Inventory { held, last } => {
             Report::Inventory(wire::Inventory { held: held.into_iter().map(held_wire).collect(), last })
@@ -338,7 +346,7 @@ pub(crate) fn report_wire(report: EdgeReport) -> wire::EdgeReport {
         EdgeReport::Totals(totals) => Report::Totals(totals_wire(totals)),
         EdgeReport::Job(report) => Report::Job(jobs::report_wire(report)),
     };
-    wire::EdgeReport { report: Some(report) }
+    wire::EdgeReport { number, heard, report: Some(report) }
 }
 
 fn held_wire(held: HeldNar) -> wire::HeldNar {
@@ -461,9 +469,16 @@ fn accesses_wire(accesses: Accesses) -> wire::Accesses {
     }
 }
 
-pub(crate) fn directive(wire: wire::Directive) -> Result<Directive> {
+pub(crate) fn told(wire: wire::Directive) -> Result<Told> {
+    let wire::Directive { number, welcome, directive } = wire;
+    let welcome = welcome.map(|wire::Welcome { run, resumes }| Welcome { run, resumes });
+    Ok(Told { number, welcome, directive: self::directive(directive)? })
+}
+
+fn directive(wire: Option<wire::directive::Directive>) -> Result<Directive> {
     use wire::directive::Directive as Wire;
-    Ok(match required(wire.directive, "directive")? {
+    Ok(match required(wire, "directive")? {
+        Wire::Heard(number) => Directive::Heard(number),
         Wire::Configure(settings) => Directive::Configure(Box::new(settings::read(settings)?)),
         Wire::Invalidate(invalidation) => {
             Directive::Invalidate(all(invalidation.store_path_hashes, |h| store_path_hash(&h))?)
@@ -476,9 +491,11 @@ pub(crate) fn directive(wire: wire::Directive) -> Result<Directive> {
     })
 }
 
-pub(crate) fn directive_wire(directive: Directive) -> wire::Directive {
+pub(crate) fn told_wire(Told { number, welcome, directive }: Told) -> wire::Directive {
     use wire::directive::Directive as Wire;
+    let welcome = welcome.map(|Welcome { run, resumes }| wire::Welcome { run, resumes });
     let directive = match directive {
+        Directive::Heard(number) => Wire::Heard(number),
         Directive::Configure(settings) => Wire::Configure(settings::wire(*settings)),
         Directive::Invalidate(hashes) => Wire::Invalidate(wire::Invalidation {
             store_path_hashes: hashes.into_iter().map(store_path_hash_bytes).collect(),
@@ -489,5 +506,5 @@ pub(crate) fn directive_wire(directive: Directive) -> wire::Directive {
         Directive::Remove(removal) => Wire::Remove(removal_wire(removal)),
         Directive::AcceptIndex(id) => Wire::AcceptIndex(id),
     };
-    wire::Directive { directive: Some(directive) }
+    wire::Directive { number, welcome, directive: Some(directive) }
 }

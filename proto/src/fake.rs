@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 use crate::{
     Code, Commit, ControlPlane, Directive, Directives, EdgeReport, EdgeSettings, Error, Heard, Location,
-    Lookup, NarFacts, ObjectChange, ObjectNote, Origin, Publication, Reports, Result, Scope, Turn, Upload,
-    Victim, Writer, tokens,
+    Lookup, NarFacts, ObjectChange, ObjectNote, Origin, Publication, Reports, Result, Said, Scope, Told,
+    Turn, Upload, Victim, Writer, tokens,
 };
 
 /// Control in memory.
@@ -299,7 +299,7 @@ impl ControlPlane for FakeControl {
     }
 
     async fn attach(&self, mut reports: Reports) -> Result<Directives> {
-        let Some(EdgeReport::Hello(hello)) = reports.next().await else {
+        let Some(Said { report: EdgeReport::Hello(hello), .. }) = reports.next().await else {
             return Err(Error::new(Code::Invalid, "an edge must say hello first"));
         };
         let (tx, rx) = mpsc::unbounded_channel();
@@ -309,7 +309,7 @@ impl ControlPlane for FakeControl {
         let state = Arc::clone(&self.state);
         let drain = async move {
             while let Some(report) = reports.next().await {
-                if report == EdgeReport::UpstreamBack {
+                if report.report == EdgeReport::UpstreamBack {
                     state.lock().absent.retain(|_, (_, heard)| *heard == Heard::All);
                 }
             }
@@ -319,7 +319,8 @@ impl ControlPlane for FakeControl {
         };
         // The drain ends with the report stream; nothing waits for it.
         let drain = futures::stream::once(drain).filter_map(|()| futures::future::ready(None));
-        let directives = futures::stream::unfold(rx, |mut rx| async move { Some((rx.recv().await?, rx)) });
+        let directives =
+            futures::stream::unfold(rx, |mut rx| async move { Some((rx.recv().await?.map(Told::from), rx)) });
         Ok(futures::stream::select(directives, drain).boxed())
     }
 }

@@ -4,7 +4,7 @@
 //! edge understand each other where their numbers differ by one at most, so that a fleet can be renewed edge by edge,
 //! control first or last. An edge from before there was a number says 0.
 
-use crate::{Code, Error, Result};
+use crate::{Code, Error, Result, Resume};
 
 /// What this release speaks.
 pub const PROTOCOL: u32 = 1;
@@ -36,6 +36,8 @@ pub struct Hello {
     pub protocol: u32,
     /// Of the release, for people. Empty where it said none.
     pub version: String,
+    /// Until where control knew what it holds; `None`: it is going to say everything.
+    pub resume: Option<Resume>,
 }
 
 impl Hello {
@@ -51,6 +53,7 @@ impl Hello {
             capacity: None,
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            resume: None,
         }
     }
 

@@ -9,15 +9,15 @@ use futures::stream::BoxStream;
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 
 use crate::{
-    Commit, Directive, EdgeReport, Heard, Location, Lookup, ObjectNote, Publication, Result, Turn, Upload,
-    Victim, Writer,
+    Commit, Heard, Location, Lookup, ObjectNote, Publication, Result, Said, Told, Turn, Upload, Victim,
+    Writer,
 };
 
 /// What an edge says to control.
-pub type Reports = BoxStream<'static, EdgeReport>;
+pub type Reports = BoxStream<'static, Said>;
 
 /// What control says to an edge. An error, or the end, is a break: attach again from the start.
-pub type Directives = BoxStream<'static, Result<Directive>>;
+pub type Directives = BoxStream<'static, Result<Told>>;
 
 /// The use cases of control that edges need. All of them may be called by any number of tasks at once, and
 /// all may be repeated: a call whose answer was lost is simply made again.
@@ -32,7 +32,7 @@ pub trait ControlPlane: Send + Sync + 'static {
     async fn publish_narinfo(&self, publication: Publication) -> Result<NarInfo>;
 
     /// Every upstream with a say answered "absent". Returns for how long that is believed, or until
-    /// [`EdgeReport::UpstreamBack`] where not all were [heard](Heard). A path that is known stays known.
+    /// [`crate::EdgeReport::UpstreamBack`] where not all were [heard](Heard). A path that is known stays known.
     async fn publish_absent(&self, hash: StorePathHash, heard: Heard) -> Result<Duration>;
 
     /// No source has this NAR any more and no upstream knows the path: it becomes absent, if its narinfo
@@ -74,7 +74,7 @@ pub trait ControlPlane: Send + Sync + 'static {
     /// may not do that.
     async fn note_object(&self, note: ObjectNote) -> Result<()>;
 
-    /// Joins an edge to control. The first report is [`EdgeReport::Hello`], the first directive
-    /// [`Directive::Configure`]; when either stream ends the session is over and its turns are free.
+    /// Joins an edge to control. The first report is [`crate::EdgeReport::Hello`], the first directive
+    /// [`crate::Directive::Configure`]; when either stream ends the session is over and its turns are free.
     async fn attach(&self, reports: Reports) -> Result<Directives>;
 }

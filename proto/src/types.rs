@@ -149,6 +149,57 @@ pub enum ObjectChange {
     Deleted,
 }
 
+/// A report as it is said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Said {
+    /// Of a change of the store, or of the last page of an inventory: the changes up to here are in it. Else 0.
+    pub number: u64,
+    /// The number of the last directive that the edge has heard.
+    pub heard: u64,
+    pub report: EdgeReport,
+}
+
+impl From<EdgeReport> for Said {
+    /// One that counts nothing.
+    fn from(report: EdgeReport) -> Said {
+        Said { number: 0, heard: 0, report }
+    }
+}
+
+/// A directive as it is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// Counts them in a session, without a gap. 0: it overtakes others.
+    pub number: u64,
+    /// With the first.
+    pub welcome: Option<Welcome>,
+    pub directive: Directive,
+}
+
+impl From<Directive> for Told {
+    /// One that counts nothing.
+    fn from(directive: Directive) -> Told {
+        Told { number: 0, welcome: None, directive }
+    }
+}
+
+/// Who speaks for control, and what it remembers of an edge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Welcome {
+    /// Random, of the process.
+    pub run: String,
+    /// It knows what the edge holds up to this report; `None`: it wants the whole inventory.
+    pub resumes: Option<u64>,
+}
+
+/// Until where a run of control knew what an edge holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resume {
+    pub run: String,
+    /// The number of the last report that it acknowledged.
+    pub heard: u64,
+}
+
 /// What an edge says on the attach stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EdgeReport {
@@ -217,6 +268,8 @@ impl Accesses {
 pub enum Directive {
     /// All that the edge is configured with. Always the first; again when something changed.
     Configure(Box<EdgeSettings>),
+    /// The number of the last report that needs not be said again.
+    Heard(u64),
     /// Narinfos that changed or went: drop them from memory.
     Invalidate(Vec<StorePathHash>),
     /// Files to be removed from the store.

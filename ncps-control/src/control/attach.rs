@@ -11,20 +11,20 @@ use ncps_nix::NarFileName;
 use ncps_proto::admin::EventKind;
 use ncps_proto::{
     Accesses, Code, Counter, Directive, Directives, EdgeReport, EdgeSettings, Error, HeldNar, Hello, Reports,
-    Result, Totals,
+    Result, Said, Told, Totals, Welcome,
 };
 use ncps_runtime::clock::{Clock, UnixTime};
 use ncps_runtime::tasks::Tasks;
-use tokio::sync::mpsc;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::arrivals::Arrivals;
-use super::lost::{self, Left, Lost, Told};
+use super::lost::{self, Left, Lost};
 use super::removal::{Removed, Remover};
 use super::tokens::as_told_to;
 use super::{Control, standing};
 use crate::eviction::job::Pressure;
+use crate::fleet::SessionId;
 use crate::index::Index;
 use crate::journal::{Journal, Note};
 use crate::sessions::{Opened, Sessions, Settled};
@@ -36,9 +36,15 @@ const HELLO: Duration = Duration::from_secs(10);
 impl Control {
     pub(super) async fn attach_edge(&self, mut reports: Reports) -> Result<Directives> {
         let hello = hello(&mut reports).await?;
-        let Opened { id, directives, cut } = self.sessions.open(&hello, self.clock.now());
+        let Opened { id, welcome, directives, cut } = self.sessions.open(&hello, self.clock.now());
         let edge = hello.name.clone();
-        tracing::info!(edge, instance = hello.instance, url = hello.url, "edge attached");
+        tracing::info!(
+            edge,
+            instance = hello.instance,
+            url = hello.url,
+            resumes = welcome.resumes,
+            "edge attached"
+        );
         let listener = Listener {
             index: Arc::clone(&self.index),
             journal: Arc::clone(&self.journal),
@@ -57,7 +63,8 @@ impl Control {
         };
         self.tasks.spawn_background("edge-session", listener.run(reports));
         let settings = self.settings.watch();
-        Ok(DirectiveStream { edge, settings, directives, _dropped: cut.drop_guard() }.boxed())
+        Ok(DirectiveStream { edge, welcome: Some(welcome), settings, directives, _dropped: cut.drop_guard() }
+            .boxed())
     }
 }
 
@@ -65,7 +72,7 @@ async fn hello(reports: &mut Reports) -> Result<Hello> {
     let first = tokio::time::timeout(HELLO, reports.next()).await;
     let invalid = |message: &str| Error::new(Code::Invalid, message);
     match first {
-        Ok(Some(EdgeReport::Hello(hello))) => hello.check().map(|()| hello),
+        Ok(Some(Said { report: EdgeReport::Hello(hello), .. })) => hello.check().map(|()| hello),
         Ok(_) => Err(invalid("an edge must say hello first")),
         Err(_) => Err(invalid("an edge said nothing for 10 s")),
     }
@@ -110,7 +117,13 @@ impl Listener {
                 () = self.stop.cancelled() => return,
             };
             match report {
-                Some(report) => self.hear(report).await,
+                Some(Said { number, heard, report }) => {
+                    self.sessions.has_heard(self.session.id, heard);
+                    self.hear(report).await;
+                    if number > 0 {
+                        self.sessions.dealt_with(self.session.id, number);
+                    }
+                }
                 None => return,
             }
         }
@@ -121,7 +134,7 @@ impl Listener {
         match report {
             EdgeReport::Inventory { held, last } => {
                 let Page { timed, irreplaceable } = self.recognise(&held).await;
-                let gone = self.sessions.holds(instance, timed, last);
+                let gone = self.sessions.holds(self.session.id, timed, last);
                 self.weigh(irreplaceable).await;
                 let why =
                     format!("its NAR was an upload, which edge {} has no longer", self.session.hello.name);
@@ -138,15 +151,15 @@ impl Listener {
             EdgeReport::Committed(held) => {
                 let _turn = self.index.lock_files([held.name]).await;
                 let standing = standing::of(&self.index, held.name).await;
-                self.sessions.committed(instance, held, standing, self.clock.now());
+                self.sessions.committed(self.session.id, held, standing, self.clock.now());
             }
             EdgeReport::Disk(disk) => {
-                self.sessions.disk(instance, disk);
+                self.sessions.disk(self.session.id, disk);
                 self.pressure.consider(&disk, self.session.hello.capacity);
             }
             EdgeReport::Totals(totals) => self.count(totals).await,
             EdgeReport::UpstreamBack => self.index.forget_tentative_absences(),
-            EdgeReport::Job(report) => self.sessions.heard_of_job(instance, report).await,
+            EdgeReport::Job(report) => self.sessions.heard_of_job(self.session.id, report).await,
             EdgeReport::Evicted { number, gone } => self.hear_of_removal(number, gone).await,
             EdgeReport::Hello(_) => tracing::warn!(%instance, "edge says hello in the middle of a session"),
         }
@@ -155,7 +168,7 @@ impl Listener {
     /// An edge removed files. Who waits for that is told when what depended on them is gone, too.
     async fn hear_of_removal(&self, number: u64, names: Vec<NarFileName>) {
         let Hello { name: edge, instance, .. } = &self.session.hello;
-        let settled = self.sessions.evicted(instance, number, names.clone());
+        let settled = self.sessions.evicted(self.session.id, number, names.clone());
         let for_room = settled.as_ref().is_some_and(|settled| settled.for_room);
         let why = if for_room {
             let note = Note::new(EventKind::Evicted, format!("from edge {edge}, to make room"));
@@ -186,8 +199,8 @@ impl Listener {
         });
     }
 
-    fn told(&self) -> Told<'_> {
-        Told { index: &self.index, sessions: &self.sessions, journal: &self.journal }
+    fn told(&self) -> lost::Told<'_> {
+        lost::Told { index: &self.index, sessions: &self.sessions, journal: &self.journal }
     }
 
     async fn weigh(&self, names: impl IntoIterator<Item = NarFileName>) {
@@ -226,6 +239,7 @@ impl Listener {
         self.tasks.spawn_background("compare inventory", async move {
             if let Some(Err(error)) = stop.run_until_cancelled(remover.compare(&instance, &held)).await {
                 tracing::warn!(%instance, error = error.story(), "what it holds is not compared with what was removed");
+                remover.sessions.says_all(&instance);
             }
         });
     }
@@ -244,7 +258,7 @@ impl Listener {
             let detail = format!("{more} files or narinfos proved wrong at edge {}", self.session.hello.name);
             self.journal.note(Note::new(EventKind::Corrupt, detail));
         }
-        self.sessions.totals(instance, totals);
+        self.sessions.totals(self.session.id, totals);
     }
 
     async fn note(&self, accesses: &Accesses) {
@@ -258,13 +272,13 @@ impl Listener {
 
 impl Listener {
     async fn note_nar(&self, asked: NarFileName, now: UnixTime) {
-        let instance = &self.session.hello.instance;
-        if self.sessions.accessed(instance, asked, now) {
+        let id = self.session.id;
+        if self.sessions.accessed(id, asked, now) {
             return self.index.accessed(asked, now);
         }
         // Clients may know it by a name that turned out wrong.
         let name = self.index.resolve(asked).await.unwrap_or(asked);
-        self.sessions.accessed(instance, name, now);
+        self.sessions.accessed(id, name, now);
         self.index.accessed(name, now);
     }
 }
@@ -273,33 +287,35 @@ impl Listener {
 struct Over {
     sessions: Arc<Sessions>,
     hello: Hello,
-    id: u64,
+    id: SessionId,
 }
 
 impl Drop for Over {
     fn drop(&mut self) {
         tracing::info!(edge = self.hello.name, instance = self.hello.instance, "edge detached");
-        self.sessions.close(&self.hello.instance, self.id);
+        self.sessions.close(self.id);
     }
 }
 
 /// What an edge is told. Dropped by an edge that leaves, which ends the session.
 struct DirectiveStream {
     edge: String,
+    welcome: Option<Welcome>,
     settings: WatchStream<Arc<EdgeSettings>>,
-    directives: mpsc::Receiver<Result<Directive>>,
+    directives: crate::sessions::Directives,
     _dropped: DropGuard,
 }
 
 impl Stream for DirectiveStream {
-    type Item = Result<Directive>;
+    type Item = Result<Told>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         // First, and past all that waits: see `crate::settings`.
         if let Poll::Ready(Some(settings)) = self.settings.poll_next_unpin(cx) {
             let settings = as_told_to(&self.edge, &settings);
-            return Poll::Ready(Some(Ok(Directive::Configure(Box::new(settings)))));
+            let directive = Directive::Configure(Box::new(settings));
+            return Poll::Ready(Some(Ok(Told { number: 0, welcome: self.welcome.take(), directive })));
         }
-        self.directives.poll_recv(cx)
+        self.directives.poll_next_unpin(cx).map(|told| told.map(Ok))
     }
 }

@@ -174,7 +174,7 @@ impl Control {
         let (configured, register) = (settings.tokens, Arc::new(tokens));
         settings.tokens = tokens::in_force(&configured, &register);
         let policy = Policy::of(&settings, key, key_place.former.clone(), admission);
-        let sessions = Arc::new(Sessions::default());
+        let sessions = Arc::new(Sessions::new(new_run()));
         metrics.watch(&index, &sessions, &pins);
         metrics.watch_limit(settings.max_size, &sessions);
         let remover =
@@ -332,6 +332,14 @@ impl Control {
             self.sessions.invalidate(hashes);
         }
     }
+}
+
+/// Tells this process from the one before.
+fn new_run() -> String {
+    let mut random = [0; 16];
+    // Without randomness nobody is remembered: edges say everything after each break.
+    let is_random = getrandom::fill(&mut random).is_ok();
+    if is_random { data_encoding::HEXLOWER.encode(&random) } else { String::new() }
 }
 
 async fn housekeeping(sessions: Arc<Sessions>, clock: Arc<dyn Clock>, stop: CancellationToken) {

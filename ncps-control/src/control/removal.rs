@@ -135,7 +135,7 @@ impl Remover {
         if paths.is_empty() {
             return;
         }
-        let told = self.sessions.attached().into_iter().map(|(instance, edge)| {
+        let told = self.sessions.removal().into_iter().map(|(instance, edge)| {
             let answer = self.sessions.remove(&instance, paths.to_vec(), files.to_vec());
             (instance, edge, answer)
         });

@@ -174,7 +174,7 @@ impl Control {
         }
         self.tell_others(&writer.instance, &victims);
         // The caller removes them.
-        victims.iter().for_each(|victim| self.sessions.removed(&writer.instance, victim.name));
+        victims.iter().for_each(|victim| self.sessions.lost(&writer.instance, victim.name));
         self.settled(audited).await?;
         Ok(victims)
     }
@@ -212,7 +212,7 @@ impl Control {
     fn tell_others(&self, caller: &str, victims: &[Victim]) {
         let paths = || victims.iter().flat_map(|victim| victim.narinfos.iter().copied()).collect();
         let files = || victims.iter().map(|victim| victim.name).collect();
-        for (edge, _) in self.sessions.attached().into_iter().filter(|(edge, _)| edge != caller) {
+        for (edge, _) in self.sessions.removal().into_iter().filter(|(edge, _)| edge != caller) {
             // One that does not keep up is cut, and says what it has when it is back.
             self.sessions.remove(&edge, paths(), files());
         }

@@ -34,27 +34,27 @@ impl Standing {
 
 /// When a file was last read: the time of day, and which came first of those at the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Access {
-    pub(crate) at: UnixTime,
+pub struct Access {
+    pub at: UnixTime,
     /// Grows within a process. What was read from the database has 0.
-    pub(crate) order: u64,
+    pub order: u64,
 }
 
 /// A file that an edge holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Candidate {
-    pub(crate) name: NarFileName,
+pub struct Candidate {
+    pub name: NarFileName,
     /// On disk, its narinfo file included.
-    pub(crate) bytes: u64,
-    pub(crate) accessed: Access,
+    pub bytes: u64,
+    pub accessed: Access,
     /// Somebody is fetching it right now.
-    pub(crate) in_flight: bool,
+    pub in_flight: bool,
     /// A pin needs it.
-    pub(crate) pinned: bool,
+    pub pinned: bool,
     /// No upstream can give it back.
-    pub(crate) uploaded: bool,
+    pub uploaded: bool,
     /// Another attached edge holds it; of an upload, one whose disk is kept.
-    pub(crate) spare: bool,
+    pub spare: bool,
 }
 
 impl Candidate {
@@ -87,14 +87,14 @@ pub(crate) struct Budget {
 
 /// What goes, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Plan {
-    pub(crate) victims: Vec<Candidate>,
+pub struct Plan {
+    pub victims: Vec<Candidate>,
     /// What they free.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// What can't be freed, since all that is left is pinned or in flight; 0 where the budget is met.
-    pub(crate) shortfall: u64,
+    pub shortfall: u64,
     /// What pins keep.
-    pub(crate) pinned: u64,
+    pub pinned: u64,
 }
 
 impl Budget {

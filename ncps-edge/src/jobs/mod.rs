@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use ncps_proto::{EdgeReport, Job, JobKind, JobReport, JobSaid};
+use ncps_proto::{EdgeReport, Job, JobKind, JobReport, JobSaid, Said};
 use ncps_runtime::tasks::Tasks;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -49,14 +49,14 @@ pub struct SessionJobs {
     workshop: Arc<Workshop>,
     running: Arc<Mutex<HashMap<u64, (JobKind, CancellationToken)>>>,
     /// Weak: the stream of reports has to end when who speaks has said all.
-    say: mpsc::WeakSender<EdgeReport>,
+    say: mpsc::WeakSender<Said>,
     over: CancellationToken,
     _guard: DropGuard,
 }
 
 impl SessionJobs {
     /// None yet.
-    pub fn new(workshop: Arc<Workshop>, say: mpsc::WeakSender<EdgeReport>) -> SessionJobs {
+    pub fn new(workshop: Arc<Workshop>, say: mpsc::WeakSender<Said>) -> SessionJobs {
         let over = workshop.tasks.life().hard().child_token();
         let _guard = over.clone().drop_guard();
         SessionJobs { workshop, running: Arc::default(), say, over, _guard }
@@ -114,13 +114,13 @@ impl Drop for Listed {
 /// What a job tells control through.
 struct Teller {
     id: u64,
-    say: mpsc::Sender<EdgeReport>,
+    say: mpsc::Sender<Said>,
 }
 
 impl Teller {
     /// Waits for room in the stream. Where the session is over the job is about to end.
     async fn say(&self, said: JobSaid) {
-        self.say.send(EdgeReport::Job(JobReport { id: self.id, said })).await.ok();
+        self.say.send(EdgeReport::Job(JobReport { id: self.id, said }).into()).await.ok();
     }
 }
 

@@ -241,6 +241,13 @@ impl LocalStore {
         Ok(held)
     }
 
+    /// One NAR file, if it is here.
+    pub fn held_file(&self, name: NarFileName) -> io::Result<Option<HeldNar>> {
+        let metadata = present(fs::metadata(self.nar_path(name)))?;
+        let held = |metadata: fs::Metadata| (metadata.len(), disk_bytes(&metadata));
+        Ok(metadata.map(held).map(|(file_size, disk_bytes)| HeldNar { name, file_size, disk_bytes }))
+    }
+
     /// How many NAR files there are, and their bytes, without looking: as of the last list, and what came
     /// and went since.
     pub fn held(&self) -> (u64, u64) {

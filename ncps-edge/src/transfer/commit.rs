@@ -5,10 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ncps_nix::{NarFileName, NarInfo};
-use ncps_proto::{Commit, EdgeReport, HeldNar};
+use ncps_proto::{Commit, HeldNar};
 use ncps_runtime::fault::{self, Point};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use super::engine::Engine;
 use super::evict::Epoch;
@@ -56,53 +55,18 @@ impl PendingCommits {
     }
 }
 
-/// Files that came into the store and left it since the session with control last heard of it, in this order.
-#[derive(Default)]
-pub struct News {
-    reports: Mutex<Vec<EdgeReport>>,
-    some: Notify,
-}
-
-impl News {
-    pub(super) fn committed(&self, held: HeldNar) {
-        self.push(EdgeReport::Committed(held));
-    }
-
-    pub(super) fn evicted(&self, number: u64, gone: Vec<NarFileName>) {
-        self.push(EdgeReport::Evicted { number, gone });
-    }
-
-    fn push(&self, report: EdgeReport) {
-        let mut all = self.reports.lock();
-        // With nobody attached they need not be remembered: the next inventory has them.
-        if all.len() < MOST_PENDING {
-            all.push(report);
-        }
-        self.some.notify_one();
-    }
-
-    /// All of them, for the inventory to follow or the stream.
-    pub fn take(&self) -> Vec<EdgeReport> {
-        std::mem::take(&mut self.reports.lock())
-    }
-
-    /// Waits until there may be some.
-    pub async fn some(&self) {
-        self.some.notified().await;
-    }
-}
-
 impl Engine {
     /// Makes a proven spool file a NAR file of the store and tells control. False where it is not kept, for want
     /// of room, or since it was removed after its transfer began: that is no failure, its readers have it.
     pub(super) async fn commit(self: &Arc<Self>, spool: Spool, commit: Commit, began: Epoch) -> bool {
         let _committing = self.commits().begin(commit.name);
-        let Some(held) = self.keep(spool, &commit).await else {
+        if self.keep(spool, &commit).await.is_none() {
             self.metrics().ended.inc(Ended::NotKept);
             return false;
-        };
+        }
+        self.news().changed(commit.name);
         fault::point(Point::NarStored);
-        let stays = self.removals().unless_removed(commit.name, began, || self.news().committed(held));
+        let stays = self.removals().unless_removed(commit.name, began, || ());
         if stays.is_none() {
             self.undo(commit.name).await;
             self.metrics().ended.inc(Ended::NotKept);
@@ -110,12 +74,7 @@ impl Engine {
         }
         tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored a NAR");
         self.encodings().committed(&commit);
-        let name = commit.name;
         self.announce(commit).await;
-        if self.removals().unless_removed(name, began, || ()).is_none() {
-            // Control was told after it had it removed.
-            self.news().evicted(0, vec![name]);
-        }
         // Last: whoever is cut before that counts as failed.
         self.metrics().ended.inc(Ended::Committed);
         true
@@ -128,6 +87,7 @@ impl Engine {
         if let Err(error) = removed {
             tracing::warn!(nar = %name, %error, "a NAR file can't be removed");
         }
+        self.news().changed(name);
     }
 
     async fn keep(&self, spool: Spool, commit: &Commit) -> Option<HeldNar> {
@@ -176,7 +136,10 @@ impl Engine {
     }
 
     pub(super) async fn tell(&self, commit: &Commit) -> ncps_proto::Result<()> {
-        let narinfos = self.control().commit_nar(self.instance(), commit.clone()).await?;
+        let answer = self.control().commit_nar(self.instance(), commit.clone()).await;
+        // It may have gone meanwhile, and control believes that it is here, even where its answer was lost.
+        self.news().changed(commit.name);
+        let narinfos = answer?;
         let told: Vec<_> = commit.meanwhile.iter().map(|told| told.narinfo.store_path.hash()).collect();
         self.lookups().alone().forget(&told);
         self.write_narinfos(narinfos).await;

@@ -16,7 +16,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, info_span};
 
 use super::awaited::Awaited;
-use super::commit::{News, PendingCommits};
+use super::commit::PendingCommits;
 use super::distrust::Distrust;
 use super::download::disk_trouble;
 use super::encoded::Encodings;
@@ -25,6 +25,7 @@ use super::fetch;
 use super::plan::{Plan, Source, Wanted};
 use super::progress::Transfer;
 use super::reader::Reader;
+use crate::attach::News;
 use crate::live::{Current, Live};
 use crate::lookup::Lookups;
 use crate::metrics::EdgeMetrics;

@@ -6,11 +6,12 @@ use std::io;
 use std::sync::Arc;
 
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
-use ncps_proto::{Removal, Victim};
+use ncps_proto::Victim;
 use ncps_runtime::fault::{self, Point};
 use parking_lot::Mutex;
 
 use super::engine::Engine;
+use crate::attach::Ticket;
 use crate::near::named;
 use crate::store::{LocalStore, blocking};
 
@@ -93,7 +94,12 @@ impl Removals {
 
 impl Engine {
     /// Takes paths out of the store, and NAR files that nothing names any more, and says so to control.
-    pub async fn remove(self: &Arc<Self>, Removal { number, store_paths, nars }: Removal) {
+    pub async fn remove(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        store_paths: Vec<StorePathHash>,
+        nars: Vec<NarFileName>,
+    ) {
         self.note_removal(&nars);
         let (engine, paths) = (Arc::clone(self), store_paths.clone());
         let gone = blocking(move || {
@@ -115,7 +121,7 @@ impl Engine {
             }
         }
         let some = !gone.is_empty();
-        self.news().evicted(number, gone);
+        self.news().done(ticket, gone);
         self.room().evicted(some);
     }
 
@@ -129,27 +135,19 @@ impl Engine {
 
     /// Removes NAR files and the narinfos that name them, and notes it for control. What is in use, and what
     /// can't be removed, stays.
-    pub async fn evict(self: &Arc<Self>, number: u64, victims: Vec<Victim>) {
+    pub async fn evict(self: &Arc<Self>, ticket: Ticket, victims: Vec<Victim>) {
         let engine = Arc::clone(self);
         let evict = move || {
             let gone = victims.iter().filter(|victim| engine.evict_one(victim)).map(|victim| victim.name);
-            let gone: Vec<_> = gone.collect();
-            let some = !gone.is_empty();
-            // Said in the order in which it happened: a file that comes again is said after this.
-            engine.news().evicted(number, gone);
-            Ok(some)
+            Ok(gone.collect())
         };
-        let some = blocking(evict).await.unwrap_or_else(|error| {
+        let gone: Vec<_> = blocking(evict).await.unwrap_or_else(|error| {
             tracing::error!(%error, "an eviction ended early");
-            false
+            Vec::new()
         });
+        let some = !gone.is_empty();
+        self.news().done(ticket, gone);
         self.room().evicted(some);
-    }
-
-    /// Answers an eviction of which nothing is done.
-    pub(crate) fn removed_none(&self, number: u64) {
-        self.news().evicted(number, Vec::new());
-        self.room().evicted(false);
     }
 
     fn evict_one(&self, victim: &Victim) -> bool {

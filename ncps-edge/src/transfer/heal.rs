@@ -31,7 +31,9 @@ impl Engine {
             }
             Ok(moved)
         };
-        blocking(moved).await
+        let moved = blocking(moved).await;
+        self.news().changed(name);
+        moved
     }
 
     /// Fetches a file as for a client, and waits until it is in the store.

@@ -32,7 +32,7 @@ mod seek;
 mod slots;
 mod upload;
 
-pub use commit::{News, PendingCommits};
+pub use commit::PendingCommits;
 pub(crate) use decode::decoder;
 pub use encoded::StoredZstd;
 pub use engine::{Counters, Engine, Parts};

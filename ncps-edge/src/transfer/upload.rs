@@ -115,15 +115,15 @@ impl Engine {
         self.awaited().note(commit.name);
         let kept = self.room().keep(spool, commit.name, Giver::Client).await;
         let held = kept.map_err(|e| no_room("store an upload", e))?;
-        let held =
-            held.ok_or_else(|| Error::new(Code::StorageFull, "there is no room for it in the store"))?;
+        if held.is_none() {
+            return Err(Error::new(Code::StorageFull, "there is no room for it in the store"));
+        }
         fault::point(Point::NarStored);
         tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored an uploaded NAR");
         self.encodings().committed(&commit);
-        let told = self.tell(&commit).await.inspect_err(|_| self.pending().push(commit.clone()));
-        // After that: until control hears that it is an upload, it is one of the files that go first.
-        self.news().committed(held);
-        told
+        // That it is here is said after this: until control hears that it is an upload, it is one of the files that go
+        // first.
+        self.tell(&commit).await.inspect_err(|_| self.pending().push(commit.clone()))
     }
 }
 

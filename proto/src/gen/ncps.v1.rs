@@ -281,6 +281,12 @@ pub struct ObjectDeleted {}
 pub struct NoteObjectReply {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EdgeReport {
+    /// Of a change of the store, or of the last page of an inventory: the changes up to here are in it. Else 0.
+    #[prost(uint64, tag = "300")]
+    pub number: u64,
+    /// the number of the last directive
+    #[prost(uint64, tag = "301")]
+    pub heard: u64,
     #[prost(oneof = "edge_report::Report", tags = "1, 2, 3, 4, 5, 6, 7, 40, 20")]
     pub report: ::core::option::Option<edge_report::Report>,
 }
@@ -337,6 +343,19 @@ pub struct Hello {
     /// of the release, for people
     #[prost(string, tag = "224")]
     pub version: ::prost::alloc::string::String,
+    /// absent: everything is going to be said
+    #[prost(message, optional, tag = "302")]
+    pub resume: ::core::option::Option<Resume>,
+}
+/// Until where control knew what this edge holds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Resume {
+    /// the run of control that said so
+    #[prost(string, tag = "1")]
+    pub run: ::prost::alloc::string::String,
+    /// the number of the last report that it acknowledged
+    #[prost(uint64, tag = "2")]
+    pub heard: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Inventory {
@@ -449,7 +468,13 @@ pub struct Evicted {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Directive {
-    #[prost(oneof = "directive::Directive", tags = "1, 2, 3, 20, 21, 10, 22")]
+    /// counts them in a session, without a gap; 0: not counted, since it overtakes others
+    #[prost(uint64, tag = "300")]
+    pub number: u64,
+    /// with the first
+    #[prost(message, optional, tag = "301")]
+    pub welcome: ::core::option::Option<Welcome>,
+    #[prost(oneof = "directive::Directive", tags = "1, 2, 3, 20, 21, 10, 302, 22")]
     pub directive: ::core::option::Option<directive::Directive>,
 }
 /// Nested message and enum types in `Directive`.
@@ -470,10 +495,23 @@ pub mod directive {
         EndJob(u64),
         #[prost(message, tag = "10")]
         Remove(super::Removal),
+        /// the number of the last report that needs not be said again
+        #[prost(uint64, tag = "302")]
+        Heard(u64),
         /// an administrator said that the edge belongs to this index from now on
         #[prost(string, tag = "22")]
         AcceptIndex(::prost::alloc::string::String),
     }
+}
+/// Who speaks, and what it remembers of this edge.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Welcome {
+    /// random, of the process
+    #[prost(string, tag = "1")]
+    pub run: ::prost::alloc::string::String,
+    /// It knows what the edge holds up to this report; absent: it wants the whole inventory.
+    #[prost(uint64, optional, tag = "2")]
+    pub resumes: ::core::option::Option<u64>,
 }
 /// Work in the background of an edge. It ends with the session.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1203,7 +1241,8 @@ pub mod control_plane_client {
                 .insert(GrpcMethod::new("ncps.v1.ControlPlane", "NoteObject"));
             self.inner.unary(req, path, codec).await
         }
-        /// The stream that joins an edge to control. After a break everything is said again from the start.
+        /// The stream that joins an edge to control. After a break everything is said again that the other side has not
+        /// acknowledged.
         pub async fn attach(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::EdgeReport>,
@@ -1324,7 +1363,8 @@ pub mod control_plane_server {
             >
             + std::marker::Send
             + 'static;
-        /// The stream that joins an edge to control. After a break everything is said again from the start.
+        /// The stream that joins an edge to control. After a break everything is said again that the other side has not
+        /// acknowledged.
         async fn attach(
             &self,
             request: tonic::Request<tonic::Streaming<super::EdgeReport>>,

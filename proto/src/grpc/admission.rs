@@ -8,7 +8,7 @@ use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use tonic::Extensions;
 
-use crate::{Code, Directives, EdgeReport, Error, Reports, Result};
+use crate::{Code, Directives, EdgeReport, Error, Reports, Result, Said};
 
 /// Which edges are attached, as control sees it.
 pub trait Attached: Send + Sync {
@@ -71,7 +71,7 @@ impl Admission {
     /// What an edge reports, if it has a name that the token is for.
     pub(super) async fn of_its_edge(&self, mut reports: Reports) -> Result<Reports> {
         let first = reports.next().await;
-        if let Some(EdgeReport::Hello(hello)) = &first {
+        if let Some(Said { report: EdgeReport::Hello(hello), .. }) = &first {
             self.is_for(&hello.name)?;
         }
         Ok(stream::iter(first).chain(reports).boxed())
@@ -123,7 +123,7 @@ mod tests {
 
     fn hello(name: &str) -> Reports {
         let hello = Hello::new(name, "i");
-        stream::iter([EdgeReport::Hello(hello), EdgeReport::UpstreamBack]).boxed()
+        stream::iter([EdgeReport::Hello(hello), EdgeReport::UpstreamBack]).map(Said::from).boxed()
     }
 
     #[tokio::test]
@@ -138,7 +138,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_ends_with_its_token() {
-        let some = || stream::iter([Ok(Directive::Invalidate(Vec::new()))]);
+        let some = || stream::iter([Ok(Directive::Invalidate(Vec::new()).into())]);
         let ended = admission(&[]).while_it_counts(some().boxed());
         assert_eq!(ended.count().await, 1, "control ended it: no word of the token");
         let admission = admission(&[]);

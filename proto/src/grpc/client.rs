@@ -50,7 +50,7 @@ impl Stream for WireReports {
     type Item = wire::EdgeReport;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_next_unpin(cx).map(|report| report.map(convert::report_wire))
+        self.0.poll_next_unpin(cx).map(|report| report.map(convert::said_wire))
     }
 }
 
@@ -146,6 +146,6 @@ where
         // A session is as long as the process: no trace.
         let directives = self.client.clone().attach(WireReports(reports)).await;
         let directives = directives.map_err(from_status)?.into_inner();
-        Ok(directives.map(|message| message.map_err(from_status).and_then(convert::directive)).boxed())
+        Ok(directives.map(|message| message.map_err(from_status).and_then(convert::told)).boxed())
     }
 }

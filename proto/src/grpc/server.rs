@@ -175,7 +175,7 @@ impl generated::ControlPlane for Adapter {
         let reports = request
             .into_inner()
             .map(|message| {
-                message.map_err(|s| s.to_string()).and_then(|m| convert::report(m).map_err(|e| e.story()))
+                message.map_err(|s| s.to_string()).and_then(|m| convert::said(m).map_err(|e| e.story()))
             })
             .take_while(|report| {
                 if let Err(error) = report {
@@ -192,7 +192,7 @@ impl generated::ControlPlane for Adapter {
                 admission.while_it_counts(directives)
             }
         };
-        let stream = directives.map(|d| d.map(convert::directive_wire).map_err(to_status));
+        let stream = directives.map(|d| d.map(convert::told_wire).map_err(to_status));
         Ok(Response::new(stream.boxed()))
     }
 }

@@ -19,7 +19,7 @@ use ncps_proto::admin::Caller;
 use ncps_proto::conformance::{self, Setup};
 use ncps_proto::{
     Accesses, Commit, ControlPlane, Directive, DiskReport, EdgeReport, EdgeSettings, Eviction, HeldNar,
-    Hello, Job, Lookup, grpc,
+    Hello, Job, Lookup, Said, grpc,
 };
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -180,7 +180,7 @@ impl Edge {
     async fn try_attach(control: &dyn ControlPlane, hello: Hello) -> ncps_proto::Result<Self> {
         let (reports, mut said) = mpsc::unbounded_channel();
         reports.send(EdgeReport::Hello(hello)).expect("open");
-        let stream = futures::stream::poll_fn(move |cx| said.poll_recv(cx));
+        let stream = futures::stream::poll_fn(move |cx| said.poll_recv(cx)).map(Said::from);
         let directives = control.attach(Box::pin(stream)).await?;
         let mut edge = Self { reports, directives };
         assert!(matches!(edge.next().await, Some(Directive::Configure(_))));
@@ -191,7 +191,7 @@ impl Edge {
     /// know hears it at any time, and no test here is about that.
     async fn next(&mut self) -> Option<Directive> {
         loop {
-            let directive = self.directives.next().await?.expect("no break");
+            let directive = self.directives.next().await?.expect("no break").directive;
             if !matches!(directive, Directive::Job { job: Job::ListNarinfos, .. }) {
                 return Some(directive);
             }

@@ -1,12 +1,19 @@
-//! The edge's end of the attach stream: it says who we are and what we hold, then what we serve; it hears the
-//! configuration and what to forget. After a break everything is said again from the start.
+//! The edge's end of the attach stream: a shell around [`Dialogue`], which decides what is said and what a directive
+//! means. Here are the stream, the store, the timers and the pauses between sessions, and what is done about directives.
 
+mod changes;
+pub mod dialogue;
+mod news;
+
+use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::{
-    Code, ControlPlane, Directive, EdgeReport, EdgeSettings, Error, Eviction, HeldNar, Hello, Result,
+    Code, ControlPlane, EdgeReport, EdgeSettings, Error, HeldNar, Hello, Result, Said, Told, Victim,
 };
 use ncps_runtime::lifecycle::ReadyLatch;
 use ncps_runtime::tasks::Tasks;
@@ -14,6 +21,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use self::changes::Change;
+pub use self::dialogue::{Dialogue, Ticket};
+use self::dialogue::{Effect, Next};
+pub use self::news::News;
 use crate::access::AccessLog;
 use crate::jobs::{SessionJobs, Workshop};
 use crate::live::{Current, Live};
@@ -25,8 +36,6 @@ use crate::store::{LocalStore, blocking};
 use crate::totals::totals;
 use crate::transfer::Engine;
 
-/// Files in one page of the inventory.
-const PAGE: usize = 10_000;
 /// Reports that may wait for the stream.
 const WAITING: usize = 16;
 const REPORT_EVERY: Duration = Duration::from_secs(10);
@@ -78,18 +87,14 @@ pub async fn run(attachment: Attachment, mut ready: Option<ReadyLatch>) {
 async fn session(attachment: &Attachment, ready: &mut Option<ReadyLatch>, pause: &mut Duration) -> Error {
     let (reports, rx) = mpsc::channel(WAITING);
     let jobs = SessionJobs::new(Arc::clone(&attachment.workshop), reports.downgrade());
+    let hello = attachment.hello().await;
     let listen = async {
-        let mut directives = attachment.control.attach(ReceiverStream::new(rx).boxed()).await?;
-        let ended = || Error::new(Code::Unavailable, "control ended the session");
-        match directives.next().await.ok_or_else(ended)?? {
-            Directive::Configure(settings) => attachment.begin(*settings, ready)?,
-            _ => return Err(Error::new(Code::Invalid, "control has to say the configuration first")),
+        let reports = futures::stream::iter([hello]).chain(ReceiverStream::new(rx)).boxed();
+        let mut directives = attachment.control.attach(reports).await?;
+        while let Some(told) = directives.next().await {
+            attachment.hear(told?, &jobs, ready, pause)?;
         }
-        *pause = FIRST_PAUSE;
-        while let Some(directive) = directives.next().await {
-            attachment.obey(directive?, &jobs)?;
-        }
-        Err(ended())
+        Err(Error::new(Code::Unavailable, "control ended the session"))
     };
     let mut listen = std::pin::pin!(listen);
     let ended: Result<()> = tokio::select! {
@@ -101,6 +106,7 @@ async fn session(attachment: &Attachment, ready: &mut Option<ReadyLatch>, pause:
             Err(error) => tokio::time::timeout(LAST_WORDS, listen).await.unwrap_or(Err(error)),
         },
     };
+    attachment.news().end();
     attachment.room.set_attached(false);
     ended.err().unwrap_or_else(|| Error::internal("a session ended without a reason"))
 }
@@ -119,53 +125,83 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 impl Attachment {
-    /// Says everything from the start, then what is served; ends well only when the process stops.
-    async fn speak(&self, reports: mpsc::Sender<EdgeReport>) -> Result<()> {
-        let say = |report| async { reports.send(report).await.map_err(|_| broken()) };
-        say(EdgeReport::Hello(Hello { index: self.state.index(), ..self.hello.clone() })).await?;
-        // What comes into the store from here on is said again after the inventory, which may lack it.
-        self.engine.news().take();
-        for report in inventory(self.held().await?) {
-            say(report).await?;
-        }
+    fn news(&self) -> &News {
+        self.engine.news()
+    }
+
+    /// What is said first, when nothing goes on any more that a former session ordered: control counts on what it hears
+    /// from here on.
+    async fn hello(&self) -> Said {
+        self.news().evicted().await;
+        self.news().begin(Hello { index: self.state.index(), ..self.hello.clone() })
+    }
+
+    /// Says what is to be said; ends well only when the process stops and everything was said.
+    async fn speak(&self, reports: mpsc::Sender<Said>) -> Result<()> {
         let stop = self.tasks.life().hard();
         let mut reports_due = tokio::time::interval(REPORT_EVERY);
+        let mut last_words = false;
         loop {
-            let all_is_due = tokio::select! {
-                () = self.engine.news().some() => false,
-                () = self.current.upstream_back() => {
-                    if let Err(broken) = say(EdgeReport::UpstreamBack).await {
-                        self.current.is_back();
-                        return Err(broken);
-                    }
-                    false
-                }
-                () = self.room.report_due() => true,
-                () = self.accesses.due() => true,
-                _ = reports_due.tick() => true,
-                () = stop.cancelled() => true,
-            };
-            for news in self.engine.news().take() {
-                say(news).await?;
+            while let Some(next) = self.news().next().map_err(broken)? {
+                self.say(next, &reports).await?;
             }
-            if !all_is_due {
-                continue;
-            }
-            self.engine.announce_pending().await;
-            let accesses = self.accesses.take();
-            if !accesses.is_empty() {
-                say(EdgeReport::Accesses(accesses)).await?;
-            }
-            // After the accesses: what was just read is not evicted for it.
-            match self.room.report().await {
-                Ok(disk) => say(EdgeReport::Disk(disk)).await?,
-                Err(error) => tracing::warn!(%error, "it can't be said how full the disk is"),
-            }
-            say(EdgeReport::Totals(totals(&self.run, &self.metrics, &self.current))).await?;
-            if stop.is_cancelled() {
+            if last_words && self.news().has_said_all() {
                 return Ok(());
             }
+            tokio::select! {
+                () = self.news().some() => continue,
+                () = self.current.upstream_back() => {
+                    self.news().upstream_is_back();
+                    continue;
+                }
+                () = self.room.report_due() => {}
+                () = self.accesses.due() => {}
+                _ = reports_due.tick() => {}
+                () = stop.cancelled(), if !last_words => last_words = true,
+            }
+            self.engine.announce_pending().await;
+            self.news().all_is_due();
         }
+    }
+
+    async fn say(&self, next: Next, reports: &mpsc::Sender<Said>) -> Result<()> {
+        let said = match next {
+            Next::List => return self.held().await.map(|held| self.news().listed(held)),
+            Next::Say(said) => said,
+            Next::Look { number, change } => {
+                let held = self.look(&change).await?;
+                self.news().look(number, change, |name| held.get(&name).copied())
+            }
+            Next::UpstreamBack => self.news().says(EdgeReport::UpstreamBack),
+            Next::Accesses => match self.accesses.take() {
+                accesses if accesses.is_empty() => return Ok(()),
+                accesses => self.news().says(EdgeReport::Accesses(accesses)),
+            },
+            Next::Disk => match self.room.report().await {
+                Ok(disk) => self.news().says(EdgeReport::Disk(disk)),
+                Err(error) => {
+                    tracing::warn!(%error, "it can't be said how full the disk is");
+                    return Ok(());
+                }
+            },
+            Next::Totals => {
+                self.news().says(EdgeReport::Totals(totals(&self.run, &self.metrics, &self.current)))
+            }
+        };
+        reports.send(said).await.map_err(|unsaid| {
+            if unsaid.0.report == EdgeReport::UpstreamBack {
+                self.current.is_back();
+            }
+            broken("the stream of reports broke")
+        })
+    }
+
+    /// What the store has of the files of a change.
+    async fn look(&self, change: &Change) -> Result<HashMap<NarFileName, HeldNar>> {
+        let (store, names) = (Arc::clone(&self.store), change.names());
+        let look = move |name| Ok(store.held_file(name)?.map(|held| (name, held)));
+        let held = blocking(move || names.into_iter().map(look).filter_map(io::Result::transpose).collect());
+        held.await.map_err(|e| Error::internal("look at a file of the store").because(e))
     }
 
     async fn held(&self) -> Result<Vec<HeldNar>> {
@@ -177,7 +213,9 @@ impl Attachment {
     /// A session begins with its first configuration.
     fn begin(&self, settings: EdgeSettings, ready: &mut Option<ReadyLatch>) -> Result<()> {
         let (index, upstreams) = (settings.index_id.clone(), settings.upstreams.len());
-        if self.state.is_foreign(&index) {
+        let foreign = self.state.is_foreign(&index);
+        self.news().belongs(!foreign);
+        if foreign {
             tracing::error!(
                 index,
                 own = self.state.index(),
@@ -209,34 +247,69 @@ impl Attachment {
         Ok(())
     }
 
-    fn obey(&self, directive: Directive, jobs: &SessionJobs) -> Result<()> {
-        match directive {
-            Directive::Configure(settings) => self.reconfigure(*settings)?,
-            Directive::Evict(eviction) => self.evict(eviction),
-            Directive::Job { id, job } => jobs.begin(id, job),
-            Directive::EndJob(id) => jobs.end(id),
-            Directive::Remove(removal) if self.is_foreign() => self.engine.removed_none(removal.number),
-            Directive::Remove(removal) => {
-                // Here already: what follows may be about paths that came back.
-                self.lookups.near.invalidate(&removal.store_paths);
-                let engine = Arc::clone(&self.engine);
-                self.tasks.spawn("removal", async move { engine.remove(removal).await });
+    fn hear(
+        &self,
+        told: Told,
+        jobs: &SessionJobs,
+        ready: &mut Option<ReadyLatch>,
+        pause: &mut Duration,
+    ) -> Result<()> {
+        match self.news().hear(told).map_err(broken)? {
+            Some(Effect::Begin { settings, behind }) => {
+                self.begin(*settings, ready)?;
+                *pause = FIRST_PAUSE;
+                self.refresh(behind);
+                Ok(())
             }
-            Directive::AcceptIndex(index) => self.accept(index),
-            Directive::Invalidate(hashes) => {
-                self.lookups.outdate(&hashes);
-                let lookups = Arc::clone(&self.lookups);
-                let foreign = self.is_foreign();
-                self.tasks.spawn("refresh narinfos", async move {
-                    for hash in hashes {
-                        if let Err(error) = lookups.refresh(hash, !foreign).await {
-                            tracing::warn!(%hash, error = error.story(), "the narinfo in the store is behind");
-                        }
-                    }
-                });
+            Some(effect) => self.obey(effect, jobs),
+            None => Ok(()),
+        }
+    }
+
+    fn obey(&self, effect: Effect, jobs: &SessionJobs) -> Result<()> {
+        match effect {
+            Effect::Begin { .. } => {}
+            Effect::Configure(settings) => self.reconfigure(*settings)?,
+            Effect::Evict { ticket, victims } => self.evict(ticket, victims),
+            Effect::Settled(report) => self.room.settled(report),
+            Effect::Refused(files) => {
+                tracing::warn!(files, "nothing is removed for another index than our own");
+                self.room.evicted(false);
+            }
+            Effect::Job { id, job } => jobs.begin(id, job),
+            Effect::EndJob(id) => jobs.end(id),
+            Effect::Remove { ticket, store_paths, nars } => {
+                // Here already: what follows may be about paths that came back.
+                self.lookups.near.invalidate(&store_paths);
+                let engine = Arc::clone(&self.engine);
+                self.tasks.spawn("removal", async move { engine.remove(ticket, store_paths, nars).await });
+            }
+            Effect::Accept(index) => self.accept(index),
+            Effect::Forget(paths) => {
+                self.lookups.outdate(&paths);
+                self.refresh(paths);
             }
         }
         Ok(())
+    }
+
+    /// Makes narinfos of the store agree with control. Those of which that fails are named again in the next session.
+    fn refresh(&self, paths: Vec<StorePathHash>) {
+        if paths.is_empty() {
+            return;
+        }
+        let (lookups, engine) = (Arc::clone(&self.lookups), Arc::clone(&self.engine));
+        let foreign = self.is_foreign();
+        self.tasks.spawn("refresh narinfos", async move {
+            for hash in paths {
+                match lookups.refresh(hash, !foreign).await {
+                    Ok(()) => engine.news().agrees(hash),
+                    Err(error) => {
+                        tracing::warn!(%hash, error = error.story(), "the narinfo in the store is behind");
+                    }
+                }
+            }
+        });
     }
 
     /// Whether control has another index than the one that this edge belongs to.
@@ -246,29 +319,23 @@ impl Attachment {
 
     fn accept(&self, index: String) {
         let (state, workshop) = (self.state.clone(), Arc::clone(&self.workshop));
+        let engine = Arc::clone(&self.engine);
         self.tasks.spawn_blocking("accept index", move || match state.accept(&index) {
             Ok(()) => {
                 tracing::warn!(
                     index,
                     "this edge belongs to this index from now on, as an administrator said"
                 );
+                engine.news().belongs(true);
                 workshop.reconcile_once();
             }
             Err(error) => tracing::error!(index, %error, "it can't be kept which index this edge belongs to"),
         });
     }
 
-    fn evict(&self, Eviction { victims, settles, number }: Eviction) {
-        if !victims.is_empty() && self.is_foreign() {
-            tracing::warn!(files = victims.len(), "nothing is removed for another index than our own");
-            self.engine.removed_none(number);
-        } else if !victims.is_empty() {
-            let engine = Arc::clone(&self.engine);
-            self.tasks.spawn("eviction", async move { engine.evict(number, victims).await });
-        }
-        if let Some(number) = settles {
-            self.room.settled(number);
-        }
+    fn evict(&self, ticket: Ticket, victims: Vec<Victim>) {
+        let engine = Arc::clone(&self.engine);
+        self.tasks.spawn("eviction", async move { engine.evict(ticket, victims).await });
     }
 
     /// Another configuration within a session, in which every invalidation is heard: what is near stays, since what
@@ -298,16 +365,6 @@ impl Attachment {
     }
 }
 
-fn broken() -> Error {
-    Error::new(Code::Unavailable, "the stream of reports broke")
-}
-
-/// The inventory in pages; an empty one is said, too.
-fn inventory(held: Vec<HeldNar>) -> Vec<EdgeReport> {
-    let pages = held.len().div_ceil(PAGE).max(1);
-    let page = |n: usize| {
-        let held = held.iter().skip(n * PAGE).take(PAGE).copied().collect();
-        EdgeReport::Inventory { held, last: n + 1 == pages }
-    };
-    (0..pages).map(page).collect()
+fn broken(why: impl ToString) -> Error {
+    Error::new(Code::Unavailable, why.to_string())
 }

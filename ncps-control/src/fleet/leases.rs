@@ -49,6 +49,14 @@ impl Leases {
         self.taken.get(&name).is_some_and(|lease| now < lease.until)
     }
 
+    /// The turns that are taken, in the order of their files, and their holders.
+    pub(crate) fn taken(&self, now: Instant) -> Vec<(NarFileName, String)> {
+        let taken = self.taken.iter().filter(|(_, lease)| now < lease.until);
+        let mut taken: Vec<_> = taken.map(|(name, lease)| (*name, lease.holder.clone())).collect();
+        taken.sort_unstable();
+        taken
+    }
+
     /// Gives a turn back. Only its holder can.
     pub(crate) fn end(&mut self, instance: &str, name: NarFileName) {
         if self.taken.get(&name).is_some_and(|lease| lease.holder == instance) {

@@ -3,13 +3,14 @@
 //!
 //! An edge says what it holds in pages after each attach. Until the last page, what it said before is
 //! believed as well; then whatever it did not say again is forgotten. Of an edge that is gone everything is
-//! remembered for an hour, in case it was a broken link, and counted no longer. Absent on purpose: turns (see
+//! remembered for an hour, in case it was a broken link, and counted no longer; when it is back in time it says what
+//! changed since, unless more is wanted of it. Absent on purpose: turns (see
 //! [`crate::leases`]) and sockets.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use ncps_nix::NarFileName;
+use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::HeldNar;
 
 use crate::eviction::plan::Access;
@@ -17,6 +18,9 @@ use crate::record::Standing;
 
 /// How long the holdings of an edge that is gone are remembered.
 pub(crate) const MEMORY: Duration = Duration::from_secs(3600);
+
+/// Narinfos that one edge may have missed, at most. Past it the edge says all that it holds.
+const MOST_MISSED: usize = 10_000;
 
 #[derive(Debug, Default)]
 struct Edge {
@@ -27,6 +31,26 @@ struct Edge {
     /// Counts its inventories, so that the last page tells what was not said again.
     inventory: u64,
     held: HashMap<NarFileName, Held>,
+    /// What it holds is known up to this report; `None`: it has to say all.
+    heard: Option<u64>,
+    /// Paths of which it may not have heard that their narinfos changed.
+    missed: BTreeSet<StorePathHash>,
+}
+
+impl Edge {
+    fn miss(&mut self, paths: impl IntoIterator<Item = StorePathHash>) {
+        if self.heard.is_some() {
+            self.missed.extend(paths);
+        }
+        if self.missed.len() > MOST_MISSED {
+            self.says_all();
+        }
+    }
+
+    fn says_all(&mut self) {
+        self.heard = None;
+        self.missed.clear();
+    }
 }
 
 /// A file in an edge's store.
@@ -63,6 +87,60 @@ impl Placements {
         (edge.gone, edge.durable) = (None, durable);
         edge.inventory += 1;
         edge.held.values_mut().for_each(|held| held.going = false);
+    }
+
+    /// An edge that is there says what changed after a report that it knows to be `heard`, or everything. Returns up to
+    /// which report it is known what it holds, where it is.
+    pub(crate) fn resumes(&mut self, instance: &str, heard: Option<u64>) -> Option<u64> {
+        let edge = self.edges.get_mut(instance)?;
+        if heard.is_none_or(|heard| edge.heard.is_none_or(|known| known < heard)) {
+            edge.says_all();
+        }
+        edge.heard
+    }
+
+    /// Up to which report it is known what an edge holds.
+    pub(crate) fn heard(&self, instance: &str) -> Option<u64> {
+        self.edges.get(instance)?.heard
+    }
+
+    /// A report was dealt with. False where more is to be said before it counts.
+    pub(crate) fn dealt_with(&mut self, instance: &str, report: u64) -> bool {
+        let Some(edge) = self.edges.get_mut(instance) else { return false };
+        edge.heard = edge.heard.map(|heard| heard.max(report));
+        edge.heard.is_some()
+    }
+
+    /// Narinfos changed, which an edge may not have heard.
+    pub(crate) fn misses(&mut self, instance: &str, paths: impl IntoIterator<Item = StorePathHash>) {
+        if let Some(edge) = self.edges.get_mut(instance) {
+            edge.miss(paths);
+        }
+    }
+
+    /// The same of every edge that is away.
+    pub(crate) fn all_away_miss(&mut self, paths: &[StorePathHash]) {
+        self.away().for_each(|edge| edge.miss(paths.iter().copied()));
+    }
+
+    /// What an edge may have missed, which is told to it now.
+    pub(crate) fn missed(&mut self, instance: &str) -> Vec<StorePathHash> {
+        let missed = self.edges.get_mut(instance).map(|edge| std::mem::take(&mut edge.missed));
+        missed.into_iter().flatten().collect()
+    }
+
+    /// What changed is not enough to know what an edge holds.
+    pub(crate) fn says_all(&mut self, instance: &str) {
+        self.edges.get_mut(instance).into_iter().for_each(Edge::says_all);
+    }
+
+    /// The same of every edge that is away.
+    pub(crate) fn all_away_say_all(&mut self) {
+        self.away().for_each(Edge::says_all);
+    }
+
+    fn away(&mut self) -> impl Iterator<Item = &mut Edge> {
+        self.edges.values_mut().filter(|edge| edge.gone.is_some())
     }
 
     /// A page of its inventory. Returns what is forgotten at its end.
@@ -196,8 +274,10 @@ impl Placements {
     fn forget_unsaid(&mut self, instance: &str) -> Vec<NarFileName> {
         let Some(edge) = self.edges.get_mut(instance) else { return Vec::new() };
         let current = edge.inventory;
-        let unsaid: Vec<NarFileName> =
-            edge.held.iter().filter(|(_, held)| held.inventory < current).map(|(n, _)| *n).collect();
+        edge.heard = Some(0);
+        let unsaid = edge.held.iter().filter(|(_, held)| held.inventory < current).map(|(n, _)| *n);
+        let mut unsaid: Vec<NarFileName> = unsaid.collect();
+        unsaid.sort_unstable();
         for name in &unsaid {
             edge.held.remove(name);
         }
