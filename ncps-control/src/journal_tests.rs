@@ -57,6 +57,8 @@ async fn a_change_of_the_index_is_written_with_its_rows_and_never_dropped() {
     let (journal, db, _) = journal(&folder).await;
     (0..MAX_WAITING).for_each(|_| journal.note(note("own")));
     let audited = journal.audit_with_rows(&caller(), note("asked"));
+    // As if what came before had its rows: to write so many takes longer than anybody waits.
+    journal.settle(MAX_WAITING);
     let waits = tokio::spawn({
         let journal = Arc::clone(&journal);
         async move { journal.written(audited).await }

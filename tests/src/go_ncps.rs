@@ -27,6 +27,7 @@ pub struct GoNcps {
     era: Era,
     key: UpstreamKey,
     entries: Vec<GoEntry>,
+    is_killed: bool,
 }
 
 /// A path in it. By default everything is as it should be.
@@ -80,7 +81,23 @@ impl GoEntry {
 impl GoNcps {
     /// An empty one below `root`, with a key of its own.
     pub fn new(root: &Path, era: Era) -> Self {
-        Self { root: root.to_owned(), era, key: UpstreamKey::new("go.test"), entries: Vec::new() }
+        Self {
+            root: root.to_owned(),
+            era,
+            key: UpstreamKey::new("go.test"),
+            entries: Vec::new(),
+            is_killed: false,
+        }
+    }
+
+    /// It is killed in the end: what it knows of paths is in the write-ahead log beside its database alone.
+    pub const fn killed(&mut self) {
+        self.is_killed = true;
+    }
+
+    /// That log.
+    pub fn log(&self) -> PathBuf {
+        self.database().with_file_name("db.sqlite-wal")
     }
 
     /// What its clients trust.
@@ -176,10 +193,21 @@ impl GoNcps {
             let sql = "INSERT INTO config (key, value) VALUES ('cluster_uuid', 'x'), ('secret_key', $1)";
             sqlx::query(sql).bind(key.as_str()).execute(&mut db).await.expect("a row");
         }
+        if self.is_killed {
+            let log = "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;";
+            sqlx::raw_sql(log).execute(&mut db).await.expect("it keeps a log");
+        }
+        run(&mut db, "BEGIN".to_owned()).await;
         for (id, entry) in (1..).zip(&self.entries) {
             self.insert(&mut db, id, entry).await;
         }
+        run(&mut db, "COMMIT".to_owned()).await;
+        let files = if self.is_killed { vec![path, self.log()] } else { Vec::new() };
+        let left = files.into_iter().map(|file| (std::fs::read(&file).expect("there"), file));
+        let left: Vec<_> = left.collect();
+        // A connection that is closed leaves no log.
         db.close().await.expect("closed");
+        left.into_iter().for_each(|(bytes, file)| std::fs::write(file, bytes).expect("room"));
     }
 
     async fn insert(&self, db: &mut SqliteConnection, id: i64, entry: &GoEntry) {

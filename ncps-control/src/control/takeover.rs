@@ -136,6 +136,8 @@ impl Control {
                 adopted.adopted += 1;
                 self.metrics.adopted.inc(());
                 changed.extend(meant.filter(|_| rewrite).map(|(hash, _)| hash));
+                // It lies in a store already, and may be an upload.
+                self.weigh(meant.map(|(_, name)| name)).await;
             }
             Judged::Known => adopted.known += 1,
             Judged::Refused(reason) => {

@@ -9,9 +9,12 @@ use std::process::Command;
 use ncps_nix::{Compression, NarFileName, NarInfo, Sha256Hash};
 use ncps_runtime::fault::Point;
 use ncps_tests::{
-    Era, FAULT, Fixture, GoNcps, Installation, Mode, Nix, Upstream, UpstreamKey, both_modes, decode,
-    eventually,
+    Cli, Era, FAULT, Fixture, GoNcps, Installation, Mode, Nix, Process, Upstream, UpstreamKey, both_modes,
+    decode, eventually,
 };
+use rustix::process::Signal;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 
 use crate::processes::UNDER_TEST;
@@ -116,12 +119,16 @@ impl Scene {
     }
 
     fn import_with(&self, more: &[&str], env: &[(&str, &str)]) -> Ended {
+        import(&self.all_flags(more), env)
+    }
+
+    fn all_flags(&self, more: &[&str]) -> Vec<String> {
         let mut flags = self.flags.clone();
         if !more.contains(&"--in-place") {
             flags.push(format!("--from={}", self.old.display()));
         }
         flags.extend(more.iter().map(|flag| (*flag).to_owned()));
-        import(&flags, env)
+        flags
     }
 
     /// In two processes the key is moved to where control looks for it.
@@ -210,6 +217,25 @@ both_modes! {
 
     async fn the_last_layout_is_served_again(mode) {
         is_imported_and_served(mode, Era::Rows).await;
+    }
+
+    async fn what_no_upstream_signed_counts_as_an_upload(mode) {
+        let mut scene = Scene::new(mode, Era::Rows).await;
+        let [built, fetched] = ["built-1.0", "fetched-1.0"].map(|name| scene.fixture(name, Compression::Xz));
+        let own = scene.go.public_key().name().to_owned();
+        scene.go.add(&built).forge(|narinfo| narinfo.signatures.retain(|signature| signature.key_name == own));
+        scene.go.add(&fetched);
+        scene.go.write().await;
+        scene.import(&[]).says(0, &["imported: 2 paths"]);
+        scene.serve().await;
+        let cli = Cli::at(UNDER_TEST, &scene.ncps.socket());
+        let listed = cli.json(&["paths", "list", "--uploaded"]).await;
+        let paths: Vec<_> = listed.as_array().expect("a list").iter().map(|row| row["path"].as_str()).collect();
+        assert_eq!(paths, [Some(built.store_path().absolute().as_str())]);
+        let why = async |fixture: &Fixture| cli.ok(&["paths", "why", &fixture.hash_part()]).await;
+        assert!(why(&built).await.contains("uploaded by a client"));
+        assert!(!why(&fetched).await.contains("uploaded by a client"));
+        scene.ncps.terminate().await;
     }
 
     async fn what_is_wrong_is_refused_and_never_served(mode) {
@@ -353,6 +379,58 @@ async fn is_served(scene: &mut Scene, good: &[(Fixture, String)]) {
     scene.ncps.terminate().await;
 }
 
+/// More than can be done before a signal comes.
+const MANY: u64 = 400;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_told_to_stop_says_so_and_is_gone_on_with() {
+    let mut scene = Scene::new(Mode::Combined, Era::Rows).await;
+    let all: Vec<_> = (0..MANY)
+        .map(|n| {
+            let fixture = Fixture::new(&format!("many-{n}")).seed(n).size(20_000);
+            let fixture = fixture.compression(Compression::Xz).build(&scene.key);
+            let url = scene.go.add(&fixture).url();
+            (fixture, url)
+        })
+        .collect();
+    scene.go.write().await;
+    let before = tree(&scene.old);
+    let command = [&["ncps".to_owned(), "import".to_owned()], &scene.all_flags(&[])[..]].concat();
+    let mut running = Process::spawn(Path::new(UNDER_TEST), &command, &[]);
+    running.line_with("import: ").await;
+    running.signal(Signal::TERM);
+    assert_eq!(running.exit().await.code(), Some(1), "{:?}", running.lines());
+    let said = running.lines().join("\n");
+    assert!(said.contains("stopped before the end") && said.contains("goes on from there"), "{said}");
+    let done = said.split_once("imported: ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+    let done: u64 = done.expect("a number of paths");
+    assert!((1..MANY).contains(&done), "{said}");
+    let left = format!("imported: {} paths", MANY - done);
+    scene.import(&[]).says(0, &[&left, &format!("already there: {done}"), "refused: 0"]);
+    assert_eq!(tree(&scene.old), before);
+    is_served(&mut scene, &all[..2]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_in_the_databases_log_is_imported_and_left_there() {
+    let mut scene = Scene::new(Mode::Combined, Era::Rows).await;
+    let good = scene.add_good_ones();
+    scene.go.killed();
+    scene.go.write().await;
+    assert!(std::fs::metadata(scene.go.log()).expect("there").len() > 0);
+    let alone = SqliteConnectOptions::new().filename(scene.go.database()).read_only(true).immutable(true);
+    let mut alone = alone.connect().await.expect("opened");
+    let paths: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM narinfos").fetch_one(&mut alone).await.expect("read");
+    assert_eq!(paths, 0, "the log has all of them");
+    alone.close().await.expect("closed");
+    let before = tree(&scene.old);
+    scene.import(&["--dry-run"]).says(0, &["6 paths"]);
+    scene.import(&[]).says(0, &["imported: 6 paths, 6 NAR files", "refused: 0"]);
+    assert_eq!(tree(&scene.old), before, "nothing is made or changed beside it");
+    is_served(&mut scene, &good).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_linked_where_they_can_be() {
     let mut scene = Scene::new(Mode::Combined, Era::Rows).await;
@@ -385,8 +463,6 @@ async fn files_are_linked_where_they_can_be() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn accesses_are_taken_over() {
-    use sqlx::sqlite::SqliteConnectOptions;
-    use sqlx::{ConnectOptions, Connection};
     let mut scene = Scene::new(Mode::Combined, Era::Files).await;
     let fixture = scene.fixture("read-1.0", Compression::Xz);
     scene.go.add(&fixture).read_at("2020-09-13 12:26:40");

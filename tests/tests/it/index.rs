@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ncps_proto::admin::EvictionOrder;
+use ncps_nix::Compression;
+use ncps_proto::admin::{EvictionOrder, Goal};
 use ncps_tests::cluster::ClusterBuilder;
 use ncps_tests::{Cluster, Fixture, Mode, Upstream, UpstreamKey, both_modes, eventually};
 use serde_json::json;
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::cli::cli;
 use crate::scene::{is_served, plain};
+use crate::uploads;
 
 fn database(data: &TempDir, mode: Mode) -> PathBuf {
     let folder = if mode == Mode::Combined { "data" } else { "control" };
@@ -67,6 +69,31 @@ both_modes! {
         assert!(narinfo_file(&store_dir, &ours).exists() && forged_nar.exists(), "nothing was removed");
         let again = cli(&cluster).json(&["index", "rebuild"]).await;
         assert_eq!((&again["edges"][0]["adopted"], &again["edges"][0]["known"]), (&json!(0), &json!(1)), "{again}");
+        cluster.end().await;
+    }
+
+    async fn what_no_upstream_signed_is_an_upload_again(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let (fetched, brought) = (plain(300_000).build(&key), uploads::fixture(Compression::Zstd));
+        let upstream = Upstream::with(&[&fetched]).await;
+        let builder = || uploads::closed(mode).upstream(&upstream).trust(&key);
+        let cluster = builder().start().await;
+        store(&cluster, &fetched).await;
+        uploads::upload(&cluster, "", &brought).await;
+        let file = narinfo_file(&cluster.store_dir(), &brought);
+        eventually("its narinfo file is there", async || file.exists()).await;
+        let data = cluster.end().await;
+        std::fs::remove_dir_all(database(&data, mode)).expect("the database is lost");
+        let cluster = builder().on(data).start().await;
+        let cli = cli(&cluster);
+        let told = cli.json(&["index", "rebuild"]).await;
+        assert_eq!(told["edges"][0]["adopted"], 2, "{told}");
+        let listed = cli.json(&["paths", "list", "--uploaded"]).await;
+        let paths: Vec<_> = listed.as_array().expect("a list").iter().map(|row| row["path"].as_str()).collect();
+        assert_eq!(paths, [Some(brought.store_path().absolute().as_str())]);
+        let order = EvictionOrder { goal: Goal::To(0), dry_run: true, ..EvictionOrder::default() };
+        let plan = &cluster.control().evict(order).await.expect("planned").edges[0].plan;
+        assert_eq!(plan.iter().map(|file| file.uploaded).collect::<Vec<_>>(), [false, true], "it goes last");
         cluster.end().await;
     }
 
