@@ -2,8 +2,9 @@
 //!
 //! Knows where control is asked. Absent: what any command means.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// The program, with where it asks.
 #[derive(Clone, Debug)]
@@ -76,6 +77,33 @@ impl Cli {
     pub async fn json(&self, args: &[&str]) -> serde_json::Value {
         let printed = self.clone().flag("--output=json").ok(args).await;
         serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+    }
+
+    /// Runs a command on a terminal of its own, where this is typed: both outputs are `printed`. `None` where there is no
+    /// `script` of util-linux, which makes terminals.
+    ///
+    /// # Panics
+    /// As [`Cli::run`].
+    pub async fn on_a_terminal(&self, args: &[&str], typed: &str) -> Option<Ran> {
+        let version = Command::new("script").arg("--version").output().ok()?;
+        if !String::from_utf8_lossy(&version.stdout).contains("util-linux") {
+            return None;
+        }
+        let inner = self.command(args);
+        let words = std::iter::once(inner.get_program()).chain(inner.get_args());
+        let words: Vec<_> = words.map(|word| format!("'{}'", word.to_str().expect("UTF-8"))).collect();
+        let mut command = Command::new("script");
+        command.args(["-qec", &format!("exec {}", words.join(" ")), "/dev/null"]);
+        command.envs(self.env.iter().map(|(name, value)| (name, value))).env("SHELL", "/bin/sh");
+        let typed = typed.to_owned();
+        let run = move || {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn()?;
+            child.stdin.take().expect("it is piped").write_all(typed.as_bytes())?;
+            child.wait_with_output()
+        };
+        let output: std::io::Result<Output> = tokio::task::spawn_blocking(run).await.expect("no panic");
+        Some(Ran::of(output.expect("the program starts")))
     }
 
     /// The command, for who wants to run it otherwise.

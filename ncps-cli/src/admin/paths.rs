@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use ncps_nix::StorePathHash;
-use ncps_proto::admin::{EventKind, PathDetails, PathRow, PathsWanted, RemoteAdmin};
+use ncps_proto::admin::{EventKind, PathDetails, PathRow, PathsWanted, PinRow, RemoteAdmin};
 use serde::Serialize;
 
 use super::units::{PathArg, Size, Time};
@@ -25,6 +25,12 @@ pub(super) struct List {
     /// Only paths whose name (what follows the hash) is like this, with * for any text and ? for one character.
     #[arg(value_name = "GLOB")]
     name: Option<String>,
+    /// Only what clients uploaded and no upstream is known to have.
+    #[arg(long)]
+    uploaded: bool,
+    /// Only what a pin keeps: the pinned paths, and all that they need.
+    #[arg(long)]
+    pinned: bool,
     /// At most so many.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u32,
@@ -97,12 +103,14 @@ impl From<PathRow> for Row {
     }
 }
 
-async fn list(List { name, limit, after }: List, session: &Session) -> Done {
+async fn list(List { name, uploaded, pinned, limit, after }: List, session: &Session) -> Done {
     if limit == 0 {
         return Err(Failure::Input("--limit: expected a number from 1 on".to_owned()));
     }
-    let rows = gather(&session.admin().await?, name.clone(), limit, after.map(|after| after.0)).await?;
-    if let Some(name) = name.filter(|_| rows.is_empty()) {
+    let after = after.map(|after| after.0);
+    let wanted = PathsWanted { after, limit, name: name.clone(), uploaded, pinned };
+    let rows = gather(&session.admin().await?, wanted).await?;
+    if let Some(name) = name.filter(|_| rows.is_empty() && !uploaded && !pinned) {
         return Err(Failure::Input(format!(
             "no path has a name like {name:?}; names begin after the hash, such as 'hello-*'"
         )));
@@ -111,19 +119,15 @@ async fn list(List { name, limit, after }: List, session: &Session) -> Done {
 }
 
 /// Page after page, since one may have few or none.
-async fn gather(
-    admin: &RemoteAdmin,
-    name: Option<String>,
-    limit: u32,
-    mut after: Option<StorePathHash>,
-) -> Result<Vec<Row>, Failure> {
+async fn gather(admin: &RemoteAdmin, mut wanted: PathsWanted) -> Result<Vec<Row>, Failure> {
+    let limit = wanted.limit as usize;
     let mut rows: Vec<Row> = Vec::new();
-    while rows.len() < limit as usize {
-        let left = limit - u32::try_from(rows.len()).unwrap_or(limit);
-        let page = admin.paths(PathsWanted { after, limit: left, name: name.clone() }).await?;
+    while rows.len() < limit {
+        wanted.limit = u32::try_from(limit - rows.len()).unwrap_or(wanted.limit);
+        let page = admin.paths(wanted.clone()).await?;
         rows.extend(page.paths.into_iter().map(Row::from));
-        after = page.next;
-        if after.is_none() {
+        wanted.after = page.next;
+        if wanted.after.is_none() {
             break;
         }
     }
@@ -219,15 +223,41 @@ struct Why {
     state: State,
     /// In words.
     because: String,
+    /// The pins that keep it from eviction.
+    pinned_by: Vec<Keeper>,
+    /// By a client, and no upstream is known to have it.
+    uploaded: bool,
     /// What happened to it, oldest first.
     history: Vec<events::Shows>,
+}
+
+/// A pin.
+#[derive(Serialize)]
+struct Keeper {
+    path: String,
+    label: Option<String>,
+    made_by: String,
+}
+
+impl From<PinRow> for Keeper {
+    fn from(pin: PinRow) -> Keeper {
+        Keeper { path: pin.path.absolute(), label: pin.label, made_by: pin.made_by }
+    }
 }
 
 impl Shown for Why {
     fn text(&self) -> String {
         let history: String = self.history.iter().map(Shown::text).collect();
         let state = format!("{:?}", self.state).to_lowercase();
-        format!("{}\n{state}: {}\n{history}", self.path, self.because)
+        let mut text = format!("{}\n{state}: {}\n", self.path, self.because);
+        for Keeper { path, label, made_by } in &self.pinned_by {
+            let label = label.as_ref().map(|label| format!(", label {label}")).unwrap_or_default();
+            text.push_str(&format!("pinned by {made_by}: {path}{label}\n"));
+        }
+        if self.uploaded {
+            text.push_str("uploaded by a client: no upstream is known that could give it again\n");
+        }
+        text + &history
     }
 }
 
@@ -239,8 +269,14 @@ async fn why(hash: StorePathHash, session: &Session) -> Done {
         )));
     };
     let path = details.narinfo.as_ref().map_or(hash.to_string(), |narinfo| narinfo.store_path.absolute());
-    let history = details.history.into_iter().map(events::Shows::from).collect();
-    session.output.print(&Why { path, state, because, history })
+    session.output.print(&Why {
+        path,
+        state,
+        because,
+        pinned_by: details.pins.into_iter().map(Keeper::from).collect(),
+        uploaded: details.uploaded,
+        history: details.history.into_iter().map(events::Shows::from).collect(),
+    })
 }
 
 /// `None` where nothing is known.

@@ -4,7 +4,8 @@ use std::io::{BufRead, IsTerminal, Write, stderr, stdin};
 use std::time::Duration;
 
 use clap::Args;
-use ncps_proto::admin::{PurgeOrder, PurgeReport, PurgedPath, RemoteAdmin};
+use futures::StreamExt;
+use ncps_proto::admin::{PurgeOrder, PurgeReport, PurgeStep, PurgedPath, RemoteAdmin};
 use ncps_runtime::config::values;
 use serde::Serialize;
 
@@ -12,6 +13,10 @@ use super::Session;
 use super::units::{PathArg, Size, Time};
 use crate::failure::{Done, Failure};
 use crate::output::{Shown, Table};
+use crate::progress::{Counts, Progress};
+
+/// Uploads that are named among other lines.
+const NAMED: usize = 5;
 
 /// Take paths out of the cache: their narinfos, NAR files, and what is remembered of their absence.
 ///
@@ -56,14 +61,31 @@ pub(super) async fn run(command: Command, session: &Session) -> Done {
     if !dry_run && !yes && !is_wanted(&admin, &order).await? {
         return Err(Failure::Input("nothing was purged".to_owned()));
     }
-    let report = admin.purge(order).await?;
-    session.output.print(&Shows::of(report, dry_run))
+    let shown = hear(&admin, order).await?;
+    session.output.print(&shown)
+}
+
+/// Hears a purge to its end.
+async fn hear(admin: &RemoteAdmin, order: PurgeOrder) -> Result<Shows, Failure> {
+    let dry_run = order.dry_run;
+    let mut steps = admin.purge(order).await?;
+    let (mut uploads, mut bar) = (Vec::new(), None);
+    while let Some(step) = steps.next().await {
+        match step? {
+            PurgeStep::Progress { paths, all } => {
+                bar.get_or_insert_with(|| Progress::begin("purge", Counts::Things)).at(paths, Some(all));
+            }
+            PurgeStep::Uploads(more) => uploads.extend(more.iter().map(|path| path.absolute())),
+            PurgeStep::Report(report) => return Ok(Shows::of(report, uploads, dry_run)),
+        }
+    }
+    Err(Failure::Failed("the purge ended without a report: the rest of it was called off".to_owned()))
 }
 
 /// Says what would go, and asks.
 async fn is_wanted(admin: &RemoteAdmin, order: &PurgeOrder) -> Result<bool, Failure> {
-    let report = admin.purge(PurgeOrder { dry_run: true, ..order.clone() }).await?;
-    eprint!("{}Purge them? [y/N] ", Shows::of(report, true).text());
+    let foreseen = hear(admin, PurgeOrder { dry_run: true, ..order.clone() }).await?;
+    eprint!("{}Purge them? [y/N] ", foreseen.text());
     let mut answer = String::new();
     let asked = stderr().flush().and_then(|()| stdin().lock().read_line(&mut answer));
     asked.map_err(|error| Failure::Failed(format!("ask: {error}")))?;
@@ -76,6 +98,8 @@ struct Shows {
     count: u64,
     /// The first 10,000.
     paths: Vec<Path>,
+    /// All of them that are uploads which nobody can give back.
+    uploads: Vec<String>,
     /// Paths that were believed absent, which is forgotten.
     absences: u64,
     /// Paths that fit and stay, since they are pinned.
@@ -92,27 +116,47 @@ struct Path {
     path: String,
     last_use: Time,
     file_size: Option<u64>,
+    /// Nobody can give it back.
+    uploaded: bool,
 }
 
 impl From<PurgedPath> for Path {
     fn from(purged: PurgedPath) -> Path {
         let path = purged.path.absolute();
-        Path { path, last_use: Time(purged.last_use), file_size: purged.file_size }
+        let PurgedPath { last_use, file_size, uploaded, .. } = purged;
+        Path { path, last_use: Time(last_use), file_size, uploaded }
     }
 }
 
 impl Shows {
-    fn of(report: PurgeReport, dry_run: bool) -> Shows {
+    fn of(report: PurgeReport, uploads: Vec<String>, dry_run: bool) -> Shows {
         Shows {
             dry_run,
             count: report.count,
             paths: report.paths.into_iter().map(Path::from).collect(),
+            uploads,
             absences: report.absences,
             pinned: report.pinned,
             files: report.files,
             bytes: report.bytes,
             unheard: report.unheard,
         }
+    }
+
+    fn uploads(&self) -> String {
+        let them = match self.uploads.len() {
+            0 => return String::new(),
+            1 => "1 of them is an upload".to_owned(),
+            many => format!("{many} of them are uploads"),
+        };
+        let mut text = format!("{them} that nobody can give back:\n");
+        for path in self.uploads.iter().take(NAMED) {
+            text.push_str(&format!("  {path}\n"));
+        }
+        if let more @ 1.. = self.uploads.len().saturating_sub(NAMED) {
+            text.push_str(&format!("  and {more} more, which --output=json names\n"));
+        }
+        text
     }
 
     fn table(&self) -> String {
@@ -134,6 +178,7 @@ impl Shown for Shows {
             text.push_str(&format!(", with {} NAR files of {}", self.files, Size(self.bytes)));
         }
         text.push('\n');
+        text.push_str(&self.uploads());
         for (count, what) in [(self.absences, "absences forgotten"), (self.pinned, "pinned paths stay")] {
             if count > 0 {
                 text.push_str(&format!("{count} {what}\n"));

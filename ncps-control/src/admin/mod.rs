@@ -15,8 +15,8 @@ use bytes::Bytes;
 use ncps_nix::StorePathHash;
 use ncps_proto::admin::{
     AdminPlane, BackupPiece, Caller, EdgeEviction, Events, EventsWanted, EvictionOrder, Keys, PathDetails,
-    PathPage, PathsWanted, PinOrder, PinRow, Pinned, PrefetchRequest, PrefetchStream, PurgeOrder,
-    PurgeReport, Rebuilt, ScrubOrder, ScrubStep, Setting, Staged, Stats, Steps, Verification,
+    PathPage, PathsWanted, PinOrder, PinRow, Pinned, PrefetchRequest, PrefetchStream, PurgeOrder, PurgeStep,
+    Rebuilt, ScrubOrder, ScrubStep, Setting, Staged, Stats, Steps, Verification,
 };
 use ncps_proto::{MadeToken, NewToken, Result, Scope, Secret, TokenInfo};
 
@@ -82,8 +82,8 @@ impl AdminPlane for Control {
         self.evict_for(order, caller).await
     }
 
-    async fn purge(&self, caller: &Caller, order: PurgeOrder) -> Result<PurgeReport> {
-        Control::purge(self, &order, caller).await
+    async fn purge(&self, caller: &Caller, order: PurgeOrder) -> Result<Steps<PurgeStep>> {
+        self.begin_purge(order, caller.clone())
     }
 
     async fn add_pin(&self, caller: &Caller, order: PinOrder) -> Result<Pinned> {

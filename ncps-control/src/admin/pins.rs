@@ -1,5 +1,6 @@
 //! Pins, as they are shown.
 
+use ncps_nix::StorePathHash;
 use ncps_proto::Result;
 use ncps_proto::admin::{Caller, PinOrder, PinRow, Pinned};
 
@@ -18,6 +19,12 @@ impl Control {
 
     pub(super) async fn pin_rows(&self) -> Result<Vec<PinRow>> {
         Ok(self.list_pins().await?.into_iter().map(row).collect())
+    }
+
+    /// Those that keep a path.
+    pub(super) async fn pins_of(&self, path: StorePathHash) -> Result<Vec<PinRow>> {
+        let pins = self.pins.keeping(path, self.clock.now()).await?;
+        Ok(pins.into_iter().map(row).collect())
     }
 }
 

@@ -125,7 +125,7 @@ pub struct Control {
     configured: Vec<Token>,
     tokens: Arc<Tokens>,
     pub(crate) sessions: Arc<Sessions>,
-    pins: Arc<Pins>,
+    pub(crate) pins: Arc<Pins>,
     remover: Remover,
     /// One purge at a time.
     purging: tokio::sync::Mutex<()>,

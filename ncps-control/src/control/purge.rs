@@ -7,10 +7,14 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use ncps_nix::{StorePath, StorePathHash};
-use ncps_proto::admin::{Caller, EventKind, PurgeOrder, PurgeReport, PurgedPath};
+use ncps_proto::admin::{
+    Caller, EventKind, MOST_PURGED, PurgeOrder, PurgeReport, PurgeStep, PurgedPath, Steps,
+};
 use ncps_proto::{Code, Error, Result};
 use ncps_runtime::clock::UnixTime;
+use tokio::sync::mpsc;
 
 use super::Control;
 use crate::admin::Pattern;
@@ -19,6 +23,8 @@ use crate::record::PathUse;
 
 /// Paths that are looked at at once.
 const PAGE: u32 = 1000;
+/// Steps that who asked may be behind.
+const STEPS: usize = 16;
 /// How long what is on its way into the database is waited for: it may be chosen, too.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -32,10 +38,36 @@ struct Choice {
 
 impl Control {
     /// See [`ncps_proto::admin::AdminPlane::purge`].
+    pub(crate) fn begin_purge(&self, order: PurgeOrder, caller: Caller) -> Result<Steps<PurgeStep>> {
+        let control = self.this()?;
+        let (tell, mut told) = mpsc::channel(STEPS);
+        let stop = self.tasks.life().hard();
+        self.tasks.spawn_background("purge", async move {
+            let purged = stop.run_until_cancelled(control.purge(&order, &caller, |paths, all| {
+                // Who does not keep up hears the next one.
+                tell.try_send(Ok(PurgeStep::Progress { paths, all })).ok();
+                !tell.is_closed()
+            }));
+            match purged.await {
+                Some(Ok(report)) => tell_report(report, &tell).await,
+                // Who asked may have left.
+                Some(Err(error)) => drop(tell.send(Err(error)).await),
+                None => {}
+            }
+        });
+        Ok(futures::stream::poll_fn(move |cx| told.poll_recv(cx)).boxed())
+    }
+
+    /// Purges. It goes on from step to step as long as `go_on`, which is told how many paths are gone, of how many.
     ///
     /// # Errors
-    /// As it says.
-    pub async fn purge(&self, order: &PurgeOrder, caller: &Caller) -> Result<PurgeReport> {
+    /// As [`ncps_proto::admin::AdminPlane::purge`] says.
+    pub async fn purge(
+        &self,
+        order: &PurgeOrder,
+        caller: &Caller,
+        mut go_on: impl FnMut(u64, u64) -> bool,
+    ) -> Result<PurgeReport> {
         let choice = Choice::of(order, self.clock.now())?;
         let _turn = self.purging.lock().await;
         tokio::time::timeout(PATIENCE, self.index.flushed()).await.ok();
@@ -51,8 +83,9 @@ impl Control {
         self.journal.audit(caller, Note::new(EventKind::Purged, summary(order, &report))).await?;
         absent.iter().for_each(|hash| self.index.forget_absence(*hash));
         let hashes: Vec<_> = report.paths.iter().map(|purged| purged.path.hash()).collect();
-        let removed = self.remover.remove(&hashes).await?;
-        for hash in hashes {
+        let removed = self.remover.remove(&hashes, |done| go_on(done, report.count)).await?;
+        for narinfo in &removed.paths {
+            let hash = narinfo.store_path.hash();
             self.journal.note(Note::new(EventKind::Purged, format!("by {caller}")).path(hash));
         }
         (report.files, report.bytes, report.unheard) = (removed.files, removed.bytes, removed.unheard);
@@ -123,8 +156,21 @@ impl Control {
 
     async fn purged(&self, known: PathUse) -> Result<PurgedPath> {
         let file = self.index.file(known.file).await?;
+        let uploaded = file.as_ref().is_some_and(|file| file.is_irreplaceable());
         let file_size = file.and_then(|file| file.file_size);
-        Ok(PurgedPath { path: known.path, last_use: known.last_use.0, file_size })
+        Ok(PurgedPath { path: known.path, last_use: known.last_use.0, file_size, uploaded })
+    }
+}
+
+/// With the uploads before it, of which each is to be known by name.
+async fn tell_report(report: PurgeReport, tell: &mpsc::Sender<Result<PurgeStep>>) {
+    let uploads = report.paths.iter().filter(|purged| purged.uploaded).map(|purged| purged.path.clone());
+    let uploads: Vec<StorePath> = uploads.collect();
+    let pages = uploads.chunks(MOST_PURGED).map(|page| PurgeStep::Uploads(page.to_vec()));
+    for step in pages.chain([PurgeStep::Report(report)]) {
+        if tell.send(Ok(step)).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -60,13 +60,21 @@ struct TakenOut {
 
 impl Remover {
     /// Takes these paths out of the index; those that are not there are passed over. Returns when every attached
-    /// edge has dropped what it had of them, or is attached no longer.
+    /// edge has dropped what it had of them, or is attached no longer; or as soon as it shall not `go_on`, which is
+    /// asked before each step with the number of paths that are done.
     ///
     /// # Errors
     /// Where the index can't be read or written. What was taken out before stays so.
-    pub(crate) async fn remove(&self, hashes: &[StorePathHash]) -> Result<Removed> {
+    pub(crate) async fn remove(
+        &self,
+        hashes: &[StorePathHash],
+        mut go_on: impl FnMut(u64) -> bool,
+    ) -> Result<Removed> {
         let mut removed = Removed::default();
-        for some in hashes.chunks(STEP) {
+        for (step, some) in hashes.chunks(STEP).enumerate() {
+            if !go_on((step * STEP) as u64) {
+                break;
+            }
             self.remove_some(some, &mut removed).await?;
         }
         Ok(removed)

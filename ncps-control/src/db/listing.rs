@@ -22,8 +22,26 @@ pub(crate) struct Listed {
 impl Db {
     /// At most `limit` paths after this one, in the order of their hashes.
     pub(crate) async fn paths_after(&self, after: Option<StorePathHash>, limit: u32) -> Result<Vec<Listed>> {
+        self.page(sql::PATHS, after, limit).await
+    }
+
+    /// The same of what clients uploaded and no upstream is known to have.
+    pub(crate) async fn uploads_after(
+        &self,
+        after: Option<StorePathHash>,
+        limit: u32,
+    ) -> Result<Vec<Listed>> {
+        self.page(sql::UPLOADS, after, limit).await
+    }
+
+    async fn page(
+        &self,
+        statement: &'static str,
+        after: Option<StorePathHash>,
+        limit: u32,
+    ) -> Result<Vec<Listed>> {
         let after = after.map(|hash| hash.as_bytes().to_vec()).unwrap_or_default();
-        let rows: Vec<Row> = sqlx::query_as(sql::PATHS)
+        let rows: Vec<Row> = sqlx::query_as(statement)
             .bind(after)
             .bind(i64::from(limit))
             .fetch_all(&self.readers)

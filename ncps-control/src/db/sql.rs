@@ -82,6 +82,14 @@ pub(super) const LISTED: &str = "SELECT n.store_path_hash, n.name, n.nar_size, n
      JOIN nar_files f ON f.file_hash = n.file_hash AND f.compression = n.compression \
      WHERE n.store_path_hash = $1";
 
+/// From the uploads on, however many other paths there are. What an upstream has, too, is none.
+pub(super) const UPLOADS: &str = "SELECT n.store_path_hash, n.name, n.nar_size, n.file_hash, n.compression, \
+     n.file_size, n.created_at, f.last_access FROM uploaded_paths u CROSS JOIN narinfos n CROSS JOIN nar_files f \
+     WHERE u.store_path_hash > $1 AND n.store_path_hash = u.store_path_hash \
+     AND f.file_hash = n.file_hash AND f.compression = n.compression AND NOT EXISTS \
+     (SELECT 1 FROM origins o WHERE o.file_hash = f.file_hash AND o.compression = f.compression) \
+     ORDER BY u.store_path_hash LIMIT $2";
+
 pub(super) const PUT_PIN: &str = "INSERT INTO pins \
      (store_path_hash, label, name, made_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6) \
      ON CONFLICT (store_path_hash, label) DO UPDATE SET \
@@ -153,6 +161,7 @@ pub(super) const ALL: &[&str] = &[
     TRIM_AGE,
     PATHS,
     LISTED,
+    UPLOADS,
     PUT_PIN,
     DELETE_PIN,
     DELETE_FILE,

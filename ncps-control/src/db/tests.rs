@@ -289,6 +289,7 @@ const MANY: &str = "
                           created_at, served_at)
     SELECT CAST(printf('%020d', CAST(CAST(file_hash AS TEXT) AS INTEGER)) AS BLOB), 'path', file_hash, 100,
            file_hash, compression, '', 1, 1 FROM nar_files;
+    UPDATE nar_files SET uploaded = 1 WHERE CAST(CAST(file_hash AS TEXT) AS INTEGER) % 10000 = 0;
     ANALYZE;";
 
 #[tokio::test]
@@ -303,6 +304,13 @@ async fn at_a_hundred_thousand_paths_nothing_is_counted_or_looked_through() {
     let next = db.paths_after(first.last().map(|last| last.path.hash()), 1000).await.expect("reads");
     assert_eq!((first.len(), next.len()), (1000, 1000));
     assert!(first.last().map(|last| last.path.hash()) < next.first().map(|first| first.path.hash()));
+    let uploads = db.uploads_after(None, 4).await.expect("reads");
+    let last = uploads.last().map(|last| last.path.hash());
+    assert_eq!((uploads.len(), db.uploads_after(last, 1000).await.expect("reads").len()), (4, 6));
+    let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql::UPLOADS));
+    let first = sqlx::query(explain).fetch_all(&db.writer).await.expect("explains");
+    let first: String = first[0].get("detail");
+    assert!(first.starts_with("SEARCH u "), "from the uploads on: {first}");
     // Again with the statistics of a large index.
     plans_look_through_nothing(&db).await;
 }
@@ -323,4 +331,39 @@ async fn sums_follow_the_rows() {
     let gone = Batch { narinfos: vec![(narinfo.store_path.hash(), None)], ..Batch::default() };
     db.write(&gone, NOW).await.expect("writes");
     assert_eq!(db.narinfo_sum().await.expect("reads"), ncps_proto::admin::Sum::default());
+}
+
+#[tokio::test]
+async fn uploaded_paths_follow_the_rows() {
+    let folder = Folder::new();
+    let db = folder.open().await;
+    let narinfo = stored(&db, 1).await;
+    let (hash, name) = (narinfo.store_path.hash(), file_of(&narinfo));
+    let is_listed = async || !db.uploads_after(None, 10).await.expect("reads").is_empty();
+    let write = async |batch: Batch| db.write(&batch, NOW).await.expect("writes");
+    let put = async |name, file: NarFile| {
+        write(Batch { files: vec![(name, Some(file.into()))], ..Batch::default() }).await
+    };
+    assert!(!is_listed().await, "upstreams have it, too");
+    let brought = NarFile { origins: Vec::new(), ..file_record(&narinfo) };
+    put(name, brought.clone()).await;
+    assert!(is_listed().await);
+    put(name, NarFile { uploaded: false, ..brought.clone() }).await;
+    assert!(!is_listed().await);
+    put(name, brought).await;
+    assert!(is_listed().await);
+    let (mut moved, other) = (narinfo.clone(), file("other", Compression::Xz));
+    point_at(&mut moved, other, Some(1));
+    put(other, NarFile::default()).await;
+    for (narinfo, listed) in [(&moved, false), (&narinfo, true)] {
+        write(Batch { narinfos: vec![(hash, Some(narinfo.clone().into()))], ..Batch::default() }).await;
+        assert_eq!(is_listed().await, listed);
+    }
+    write(Batch { narinfos: vec![(hash, None)], ..Batch::default() }).await;
+    assert!(!is_listed().await);
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM uploaded_paths")
+        .fetch_one(&db.readers)
+        .await
+        .expect("reads");
+    assert_eq!(left, 0, "they go with their narinfos");
 }

@@ -239,6 +239,15 @@ impl Index {
         Ok(self.db.paths_after(after, limit).await?)
     }
 
+    /// The same of what clients uploaded and no upstream is known to have.
+    pub(crate) async fn uploads_after(
+        &self,
+        after: Option<StorePathHash>,
+        limit: u32,
+    ) -> Result<Vec<Listed>> {
+        Ok(self.db.uploads_after(after, limit).await?)
+    }
+
     /// When a path was published and read, once it has a row.
     pub(crate) async fn listed(&self, hash: StorePathHash) -> Result<Option<Listed>> {
         Ok(self.db.listed(hash).await?)

@@ -118,6 +118,37 @@ impl Closures {
         self.reached.contains_key(&hash)
     }
 
+    /// The next paths that are protected and in the index, in the order of the database: at most `limit` after this one.
+    pub(crate) fn known_after(&self, after: Option<StorePathHash>, limit: usize) -> Vec<StorePathHash> {
+        let bytes = |hash: &StorePathHash| *hash.as_bytes();
+        let after = after.as_ref().map(bytes);
+        let known = self.reached.iter().filter(|(_, reached)| matches!(reached, Reached::Known(_)));
+        let mut next: Vec<_> =
+            known.map(|(hash, _)| *hash).filter(|hash| after < Some(bytes(hash))).collect();
+        if next.len() > limit {
+            next.select_nth_unstable_by_key(limit, bytes);
+            next.truncate(limit);
+        }
+        next.sort_unstable_by_key(bytes);
+        next
+    }
+
+    /// The roots that reach a path. Looks at all that is protected, once.
+    pub(crate) fn roots_of(&self, hash: StorePathHash) -> HashSet<StorePathHash> {
+        let mut referrers: HashMap<StorePathHash, Vec<StorePathHash>> = HashMap::new();
+        for (from, reached) in &self.reached {
+            references(reached).iter().for_each(|to| referrers.entry(*to).or_default().push(*from));
+        }
+        let (mut met, mut next) = (HashSet::new(), vec![hash]);
+        while let Some(hash) = next.pop() {
+            if met.insert(hash) {
+                next.extend(referrers.get(&hash).into_iter().flatten());
+            }
+        }
+        met.retain(|hash| self.roots.contains(hash));
+        met
+    }
+
     /// Whether more is pinned than can be protected.
     pub(crate) fn is_full(&self) -> bool {
         self.full

@@ -125,12 +125,21 @@ proptest! {
         let held: BTreeSet<_> = world.closures.files.keys().copied().collect();
         prop_assert_eq!(held, files);
         prop_assert_eq!(world.closures.len(), reachable.len());
+        let known: Vec<_> = reachable.iter().filter(|hash| world.index.contains_key(*hash)).copied().collect();
+        prop_assert_eq!(&world.closures.known_after(None, 100), &known);
+        let pages = std::iter::successors(Some(world.closures.known_after(None, 2)), |page| {
+            Some(world.closures.known_after(Some(*page.last()?), 2))
+        });
+        prop_assert_eq!(pages.take_while(|page| !page.is_empty()).flatten().collect::<Vec<_>>(), known);
         for root in &world.roots {
             let one = World { index: world.index.clone(), roots: BTreeSet::from([*root]), ..World::default() };
             let all = one.reachable();
             let known = all.iter().filter(|hash| world.index.contains_key(*hash)).count() as u64;
             let expected = Extent { paths: known, unknown: all.len() as u64 - known };
             prop_assert_eq!(world.closures.extent_of(*root), expected);
+            for path in (0..PATHS).map(hash) {
+                prop_assert_eq!(world.closures.roots_of(path).contains(root), all.contains(&path));
+            }
         }
     }
 

@@ -109,6 +109,17 @@ impl Pins {
         Ok(pins)
     }
 
+    /// Those that keep a path, by label and path.
+    pub(crate) async fn keeping(&self, path: StorePathHash, now: UnixTime) -> Result<Vec<Pin>> {
+        let mut pins = self.list(now).await?;
+        if pins.is_empty() {
+            return Ok(pins);
+        }
+        let roots = self.index.closures().roots_of(path);
+        pins.retain(|pin| roots.contains(&pin.path.hash()));
+        Ok(pins)
+    }
+
     /// Adds a pin, or gives another end to the one of this path and label. Returns what it protects.
     ///
     /// # Errors

@@ -38,7 +38,7 @@ pub use keys::{FormerKey, Keys};
 pub use paths::{PathDetails, PathPage, PathRow, PathsWanted};
 pub use pins::{PinOrder, PinRow, Pinned};
 pub use prefetch::{MOST_PREFETCHED, PrefetchNews, PrefetchRequest, PrefetchStream};
-pub use purge::{PurgeOrder, PurgeReport, PurgedPath};
+pub use purge::{MOST_PURGED, PurgeOrder, PurgeReport, PurgeStep, PurgedPath};
 pub use server::{AdminPlaneService, server};
 pub use stats::{EdgeStats, Stats, Sum};
 
@@ -95,10 +95,11 @@ pub trait AdminPlane: Send + Sync + 'static {
     /// something to free. [`crate::Code::Absent`] where no attached edge has the name.
     async fn evict(&self, caller: &Caller, order: EvictionOrder) -> Result<Vec<EdgeEviction>>;
 
-    /// Takes what fits out of the cache, and returns when every attached edge has dropped it or is attached no longer.
+    /// Takes what fits out of the cache. It ends when every attached edge has dropped it or is attached no longer, or
+    /// early, between two steps, when nobody listens any more.
     /// [`crate::Code::Invalid`] where nothing is chosen by, or a path that is named is pinned;
     /// [`crate::Code::Absent`] where a path is not known, or nothing fits. Nothing is changed then.
-    async fn purge(&self, caller: &Caller, order: PurgeOrder) -> Result<PurgeReport>;
+    async fn purge(&self, caller: &Caller, order: PurgeOrder) -> Result<Steps<PurgeStep>>;
 
     /// Keeps a path that is in the index, and all that it needs, from eviction. Where it is pinned under this label
     /// already, the new end counts. [`crate::Code::Absent`] where it is not in the index, [`crate::Code::Invalid`]

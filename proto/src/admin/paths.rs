@@ -6,6 +6,7 @@ use ncps_nix::{NarFileName, NarInfo, StorePath, StorePathHash};
 
 use super::client::{RemoteAdmin, ask};
 use super::events::{Event, event, event_wire};
+use super::pins::{self, PinRow};
 use crate::convert::{self, all, nar_file_name, nar_file_name_wire, store_path_hash_bytes};
 use crate::gen_v1 as wire;
 use crate::{Error, Origin, Result};
@@ -19,6 +20,10 @@ pub struct PathsWanted {
     pub limit: u32,
     /// Only names like this pattern, in which `*` stands for any text and `?` for one character.
     pub name: Option<String>,
+    /// Only what clients uploaded and no upstream is known to have.
+    pub uploaded: bool,
+    /// Only what a pin keeps.
+    pub pinned: bool,
 }
 
 /// A page of paths.
@@ -63,14 +68,23 @@ pub struct PathDetails {
     pub holders: Vec<String>,
     /// What happened to it and to its NAR file, oldest first.
     pub history: Vec<Event>,
+    /// The pins that keep it, by label and path.
+    pub pins: Vec<PinRow>,
+    /// A client brought it, and no upstream is known to have it.
+    pub uploaded: bool,
 }
 
 impl RemoteAdmin {
     /// See [`super::AdminPlane::paths`].
     pub async fn paths(&self, wanted: PathsWanted) -> Result<PathPage> {
         let after = wanted.after.map(store_path_hash_bytes).unwrap_or_default();
-        let name = wanted.name.unwrap_or_default();
-        page(ask!(self.paths(wire::PathsRequest { after, limit: wanted.limit, name })))
+        page(ask!(self.paths(wire::PathsRequest {
+            after,
+            limit: wanted.limit,
+            name: wanted.name.unwrap_or_default(),
+            uploaded: wanted.uploaded,
+            pinned: wanted.pinned,
+        })))
     }
 
     /// See [`super::AdminPlane::path`].
@@ -80,8 +94,9 @@ impl RemoteAdmin {
 }
 
 pub(super) fn wanted(wire: wire::PathsRequest) -> Result<PathsWanted> {
-    let name = Some(wire.name).filter(|name| !name.is_empty());
-    Ok(PathsWanted { after: hash(&wire.after)?, limit: wire.limit, name })
+    let wire::PathsRequest { after, limit, name, uploaded, pinned } = wire;
+    let name = Some(name).filter(|name| !name.is_empty());
+    Ok(PathsWanted { after: hash(&after)?, limit, name, uploaded, pinned })
 }
 
 fn hash(bytes: &[u8]) -> Result<Option<StorePathHash>> {
@@ -132,6 +147,8 @@ pub(super) fn details_wire(details: PathDetails) -> wire::PathReply {
         representations: details.representations.into_iter().map(nar_file_name_wire).collect(),
         holders: details.holders,
         history: details.history.into_iter().map(event_wire).collect(),
+        pins: details.pins.into_iter().map(pins::row_wire).collect(),
+        uploaded: details.uploaded,
     }
 }
 
@@ -145,5 +162,7 @@ fn details(wire: wire::PathReply) -> Result<PathDetails> {
         representations: all(wire.representations, |name| nar_file_name(Some(name)))?,
         holders: wire.holders,
         history: all(wire.history, event)?,
+        pins: all(wire.pins, pins::row)?,
+        uploaded: wire.uploaded,
     })
 }

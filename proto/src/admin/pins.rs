@@ -78,7 +78,7 @@ pub(super) fn pins_wire(pins: Vec<PinRow>) -> wire::PinsReply {
     wire::PinsReply { pins: pins.into_iter().map(row_wire).collect() }
 }
 
-fn row_wire(pin: PinRow) -> wire::Pin {
+pub(super) fn row_wire(pin: PinRow) -> wire::Pin {
     wire::Pin {
         store_path: pin.path.to_string(),
         label: pin.label.unwrap_or_default(),
@@ -88,7 +88,7 @@ fn row_wire(pin: PinRow) -> wire::Pin {
     }
 }
 
-fn row(wire: wire::Pin) -> Result<PinRow> {
+pub(super) fn row(wire: wire::Pin) -> Result<PinRow> {
     Ok(PinRow {
         path: store_path(&wire.store_path)?,
         label: Some(wire.label).filter(|label| !label.is_empty()),

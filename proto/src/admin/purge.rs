@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use ncps_nix::{StorePath, StorePathHash};
 
+use super::Steps;
 use super::client::{RemoteAdmin, ask};
 use super::paths::store_path;
 use crate::Result;
-use crate::convert::{all, store_path_hash, store_path_hash_bytes};
+use crate::convert::{all, required, store_path_hash, store_path_hash_bytes};
 use crate::gen_v1 as wire;
 
-/// Paths in one answer.
-const MOST_PATHS: usize = 10_000;
+/// Paths in one message.
+pub const MOST_PURGED: usize = 10_000;
 
 /// What is to go: what fits all that is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +30,17 @@ pub struct PurgeOrder {
     pub force: bool,
     /// Only says what would go.
     pub dry_run: bool,
+}
+
+/// What is heard of a purge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PurgeStep {
+    /// So many paths have gone, of so many.
+    Progress { paths: u64, all: u64 },
+    /// Paths that go and that nobody can give back: [`MOST_PURGED`] at most, and as often as there are more.
+    Uploads(Vec<StorePath>),
+    /// What it did, or would do. Nothing comes after it.
+    Report(PurgeReport),
 }
 
 /// What a purge did, or would do.
@@ -57,12 +70,14 @@ pub struct PurgedPath {
     pub last_use: i64,
     /// Of its NAR file, in bytes, where it is known.
     pub file_size: Option<u64>,
+    /// A client brought it, and no upstream is known to have it: nobody can give it back.
+    pub uploaded: bool,
 }
 
 impl RemoteAdmin {
     /// See [`super::AdminPlane::purge`].
-    pub async fn purge(&self, order: PurgeOrder) -> Result<PurgeReport> {
-        let reply = ask!(self.purge(wire::PurgeRequest {
+    pub async fn purge(&self, order: PurgeOrder) -> Result<Steps<PurgeStep>> {
+        let steps = ask!(self.purge(wire::PurgeRequest {
             store_path_hashes: order.paths.into_iter().map(store_path_hash_bytes).collect(),
             name: order.name.unwrap_or_default(),
             upstream: order.upstream.unwrap_or_default(),
@@ -70,7 +85,7 @@ impl RemoteAdmin {
             force: order.force,
             dry_run: order.dry_run,
         }));
-        report(reply)
+        Ok(steps.map(|said| said.map_err(crate::grpc::plain).and_then(step)).boxed())
     }
 }
 
@@ -86,15 +101,38 @@ pub(super) fn order(wire: wire::PurgeRequest) -> Result<PurgeOrder> {
     })
 }
 
-pub(super) fn report_wire(report: PurgeReport) -> wire::PurgeReply {
+pub(super) fn step_wire(step: PurgeStep) -> wire::PurgeStep {
+    use wire::purge_step::Step;
+    let step = match step {
+        PurgeStep::Progress { paths, all } => Step::Progress(wire::PurgeProgress { paths, all }),
+        PurgeStep::Uploads(paths) => {
+            let store_paths = paths.iter().map(ToString::to_string).collect();
+            Step::Uploads(wire::PurgedUploads { store_paths })
+        }
+        PurgeStep::Report(report) => Step::Report(report_wire(report)),
+    };
+    wire::PurgeStep { step: Some(step) }
+}
+
+fn step(wire: wire::PurgeStep) -> Result<PurgeStep> {
+    use wire::purge_step::Step;
+    Ok(match required(wire.step, "step of a purge")? {
+        Step::Progress(wire::PurgeProgress { paths, all }) => PurgeStep::Progress { paths, all },
+        Step::Uploads(uploads) => PurgeStep::Uploads(all(uploads.store_paths, |path| store_path(&path))?),
+        Step::Report(said) => PurgeStep::Report(report(said)?),
+    })
+}
+
+fn report_wire(report: PurgeReport) -> wire::PurgeReport {
     let path = |purged: PurgedPath| wire::PurgedPath {
         store_path: purged.path.to_string(),
         last_use: purged.last_use,
         file_size: purged.file_size,
+        uploaded: purged.uploaded,
     };
-    wire::PurgeReply {
+    wire::PurgeReport {
         count: report.count,
-        paths: report.paths.into_iter().take(MOST_PATHS).map(path).collect(),
+        paths: report.paths.into_iter().take(MOST_PURGED).map(path).collect(),
         absences: report.absences,
         pinned: report.pinned,
         files: report.files,
@@ -103,10 +141,11 @@ pub(super) fn report_wire(report: PurgeReport) -> wire::PurgeReply {
     }
 }
 
-fn report(wire: wire::PurgeReply) -> Result<PurgeReport> {
+fn report(wire: wire::PurgeReport) -> Result<PurgeReport> {
     let path = |purged: wire::PurgedPath| {
         let path = store_path(&purged.store_path)?;
-        Ok(PurgedPath { path, last_use: purged.last_use, file_size: purged.file_size })
+        let wire::PurgedPath { last_use, file_size, uploaded, .. } = purged;
+        Ok(PurgedPath { path, last_use, file_size, uploaded })
     };
     Ok(PurgeReport {
         count: wire.count,

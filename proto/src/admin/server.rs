@@ -50,6 +50,7 @@ impl generated::AdminPlane for Adapter {
     type ListTokensStream = BoxStream<'static, Result<wire::TokenInfo, Status>>;
     type ScrubStream = Replies<wire::ScrubReply>;
     type RebuildIndexStream = Replies<wire::RebuildIndexReply>;
+    type PurgeStream = Replies<wire::PurgeStep>;
     type BackupStream = Replies<wire::BackupReply>;
 
     async fn scrub(&self, request: Request<wire::ScrubRequest>) -> Reply<Self::ScrubStream> {
@@ -161,10 +162,10 @@ impl generated::AdminPlane for Adapter {
         reply(self.plane.evict(&caller, order).await.map(eviction::evictions_wire))
     }
 
-    async fn purge(&self, request: Request<wire::PurgeRequest>) -> Reply<wire::PurgeReply> {
+    async fn purge(&self, request: Request<wire::PurgeRequest>) -> Reply<Self::PurgeStream> {
         let caller = Caller::of(request.extensions());
         let order = purge::order(request.into_inner()).map_err(to_status)?;
-        reply(self.plane.purge(&caller, order).await.map(purge::report_wire))
+        replies(self.plane.purge(&caller, order).await, purge::step_wire)
     }
 
     async fn add_pin(&self, request: Request<wire::AddPinRequest>) -> Reply<wire::AddPinReply> {

@@ -2168,6 +2168,12 @@ pub struct PathsRequest {
     /// a pattern with * and ?; empty for all
     #[prost(string, tag = "3")]
     pub name: ::prost::alloc::string::String,
+    /// only what clients uploaded and no upstream is known to have
+    #[prost(bool, tag = "200")]
+    pub uploaded: bool,
+    /// only what a pin keeps
+    #[prost(bool, tag = "201")]
+    pub pinned: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PathsReply {
@@ -2224,6 +2230,12 @@ pub struct PathReply {
     /// oldest first
     #[prost(message, repeated, tag = "8")]
     pub history: ::prost::alloc::vec::Vec<Event>,
+    /// that keep it
+    #[prost(message, repeated, tag = "200")]
+    pub pins: ::prost::alloc::vec::Vec<Pin>,
+    /// by a client, and no upstream is known to have it
+    #[prost(bool, tag = "201")]
+    pub uploaded: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PrefetchRequest {
@@ -2464,7 +2476,41 @@ pub struct PurgeRequest {
     pub dry_run: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct PurgeReply {
+pub struct PurgeStep {
+    #[prost(oneof = "purge_step::Step", tags = "200, 201, 202")]
+    pub step: ::core::option::Option<purge_step::Step>,
+}
+/// Nested message and enum types in `PurgeStep`.
+pub mod purge_step {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Step {
+        #[prost(message, tag = "200")]
+        Progress(super::PurgeProgress),
+        /// in pieces, before the report
+        #[prost(message, tag = "201")]
+        Uploads(super::PurgedUploads),
+        /// always the last
+        #[prost(message, tag = "202")]
+        Report(super::PurgeReport),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PurgeProgress {
+    /// that have gone
+    #[prost(uint64, tag = "200")]
+    pub paths: u64,
+    #[prost(uint64, tag = "201")]
+    pub all: u64,
+}
+/// Paths that go and that nobody can give back.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PurgedUploads {
+    /// base names
+    #[prost(string, repeated, tag = "200")]
+    pub store_paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PurgeReport {
     #[prost(uint64, tag = "1")]
     pub count: u64,
     /// the first ones only of very many
@@ -2491,6 +2537,9 @@ pub struct PurgedPath {
     pub last_use: i64,
     #[prost(uint64, optional, tag = "3")]
     pub file_size: ::core::option::Option<u64>,
+    /// and nobody can give it back
+    #[prost(bool, tag = "200")]
+    pub uploaded: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AddPinRequest {
@@ -3065,11 +3114,14 @@ pub mod admin_plane_client {
             req.extensions_mut().insert(GrpcMethod::new("ncps.v1.AdminPlane", "Evict"));
             self.inner.unary(req, path, codec).await
         }
-        /// Takes paths out of the cache, or says which.
+        /// Takes paths out of the cache, or says which. Who does not listen any more calls the rest of it off.
         pub async fn purge(
             &mut self,
             request: impl tonic::IntoRequest<super::PurgeRequest>,
-        ) -> std::result::Result<tonic::Response<super::PurgeReply>, tonic::Status> {
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::PurgeStep>>,
+            tonic::Status,
+        > {
             self.inner
                 .ready()
                 .await
@@ -3082,7 +3134,7 @@ pub mod admin_plane_client {
             let path = http::uri::PathAndQuery::from_static("/ncps.v1.AdminPlane/Purge");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("ncps.v1.AdminPlane", "Purge"));
-            self.inner.unary(req, path, codec).await
+            self.inner.server_streaming(req, path, codec).await
         }
         /// Keeps a path and its closure.
         pub async fn add_pin(
@@ -3369,11 +3421,17 @@ pub mod admin_plane_server {
             &self,
             request: tonic::Request<super::EvictRequest>,
         ) -> std::result::Result<tonic::Response<super::EvictReply>, tonic::Status>;
-        /// Takes paths out of the cache, or says which.
+        /// Server streaming response type for the Purge method.
+        type PurgeStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::PurgeStep, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Takes paths out of the cache, or says which. Who does not listen any more calls the rest of it off.
         async fn purge(
             &self,
             request: tonic::Request<super::PurgeRequest>,
-        ) -> std::result::Result<tonic::Response<super::PurgeReply>, tonic::Status>;
+        ) -> std::result::Result<tonic::Response<Self::PurgeStream>, tonic::Status>;
         /// Keeps a path and its closure.
         async fn add_pin(
             &self,
@@ -4135,11 +4193,14 @@ pub mod admin_plane_server {
                 "/ncps.v1.AdminPlane/Purge" => {
                     #[allow(non_camel_case_types)]
                     struct PurgeSvc<T: AdminPlane>(pub Arc<T>);
-                    impl<T: AdminPlane> tonic::server::UnaryService<super::PurgeRequest>
+                    impl<
+                        T: AdminPlane,
+                    > tonic::server::ServerStreamingService<super::PurgeRequest>
                     for PurgeSvc<T> {
-                        type Response = super::PurgeReply;
+                        type Response = super::PurgeStep;
+                        type ResponseStream = T::PurgeStream;
                         type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
+                            tonic::Response<Self::ResponseStream>,
                             tonic::Status,
                         >;
                         fn call(
@@ -4170,7 +4231,7 @@ pub mod admin_plane_server {
                                 max_decoding_message_size,
                                 max_encoding_message_size,
                             );
-                        let res = grpc.unary(method, req).await;
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

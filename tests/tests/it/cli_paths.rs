@@ -6,6 +6,7 @@ use ncps_nix::Compression;
 use ncps_tests::{Cluster, Fixture, Process, Upstream, UpstreamKey, both_modes, eventually};
 
 use crate::cli::cli;
+use crate::uploads;
 
 struct Scene {
     upstream: Upstream,
@@ -72,6 +73,51 @@ both_modes! {
         assert_eq!(cli.json(&["paths", "why", &hash]).await["state"], "absent");
         let ran = cli.run(&["paths", "show", &hash]).await;
         assert!(ran.code == 2 && ran.said.contains("paths why"), "{ran:?}");
+        cluster.end().await;
+    }
+
+    async fn what_is_pinned_or_uploaded_is_listed_and_explained(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let needed = Fixture::new("needed-1.0").seed(1).build(&key);
+        let root = Fixture::new("root-1.0").seed(2).references(&[needed.store_path().clone()]).build(&key);
+        let other = Fixture::new("other-1.0").seed(3).build(&key);
+        let upstream = Upstream::with(&[&needed, &root, &other]).await;
+        let cluster = uploads::closed(mode).upstream(&upstream).trust(&key).start().await;
+        let fetched = [&needed, &root, &other];
+        for fixture in fetched {
+            cluster.narinfo(fixture).await;
+        }
+        let brought = uploads::fixture(Compression::Zstd);
+        uploads::upload(&cluster, "", &brought).await;
+        let cli = cli(&cluster);
+        let listed = async |flags: &[&str]| {
+            let rows = cli.json(&[&["paths", "list"], flags].concat()).await;
+            let path = |row: &serde_json::Value| row["path"].as_str().expect("a path").to_owned();
+            rows.as_array().expect("a list").iter().map(path).collect::<Vec<_>>()
+        };
+        eventually("every row", async || listed(&[]).await.len() == 4).await;
+        let absolute = |fixture: &Fixture| fixture.store_path().absolute();
+        assert_eq!(listed(&["--uploaded"]).await, [absolute(&brought)]);
+        assert_eq!(listed(&["--pinned"]).await, [""; 0]);
+        cli.ok(&["pin", "add", &absolute(&root), "--label=release"]).await;
+        let pinned = listed(&["--pinned"]).await;
+        let expected = [absolute(&needed), absolute(&root)];
+        assert!(pinned.len() == 2 && expected.iter().all(|path| pinned.contains(path)), "{pinned:?}");
+        assert_eq!(listed(&["--pinned", "needed-*"]).await, [absolute(&needed)]);
+        assert_eq!(listed(&["--pinned", "--limit=1"]).await, pinned[..1]);
+        assert_eq!(listed(&["--pinned", "--after", &pinned[0]]).await, pinned[1..]);
+        assert_eq!(listed(&["--pinned", "--uploaded"]).await, [""; 0]);
+        let why = cli.json(&["paths", "why", &absolute(&needed)]).await;
+        let pin = &why["pinned_by"][0];
+        assert_eq!((&pin["path"], &pin["label"]), (&absolute(&root).into(), &"release".into()), "{why}");
+        assert_eq!(why["uploaded"], false);
+        cli.ok(&["pin", "add", &absolute(&brought)]).await;
+        assert_eq!(listed(&["--pinned", "--uploaded"]).await, [absolute(&brought)]);
+        let why = cli.ok(&["paths", "why", &absolute(&brought)]).await;
+        let by = format!("pinned by uid {}: {}\n", rustix::process::getuid().as_raw(), absolute(&brought));
+        assert!(why.contains(&by) && why.contains("uploaded by a client"), "{why}");
+        let why = cli.ok(&["paths", "why", &absolute(&other)]).await;
+        assert!(!why.contains("pinned") && !why.contains("by a client"), "{why}");
         cluster.end().await;
     }
 

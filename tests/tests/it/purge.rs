@@ -1,10 +1,14 @@
 //! Purges with `ncps-cli`: what goes, who reads on, and edges that were away.
 
+use std::collections::BTreeSet;
+
 use ncps_nix::Compression;
 use ncps_tests::{Cluster, Fixture, Gate, Mode, Rule, Upstream, UpstreamKey, both_modes, eventually};
 
 use crate::cli::cli;
 use crate::eviction::{MIB, fetch, fixtures, stored, upstream_of};
+use crate::uploads;
+use crate::uploads_last::brought;
 
 fn narinfo_file(cluster: &Cluster, fixture: &Fixture) -> std::path::PathBuf {
     cluster.store_dir().join(fixture.narinfo_path().trim_start_matches('/'))
@@ -107,6 +111,37 @@ both_modes! {
         cluster.end().await;
     }
 
+    async fn what_nobody_can_give_back_is_named(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let (fetched, brought) = (fixtures(&key, 1, 1000), brought(7, 1000));
+        let upstream = upstream_of(&fetched).await;
+        let cluster = uploads::closed(mode).upstream(&upstream).trust(&key).start().await;
+        fetch(&cluster, &fetched[0]).await;
+        for fixture in &brought {
+            uploads::upload(&cluster, "", fixture).await;
+        }
+        let cli = cli(&cluster);
+        let all = ["purge", "--older-than=0s"];
+        let foreseen = cli.json(&[&all[..], &["--dry-run"]].concat()).await;
+        let names = |value: &serde_json::Value| -> BTreeSet<String> {
+            let names = value.as_array().expect("a list").iter();
+            names.map(|path| path.as_str().expect("a path").to_owned()).collect()
+        };
+        let expected = brought.iter().map(|fixture| fixture.store_path().absolute()).collect();
+        assert_eq!(names(&foreseen["uploads"]), expected, "{foreseen}");
+        let marked = foreseen["paths"].as_array().expect("a list").iter().filter(|path| path["uploaded"] == true);
+        assert_eq!((foreseen["count"].as_u64(), marked.count()), (Some(8), 7), "{foreseen}");
+        let said = "7 of them are uploads that nobody can give back";
+        let text = cli.ok(&[&all[..], &["--dry-run"]].concat()).await;
+        assert!(text.contains(said) && text.contains("and 2 more"), "{text}");
+        let done = cli.run(&[&all[..], &["--yes"]].concat()).await;
+        assert_eq!(done.code, 0, "{done:?}");
+        assert!(done.printed.contains("8 paths purged") && done.printed.contains(said), "{done:?}");
+        assert!(done.said.contains("purge: 0 of 8"), "{done:?}");
+        assert_eq!((stored(&cluster, &fetched), stored(&cluster, &brought)), (vec![], vec![]));
+        cluster.end().await;
+    }
+
     async fn an_absence_is_forgotten(mode) {
         let key = UpstreamKey::new("upstream-1");
         let fixture = Fixture::new("late").build(&key);
@@ -144,5 +179,32 @@ async fn an_edge_that_was_cut_off_drops_what_was_purged_when_it_is_back() {
     })
     .await;
     assert!(narinfo_file(&cluster, &fixtures[1]).exists(), "only that");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_terminal_it_says_what_would_go_and_asks() {
+    let cluster = uploads::closed(Mode::Split).start().await;
+    let brought = brought(1, 1000);
+    uploads::upload(&cluster, "", &brought[0]).await;
+    let (cli, path) = (cli(&cluster), brought[0].store_path().absolute());
+    for no in ["n\n", "\n", "no\n"] {
+        let Some(ran) = cli.on_a_terminal(&["purge", &path], no).await else { return };
+        assert_eq!(ran.code, 2, "{no:?}: {ran:?}");
+        for said in ["1 paths would be purged", "1 of them is an upload", "[y/N]", "nothing was purged"] {
+            assert!(ran.printed.contains(said), "{said}: {ran:?}");
+        }
+    }
+    assert_eq!(stored(&cluster, &brought), [0], "nothing was changed");
+    let ran = cli.on_a_terminal(&["purge", &path], "y\n").await.expect("it could before");
+    assert!(ran.code == 0 && ran.printed.contains("1 paths purged"), "{ran:?}");
+    assert_eq!(stored(&cluster, &brought), [0; 0]);
+
+    let reads = ["token", "create", "reader", "--scope=read"];
+    let ran = cli.on_a_terminal(&reads, "n\n").await.expect("it could before");
+    assert!(ran.code == 2 && ran.printed.contains("Nothing was changed"), "{ran:?}");
+    assert_eq!(cli.json(&["token", "list"]).await.as_array().map(Vec::len), Some(0));
+    let ran = cli.on_a_terminal(&reads, "yes\n").await.expect("it could before");
+    assert!(ran.code == 0 && ran.printed.contains("ncps_"), "{ran:?}");
     cluster.end().await;
 }

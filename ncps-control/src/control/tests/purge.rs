@@ -26,7 +26,7 @@ impl Edge {
 
 impl Case {
     async fn purge(&self, order: PurgeOrder) -> ncps_proto::Result<PurgeReport> {
-        self.house.control.purge(&order, &somebody()).await
+        self.house.control.purge(&order, &somebody(), |_, _| true).await
     }
 
     /// What a purge would take.
@@ -194,5 +194,23 @@ async fn an_absence_is_forgotten() {
     let report = case.purge(these(&[1])).await.expect("purged");
     assert_eq!((report.paths.len(), report.absences), (0, 1));
     assert_eq!(case.control().narinfo(hash).await.expect("answers"), Lookup::Unknown);
+    case.house.stop().await;
+}
+
+#[tokio::test]
+async fn who_does_not_listen_any_more_calls_the_rest_off() {
+    let case = Case::new().await;
+    for seed in 0..130 {
+        case.publish(case.upstream.narinfo(seed)).await;
+    }
+    let all = PurgeOrder { name: Some("*".to_owned()), ..PurgeOrder::default() };
+    let mut told = Vec::new();
+    let twice = |paths, of| {
+        told.push((paths, of));
+        told.len() < 3
+    };
+    case.house.control.purge(&all, &somebody(), twice).await.expect("begun");
+    assert_eq!(told, [(0, 130), (64, 130), (128, 130)], "and then it ends");
+    assert_eq!(case.fits(all).await.len(), 2, "what was gone is gone");
     case.house.stop().await;
 }
