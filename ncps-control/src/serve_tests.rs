@@ -185,7 +185,7 @@ async fn calls_as(plane: &dyn ControlPlane, instance: &str) -> Vec<ncps_proto::R
     let note = ObjectNote { name, change: ObjectChange::Deleted, writer: writer() };
     let upload = Upload { narinfo: narinfo.clone(), nar, held: true, writer: writer() };
     vec![
-        plane.begin_fetch(instance, nar).await.map(drop),
+        plane.begin_fetch(instance, nar, &[]).await.map(drop),
         plane.end_fetch(instance, nar).await,
         plane.commit_nar(instance, commit(&narinfo)).await.map(drop),
         plane.publish_upload(upload).await.map(drop),

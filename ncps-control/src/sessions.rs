@@ -2,7 +2,7 @@
 //! the machine the time, keeps what can't be in it (who waits for an answer, who listens to a job, whom to wake), and
 //! carries out its actions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -12,8 +12,8 @@ use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::admin::EdgeStats;
 use ncps_proto::grpc::Attached;
 use ncps_proto::{
-    Code, Directive, DiskReport, Error, HeldNar, Hello, Job, JobReport, Result, Told, Totals, Turn, Victim,
-    Welcome,
+    Code, Directive, DiskReport, Error, HeldNar, Hello, Job, JobReport, Peer, Result, Told, Totals, Turn,
+    Victim, Welcome,
 };
 use ncps_runtime::clock::UnixTime;
 use parking_lot::Mutex;
@@ -219,6 +219,11 @@ impl Sessions {
         self.look(|fleet| fleet.is_held(name))
     }
 
+    /// See [`Fleet::peers`].
+    pub(crate) fn peers(&self, asker: &str, name: NarFileName) -> Vec<Peer> {
+        self.look(|fleet| fleet.peers(asker, name))
+    }
+
     /// See [`Fleet::holders`].
     pub(crate) fn holders(&self, name: NarFileName) -> Vec<String> {
         self.look(|fleet| fleet.holders(name))
@@ -318,8 +323,28 @@ impl Sessions {
     }
 
     /// See [`Fleet::begin`].
-    pub(crate) fn begin(&self, instance: &str, name: NarFileName) -> Turn {
-        self.happens(|fleet| fleet.begin(instance, name, now()))
+    pub(crate) fn begin(&self, instance: &str, name: NarFileName, failed: &[String]) -> Turn {
+        self.happens(|fleet| fleet.begin(instance, name, failed, now()))
+    }
+
+    /// See [`Fleet::doubt`].
+    pub(crate) fn doubt(&self, url: &str, name: NarFileName) -> Option<String> {
+        self.happens(|fleet| fleet.doubt(url, name, now()))
+    }
+
+    /// See [`Fleet::doubted`].
+    pub(crate) fn doubted(&self, instance: &str, seen: &BTreeSet<NarFileName>) -> Vec<NarFileName> {
+        self.happens(|fleet| fleet.doubted(instance, seen))
+    }
+
+    /// See [`Fleet::is_missing`].
+    pub(crate) fn is_missing(&self, instance: &str, name: NarFileName) -> bool {
+        self.happens(|fleet| fleet.is_missing(instance, name))
+    }
+
+    /// See [`Fleet::is_right`].
+    pub(crate) fn is_right(&self, instance: &str, name: NarFileName) {
+        self.happens(|fleet| fleet.is_right(instance, name));
     }
 
     /// See [`Fleet::end_turn`].

@@ -58,10 +58,10 @@ async fn an_answer_goes_to_who_waits_when_it_is_told() {
 async fn turns_run_out_with_the_time() {
     let sessions = Arc::new(Sessions::default());
     let name = file("x", Compression::Xz);
-    assert_eq!(sessions.begin("a", name), Turn::Yours);
-    assert_eq!(sessions.begin("b", name), Turn::Theirs(None), "without a session there is no URL");
+    assert_eq!(sessions.begin("a", name, &[]), Turn::Yours(Vec::new()));
+    assert_eq!(sessions.begin("b", name, &[]), Turn::Theirs(None), "without a session there is no URL");
     tokio::time::advance(crate::fleet::TTL).await;
     sessions.expire();
     assert_eq!(sessions.leases(), 0);
-    assert_eq!(sessions.begin("b", name), Turn::Yours);
+    assert_eq!(sessions.begin("b", name, &[]), Turn::Yours(Vec::new()));
 }

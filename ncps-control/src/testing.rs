@@ -125,6 +125,8 @@ pub(crate) fn settings(trusted: PublicKey) -> EdgeSettings {
         object_ttl: Duration::from_secs(3600),
         max_objects_bytes: 1 << 30,
         max_narinfo_requests: 256,
+        fleet_secret: None,
+        keep_peer_copies: true,
         max_size: None,
         min_free: MinFree::NOTHING,
         when_away: WhenAway::default(),

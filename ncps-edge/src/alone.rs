@@ -100,6 +100,7 @@ impl Alone {
             origins: origins.collect(),
             representations: Vec::new(),
             store_paths: vouched.iter().map(|vouched| vouched.served.hash).collect(),
+            peers: Vec::new(),
         })
     }
 

@@ -64,7 +64,14 @@ pub async fn compose(
         config.tls.as_ref().map(http::load_tls).transpose().context("--server-tls-cert, --server-tls-key")?;
     let (state, store, saved) = open_disk(&config).context("open the data path (--cache-data-path)")?;
     let object_store = ObjectStore::open(store.clone()).context("open the data path (--cache-data-path)")?;
-    let around = Surroundings { metrics: metrics.clone(), tasks: tasks.clone(), returned: Arc::default() };
+    let authorities = config.authorities.as_deref().map(std::fs::read_to_string).transpose();
+    let authorities = authorities.context("read --control-ca-file")?.map(Arc::from);
+    let around = Surroundings {
+        metrics: metrics.clone(),
+        tasks: tasks.clone(),
+        returned: Arc::default(),
+        authorities,
+    };
     let current = Arc::new(Current::new(around));
     let control: Arc<dyn ControlPlane> = Guarded::new(control.into(), &current, &metrics, tasks);
     let ready = tasks.life().latch("configuration from control");

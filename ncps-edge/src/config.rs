@@ -78,7 +78,8 @@ pub const CONTROL_CA_FILE: Field = Field::value(
     "control-ca-file",
     "CONTROL_CA_FILE",
     "control.ca-file",
-    "Certificate authorities in PEM that alone may certify control. By default those of the system.",
+    "Certificate authorities in PEM that alone may certify control, and other edges beside those of the system. By \
+     default those of the system certify both.",
 )
 .value_name("PATH");
 
@@ -161,6 +162,8 @@ pub struct EdgeConfig {
     pub max_size: Option<u64>,
     /// HTTPS instead of HTTP.
     pub tls: Option<TlsFiles>,
+    /// Who may certify other edges beside the authorities of the system: those that certify control.
+    pub authorities: Option<PathBuf>,
     pub limits: Limits,
 }
 
@@ -262,6 +265,7 @@ impl EdgeConfig {
             durable,
             max_size,
             tls,
+            authorities: None,
             limits,
         })
     }

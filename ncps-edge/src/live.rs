@@ -70,8 +70,8 @@ impl Current {
 /// Whether both differ at most in what upstreams have no part in: who our clients are and what they may do, and the
 /// keys that we sign with. Any other difference may matter to them.
 fn same_upstreams(one: &EdgeSettings, other: &EdgeSettings) -> bool {
-    let EdgeSettings { public_keys, tokens, writing, when_away, .. } = one.clone();
-    *one == EdgeSettings { public_keys, tokens, writing, when_away, ..other.clone() }
+    let EdgeSettings { public_keys, tokens, writing, when_away, keep_peer_copies, .. } = one.clone();
+    *one == EdgeSettings { public_keys, tokens, writing, when_away, keep_peer_copies, ..other.clone() }
 }
 
 #[cfg(test)]
@@ -89,7 +89,12 @@ mod tests {
     fn current() -> Current {
         let life = Lifecycle::new(Timing { delay: Duration::ZERO, grace: Duration::ZERO });
         let metrics = EdgeMetrics::new(&Telemetry::off());
-        Current::new(Surroundings { metrics, tasks: life.tasks(), returned: Arc::default() })
+        Current::new(Surroundings {
+            metrics,
+            tasks: life.tasks(),
+            returned: Arc::default(),
+            authorities: None,
+        })
     }
 
     fn settings() -> EdgeSettings {

@@ -102,9 +102,10 @@ impl Lookups {
             return Ok(false);
         }
         // Who can't be asked takes nothing away from what is known.
-        let Some(location) = self.control.locate(nar).await.ok().flatten() else { return Ok(false) };
+        let Some(location) = self.control.locate("", nar).await.ok().flatten() else { return Ok(false) };
         let theirs = |origin: &Origin| upstreams.waits(&origin.upstream, via);
-        Ok(!location.origins.is_empty() && location.origins.iter().all(theirs))
+        let is_nowhere_else = location.peers.is_empty() && location.origins.iter().all(theirs);
+        Ok(is_nowhere_else && !location.origins.is_empty())
     }
 
     async fn join(self: &Arc<Self>, hash: StorePathHash, via: &Via) -> Result<Option<Found>> {

@@ -32,8 +32,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
 fn read(r: &mut Resolver, env: Env<'_>) -> Option<(EdgeConfig, ControlLink)> {
     let edge = EdgeConfig::read(r, env, false);
     let data = edge.as_ref().map(|edge| edge.data_path.as_path());
-    let control = ControlLink::read(r, env, data);
-    Some((edge?, control?))
+    let control = ControlLink::read(r, env, data)?;
+    let edge = EdgeConfig { authorities: control.ca_file.clone(), ..edge? };
+    Some((edge, control))
 }
 
 async fn start(

@@ -50,6 +50,12 @@ impl Via {
         self.0.len() > MOST || self.names(own)
     }
 
+    /// What an edge says when it asks another one of its own cache; nothing where a client asked.
+    pub(crate) fn so_far(&self) -> Option<String> {
+        let (last, before) = self.0.split_last()?;
+        Some(Via(before.into()).onward(last))
+    }
+
     /// What the cache `own` says when it asks on.
     pub(crate) fn onward(&self, own: &str) -> String {
         let ids = self.0.iter().map(String::as_str).chain([own]);
@@ -75,6 +81,7 @@ mod tests {
         let way = via(&["1.1 nginx, 1.1 ncps-a (a comment)", "HTTP/2.0 ncps-b"]);
         assert!(way.loops("a") && way.loops("b") && !way.loops("c") && !way.loops("nginx"));
         assert_eq!(way.onward("c"), "1.1 ncps-a, 1.1 ncps-b, 1.1 ncps-c");
+        assert_eq!((way.so_far().as_deref(), via(&[]).so_far()), (Some("1.1 ncps-a, 1.1 ncps-b"), None));
         assert_eq!(via(&[&way.onward("c")]), via(&["1 ncps-a,1 ncps-b,1 ncps-c"]));
     }
 

@@ -68,6 +68,7 @@ where
     suite.a_compressed_nar_without_file_hash_is_offered_uncompressed().await;
     suite.a_nar_that_is_known_compressed_is_known_uncompressed().await;
     suite.turns_exclude_and_end().await;
+    suite.a_turn_goes_over_from_who_did_not_give_the_file().await;
     suite.a_commit_ends_the_turn_and_names_the_narinfos().await;
     suite.a_commit_of_an_unknown_name_makes_it_known().await;
     suite.a_wrong_file_hash_is_corrected().await;
@@ -124,7 +125,7 @@ where
         let plane = self.plane().await;
         let narinfo = self.narinfo(1);
         assert_eq!(plane.narinfo(narinfo.store_path.hash()).await.expect("answers"), Lookup::Unknown);
-        assert_eq!(plane.locate(file(&narinfo)).await.expect("answers"), None);
+        assert_eq!(plane.locate("a", file(&narinfo)).await.expect("answers"), None);
     }
 
     async fn a_publication_is_served_under_our_name(&self) {
@@ -140,7 +141,7 @@ where
         let Lookup::Known(known) = known else { panic!("published, but {known:?}") };
         assert_eq!(known.render(), ours.render(), "one stored version");
 
-        let location = plane.locate(file(&theirs)).await.expect("answers").expect("known now");
+        let location = plane.locate("a", file(&theirs)).await.expect("answers").expect("known now");
         assert_eq!(location.name, file(&theirs));
         assert_eq!(location.file_size, theirs.file_size);
         assert_eq!(location.nar, Some(facts(&theirs)));
@@ -217,7 +218,7 @@ where
         assert_eq!(ours.compression, Compression::None);
         assert_eq!(ours.file_hash, Some(FileHash(theirs.nar_hash.0)));
         assert_eq!(ours.file_size, Some(theirs.nar_size));
-        let location = plane.locate(file(&ours)).await.expect("answers").expect("known now");
+        let location = plane.locate("a", file(&ours)).await.expect("answers").expect("known now");
         assert_eq!(location.origins, vec![origin(&theirs)], "the origin keeps its compression");
     }
 
@@ -225,29 +226,50 @@ where
         let plane = self.plane().await;
         let ours = publish(&plane, &self.narinfo(1)).await;
         let decoded = NarFileName { hash: FileHash(ours.nar_hash.0), compression: Compression::None };
-        let location = plane.locate(decoded).await.expect("answers").expect("its file can be decoded");
+        let location = plane.locate("a", decoded).await.expect("answers").expect("its file can be decoded");
         assert_eq!((location.name, location.nar), (decoded, Some(facts(&ours))));
         assert_eq!(location.representations, vec![], "what a narinfo says of its file may be wrong");
         plane.commit_nar("a", commit(&ours)).await.expect("answers");
-        let location = plane.locate(decoded).await.expect("answers").expect("it is known");
+        let location = plane.locate("a", decoded).await.expect("answers").expect("it is known");
         assert_eq!(location.representations, vec![file(&ours)]);
         let other = NarFileName { compression: Compression::Zstd, ..decoded };
-        assert_eq!(plane.locate(other).await.expect("answers"), None, "nothing is compressed to given bytes");
+        assert_eq!(
+            plane.locate("a", other).await.expect("answers"),
+            None,
+            "nothing is compressed to given bytes"
+        );
     }
 
     async fn turns_exclude_and_end(&self) {
         let plane = self.plane().await;
         let (_a, _b) = (attach(&plane, "a").await, attach(&plane, "b").await);
         let name = file(&self.narinfo(1));
-        assert_eq!(plane.begin_fetch("a", name).await.expect("answers"), Turn::Yours);
-        assert_eq!(plane.begin_fetch("a", name).await.expect("answers"), Turn::Yours, "repeatable");
-        let theirs = plane.begin_fetch("b", name).await.expect("answers");
+        assert!(is_ours(&plane.begin_fetch("a", name, &[]).await.expect("answers")));
+        assert!(is_ours(&plane.begin_fetch("a", name, &[]).await.expect("answers")), "repeatable");
+        let theirs = plane.begin_fetch("b", name, &[]).await.expect("answers");
         assert!(matches!(theirs, Turn::Theirs(_)), "{theirs:?}");
         plane.end_fetch("b", name).await.expect("answers");
-        let theirs = plane.begin_fetch("b", name).await.expect("answers");
+        let theirs = plane.begin_fetch("b", name, &[]).await.expect("answers");
         assert!(matches!(theirs, Turn::Theirs(_)), "only the holder ends a turn");
         plane.end_fetch("a", name).await.expect("answers");
-        assert_eq!(plane.begin_fetch("b", name).await.expect("answers"), Turn::Yours);
+        assert!(is_ours(&plane.begin_fetch("b", name, &[]).await.expect("answers")));
+    }
+
+    async fn a_turn_goes_over_from_who_did_not_give_the_file(&self) {
+        let plane = self.plane().await;
+        let (_a, _b) = (attach(&plane, "a").await, attach(&plane, "b").await);
+        let name = file(&self.narinfo(1));
+        plane.begin_fetch("a", name, &[]).await.expect("answers");
+        let Turn::Theirs(url) = plane.begin_fetch("b", name, &[]).await.expect("answers") else {
+            panic!("it is a's turn");
+        };
+        let another = ["http://another.test".to_owned()];
+        let theirs = plane.begin_fetch("b", name, &another).await.expect("answers");
+        assert_eq!(theirs, Turn::Theirs(url.clone()), "that was another edge");
+        let failed = [url.unwrap_or_default()];
+        assert!(is_ours(&plane.begin_fetch("b", name, &failed).await.expect("answers")));
+        let theirs = plane.begin_fetch("a", name, &[]).await.expect("answers");
+        assert!(matches!(theirs, Turn::Theirs(_)), "{theirs:?}");
     }
 
     async fn a_commit_ends_the_turn_and_names_the_narinfos(&self) {
@@ -255,10 +277,10 @@ where
         let (_a, _b) = (attach(&plane, "a").await, attach(&plane, "b").await);
         let ours = publish(&plane, &self.narinfo(1)).await;
         let name = file(&ours);
-        plane.begin_fetch("a", name).await.expect("answers");
+        plane.begin_fetch("a", name, &[]).await.expect("answers");
         let narinfos = plane.commit_nar("a", commit(&ours)).await.expect("answers");
         assert_eq!(rendered(&narinfos), vec![ours.render()]);
-        assert_eq!(plane.begin_fetch("b", name).await.expect("answers"), Turn::Yours);
+        assert!(is_ours(&plane.begin_fetch("b", name, &[]).await.expect("answers")));
         let again = plane.commit_nar("a", commit(&ours)).await.expect("repeatable");
         assert_eq!(rendered(&again), vec![ours.render()]);
     }
@@ -268,7 +290,7 @@ where
         let narinfo = self.narinfo(9);
         let narinfos = plane.commit_nar("a", commit(&narinfo)).await.expect("answers");
         assert!(narinfos.is_empty(), "no narinfo names it");
-        let location = plane.locate(file(&narinfo)).await.expect("answers").expect("known now");
+        let location = plane.locate("a", file(&narinfo)).await.expect("answers").expect("known now");
         assert_eq!(location.file_size, narinfo.file_size);
         assert_eq!(location.nar, Some(facts(&narinfo)));
         assert_eq!(location.origins, vec![origin(&narinfo)]);
@@ -286,7 +308,7 @@ where
         assert_eq!((file(&narinfos[0]), narinfos[0].file_size), (name, Some(77)));
         assert_eq!(narinfos[0].signatures, ours.signatures, "the file hash is not signed");
         assert_eq!(narinfos[0].url, name.url());
-        let location = plane.locate(wrong).await.expect("answers").expect("the old name is an alias");
+        let location = plane.locate("a", wrong).await.expect("answers").expect("the old name is an alias");
         assert_eq!(location.name, name);
         a.invalidated(&ours).await;
     }
@@ -450,9 +472,9 @@ where
         let plane = self.plane().await;
         let (a, _b) = (attach(&plane, "a").await, attach(&plane, "b").await);
         let name = file(&self.narinfo(1));
-        assert_eq!(plane.begin_fetch("a", name).await.expect("answers"), Turn::Yours);
+        assert!(is_ours(&plane.begin_fetch("a", name, &[]).await.expect("answers")));
         a.hang_up().await;
-        while plane.begin_fetch("b", name).await.expect("answers") != Turn::Yours {
+        while !is_ours(&plane.begin_fetch("b", name, &[]).await.expect("answers")) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -523,6 +545,10 @@ async fn publish(plane: &Plane, narinfo: &NarInfo) -> NarInfo {
 async fn assert_known(plane: &Plane, narinfo: &NarInfo, why: &str) {
     let answer = plane.narinfo(narinfo.store_path.hash()).await.expect("answers");
     assert!(matches!(&answer, Lookup::Known(n) if n.nar_hash == narinfo.nar_hash), "{why}: {answer:?}");
+}
+
+fn is_ours(turn: &Turn) -> bool {
+    matches!(turn, Turn::Yours(_))
 }
 
 fn file(narinfo: &NarInfo) -> NarFileName {

@@ -11,7 +11,7 @@ use ncps_nix::{
 use crate::gen_v1 as wire;
 use crate::{
     Accesses, Code, Commit, Counter, Counts, Directive, DiskReport, EdgeReport, Error, Eviction, Heard,
-    HeldNar, Hello, Location, Lookup, NarFacts, ObjectChange, ObjectNote, Origin, Publication, Removal,
+    HeldNar, Hello, Location, Lookup, NarFacts, ObjectChange, ObjectNote, Origin, Peer, Publication, Removal,
     Result, Resume, Said, Secret, Told, Totals, Turn, Upload, UpstreamState, UpstreamTotals, Victim, Welcome,
     Writer,
 };
@@ -143,6 +143,7 @@ fn location(wire: wire::Location) -> Result<Location> {
         origins: all(wire.origins, origin)?,
         representations: all(wire.representations, |n| nar_file_name(Some(n)))?,
         store_paths: all(wire.store_path_hashes, |h| store_path_hash(&h))?,
+        peers: wire.peers.into_iter().map(peer).collect(),
     })
 }
 
@@ -165,13 +166,22 @@ fn location_wire(location: Location) -> wire::Location {
         origins: location.origins.into_iter().map(origin_wire).collect(),
         representations: location.representations.into_iter().map(nar_file_name_wire).collect(),
         store_path_hashes: location.store_paths.into_iter().map(store_path_hash_bytes).collect(),
+        peers: location.peers.into_iter().map(peer_wire).collect(),
     }
+}
+
+fn peer(wire: wire::Peer) -> Peer {
+    Peer { url: wire.url, zone: wire.zone }
+}
+
+fn peer_wire(peer: Peer) -> wire::Peer {
+    wire::Peer { url: peer.url, zone: peer.zone }
 }
 
 pub(crate) fn turn(wire: wire::BeginFetchReply) -> Result<Turn> {
     use wire::begin_fetch_reply::Turn as Wire;
     Ok(match required(wire.turn, "turn")? {
-        Wire::Yours(_) => Turn::Yours,
+        Wire::Yours(yours) => Turn::Yours(yours.peers.into_iter().map(peer).collect()),
         Wire::Theirs(url) => Turn::Theirs(non_empty(url)),
     })
 }
@@ -179,7 +189,7 @@ pub(crate) fn turn(wire: wire::BeginFetchReply) -> Result<Turn> {
 pub(crate) fn turn_wire(turn: Turn) -> wire::BeginFetchReply {
     use wire::begin_fetch_reply::Turn as Wire;
     let turn = match turn {
-        Turn::Yours => Wire::Yours(wire::Yours {}),
+        Turn::Yours(peers) => Wire::Yours(wire::Yours { peers: peers.into_iter().map(peer_wire).collect() }),
         Turn::Theirs(url) => Wire::Theirs(url.unwrap_or_default()),
     };
     wire::BeginFetchReply { turn: Some(turn) }

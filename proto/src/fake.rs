@@ -182,7 +182,7 @@ impl ControlPlane for FakeControl {
         Ok(())
     }
 
-    async fn locate(&self, asked: NarFileName) -> Result<Option<Location>> {
+    async fn locate(&self, _instance: &str, asked: NarFileName) -> Result<Option<Location>> {
         let state = self.state.lock();
         let name = state.aliases.get(&asked).copied().unwrap_or(asked);
         let file = state.files.get(&name);
@@ -200,13 +200,22 @@ impl ControlPlane for FakeControl {
             origins: file.map(|file| file.origins.clone()).unwrap_or_default(),
             representations: state.files.iter().filter_map(same_nar).collect(),
             store_paths: state.naming(name).iter().map(|n| n.store_path.hash()).collect(),
+            peers: Vec::new(),
         }))
     }
 
-    async fn begin_fetch(&self, instance: &str, name: NarFileName) -> Result<Turn> {
+    async fn begin_fetch(&self, instance: &str, name: NarFileName, failed: &[String]) -> Result<Turn> {
         let mut state = self.state.lock();
         let holder = state.leases.entry(name).or_insert_with(|| instance.to_owned());
-        Ok(if holder == instance { Turn::Yours } else { Turn::Theirs(None) })
+        // No edge has a URL here.
+        if failed.iter().any(String::is_empty) {
+            instance.clone_into(holder);
+        }
+        Ok(if holder == instance { Turn::Yours(Vec::new()) } else { Turn::Theirs(None) })
+    }
+
+    async fn doubt_placement(&self, _instance: &str, _peer: &str, _name: NarFileName) -> Result<()> {
+        Ok(())
     }
 
     async fn end_fetch(&self, instance: &str, name: NarFileName) -> Result<()> {

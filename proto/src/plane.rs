@@ -40,12 +40,16 @@ pub trait ControlPlane: Send + Sync + 'static {
     async fn retract_narinfo(&self, hash: StorePathHash, nar: NarFileName) -> Result<()>;
 
     /// Where the bytes can come from; `None` for a name that no narinfo or commit ever mentioned. An
-    /// uncompressed NAR is mentioned with every other representation of it.
-    async fn locate(&self, name: NarFileName) -> Result<Option<Location>>;
+    /// uncompressed NAR is mentioned with every other representation of it. `instance` is who asks, and no peer of
+    /// itself.
+    async fn locate(&self, instance: &str, name: NarFileName) -> Result<Option<Location>>;
 
-    /// Asks for the turn to fetch a file. Turns save bandwidth and protect nothing: they expire, and a
-    /// second commit of the same bytes is one more copy.
-    async fn begin_fetch(&self, instance: &str, name: NarFileName) -> Result<Turn>;
+    /// Asks for the turn to fetch a file from upstream, or for more time where the caller has it. Turns save bandwidth
+    /// and protect nothing: they expire, and a second commit of the same bytes is one more copy.
+    ///
+    /// `failed` are the URLs of edges whose turn it was when the caller asked before, and from which it could not read
+    /// the file: the empty one stands for an edge without a URL. A turn of theirs goes over to the caller.
+    async fn begin_fetch(&self, instance: &str, name: NarFileName, failed: &[String]) -> Result<Turn>;
 
     /// Gives the turn back without a commit.
     async fn end_fetch(&self, instance: &str, name: NarFileName) -> Result<()>;
@@ -73,6 +77,10 @@ pub trait ControlPlane: Send + Sync + 'static {
     /// A client changes an object of the edge: in the audit log when this answers. [`crate::Code::VerbOff`] where clients
     /// may not do that.
     async fn note_object(&self, note: ObjectNote) -> Result<()>;
+
+    /// The peer at this URL is said to hold a file and did not give it, or gave something else. It is named to nobody
+    /// until it has looked. What an edge holds is its own to say: nothing else becomes of the word of another.
+    async fn doubt_placement(&self, instance: &str, peer: &str, name: NarFileName) -> Result<()>;
 
     /// Joins an edge to control. The first report is [`crate::EdgeReport::Hello`], the first directive
     /// [`crate::Directive::Configure`]; when either stream ends the session is over and its turns are free.

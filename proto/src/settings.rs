@@ -58,6 +58,8 @@ pub(crate) fn read(wire: wire::EdgeSettings) -> Result<EdgeSettings> {
         object_ttl: Duration::from_millis(wire.object_ttl_ms),
         max_objects_bytes: wire.max_objects_bytes,
         max_narinfo_requests: wire.max_narinfo_requests,
+        fleet_secret: Some(wire.fleet_secret).filter(|secret| !secret.is_empty()).map(Secret::new),
+        keep_peer_copies: !wire.no_peer_copies,
         max_size: wire.max_size,
         // What an older control, or an older state file, does not say.
         min_free: wire
@@ -97,6 +99,8 @@ pub(crate) fn wire(settings: EdgeSettings) -> wire::EdgeSettings {
         object_ttl_ms: millis(settings.object_ttl),
         max_objects_bytes: settings.max_objects_bytes,
         max_narinfo_requests: settings.max_narinfo_requests,
+        fleet_secret: settings.fleet_secret.map(|secret| secret.reveal().to_owned()).unwrap_or_default(),
+        no_peer_copies: !settings.keep_peer_copies,
         max_size: settings.max_size,
         min_free: Some(wire::MinFree {
             percent: settings.min_free.percent,

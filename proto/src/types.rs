@@ -62,6 +62,17 @@ pub struct Location {
     pub representations: Vec<NarFileName>,
     /// The store paths whose narinfos name this file.
     pub store_paths: Vec<StorePathHash>,
+    /// The edges that hold it, in the order to ask.
+    pub peers: Vec<Peer>,
+}
+
+/// Another edge, as seen by the one that may read from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// How it is reached, without a trailing slash.
+    pub url: String,
+    /// Where it is.
+    pub zone: Option<String>,
 }
 
 /// The signed facts of a NAR.
@@ -87,8 +98,8 @@ pub struct Origin {
 /// Whose turn it is to fetch a NAR file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// The caller's.
-    Yours,
+    /// The caller's, to go upstream. These hold the file by now, and are asked first.
+    Yours(Vec<Peer>),
     /// Another edge's, at this URL where it has one.
     Theirs(Option<String>),
 }
@@ -369,6 +380,10 @@ pub struct EdgeSettings {
     pub max_objects_bytes: u64,
     /// Narinfos asked of one upstream at once; others wait.
     pub max_narinfo_requests: u32,
+    /// By what the edges of this index know one another; `None` where they don't.
+    pub fleet_secret: Option<Secret>,
+    /// What a peer gave is kept, too, as far as there is room.
+    pub keep_peer_copies: bool,
     /// Bytes on disk that the store may take; `None` is no limit.
     pub max_size: Option<u64>,
     /// Disk space that is left to others.

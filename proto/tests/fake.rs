@@ -38,6 +38,8 @@ fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
         object_ttl: Duration::from_secs(3600),
         max_objects_bytes: 1 << 30,
         max_narinfo_requests: 256,
+        fleet_secret: Some(Secret::new("of the fleet")),
+        keep_peer_copies: false,
         max_size: None,
         min_free: MinFree::NOTHING,
         when_away: WhenAway::StoredOnly,

@@ -112,7 +112,7 @@ impl Control {
     }
 
     async fn describe_nar(&self, named: ncps_nix::NarFileName, details: &mut PathDetails) -> Result<()> {
-        if let Some(location) = self.location(named).await? {
+        if let Some(location) = self.location("", named).await? {
             details.uploaded = location.uploaded;
             details.origins = location.origins;
             details.representations = location.representations;

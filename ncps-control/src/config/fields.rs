@@ -301,6 +301,15 @@ pub(super) const SCRUB_RATE: Field = Field::value(
 .value_name("SIZE")
 .default("50M");
 
+pub(super) const KEEP_PEER_COPIES: Field = Field::switch(
+    "keep-peer-copies",
+    "KEEP_PEER_COPIES",
+    "cache.keep-peer-copies",
+    "Keep what an edge got from another one, too, as far as there is room: read from its own disk the next time. \
+     Otherwise it is passed on, and the fleet holds each NAR once.",
+)
+.default("true");
+
 pub(super) const MAX_DOWNLOADS: Field = Field::value(
     "max-downloads",
     "MAX_DOWNLOADS",
@@ -471,6 +480,7 @@ pub const CONTROL: &[Field] = &[
     LRU_TIMEZONE,
     SCRUB_SCHEDULE,
     SCRUB_RATE,
+    KEEP_PEER_COPIES,
     MAX_DOWNLOADS,
     MAX_WAITING,
     MAX_DECODERS,

@@ -260,6 +260,8 @@ fn settings(r: &mut Resolver, env: Env<'_>, warnings: &mut Vec<String>) -> EdgeS
         object_ttl: r.get_or(&fields::OBJECT_TTL, duration, Duration::ZERO),
         max_objects_bytes: r.get_or(&fields::MAX_OBJECTS, byte_size, 0),
         max_narinfo_requests: r.get_or(&fields::MAX_NARINFO_REQUESTS, values::count, 1),
+        fleet_secret: None,
+        keep_peer_copies: r.flag(&fields::KEEP_PEER_COPIES),
         max_size: r.get(&fields::MAX_SIZE, byte_size),
         min_free: min_free(r),
         when_away: r.get_or(&fields::WHEN_AWAY, values::when_away, WhenAway::default()),

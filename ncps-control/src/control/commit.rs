@@ -26,15 +26,16 @@ impl Control {
         self.put_committed_file(&commit, wrong).await?;
         let narinfos = self.settle_narinfos(&commit, wrong).await?;
         fault::point(Point::NarCommitted);
+        let now = self.clock.now();
+        // A file that came again counts as read, whatever its row says of the time before.
+        self.index.accessed(commit.name, now);
+        // The placement first: whose turn it is next must know who has it.
+        let standing = standing::of(&self.index, commit.name).await;
+        self.sessions.announced(instance, commit.name, commit.file_size, standing, now);
         if let Some(wrong) = wrong {
             self.sessions.end(instance, wrong);
         }
         self.sessions.end(instance, commit.name);
-        let now = self.clock.now();
-        // A file that came again counts as read, whatever its row says of the time before.
-        self.index.accessed(commit.name, now);
-        let standing = standing::of(&self.index, commit.name).await;
-        self.sessions.announced(instance, commit.name, commit.file_size, standing, now);
         drop(file_turns);
         self.weigh(wrong).await;
         Ok(narinfos)

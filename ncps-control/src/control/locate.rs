@@ -9,7 +9,7 @@ use super::Control;
 use crate::record::NarFile;
 
 impl Control {
-    pub(crate) async fn location(&self, asked: NarFileName) -> Result<Option<Location>> {
+    pub(crate) async fn location(&self, asker: &str, asked: NarFileName) -> Result<Option<Location>> {
         let name = self.index.resolve(asked).await?;
         let Some(file) = self.file_or_decodable(name).await? else { return Ok(None) };
         let others = self.representations(name, &file).await?;
@@ -23,6 +23,7 @@ impl Control {
             origins: self.origins(name, &file, &others),
             representations: others.iter().filter(|(_, file)| file.proven).map(|(other, _)| *other).collect(),
             store_paths: naming.iter().map(|narinfo| narinfo.store_path.hash()).collect(),
+            peers: self.sessions.peers(asker, name),
         }))
     }
 

@@ -8,6 +8,7 @@ mod arrivals;
 mod attach;
 mod backup;
 mod commit;
+mod doubt;
 mod locate;
 mod lost;
 mod pinning;
@@ -164,11 +165,13 @@ impl Control {
         let journal = Arc::new(Journal::new(db.clone(), Arc::clone(&clock)));
         let written = Arc::clone(&journal);
         let rows = db.clone();
+        let fleet_secret = db.fleet_secret().clone();
         let index =
             Index::start(db, negative_ttl, Arc::clone(&clock), tasks, Arc::clone(&metrics), written, keep);
         let index = Arc::new(index);
         let pins = Arc::new(Pins::new(rows, Arc::clone(&index), Arc::clone(&journal)));
         settings.index_id = index.id().to_owned();
+        settings.fleet_secret = Some(fleet_secret);
         let former = key_place.former.iter().map(|former| former.key.clone());
         settings.public_keys = key.iter().map(SecretKey::public).chain(former).collect();
         let (configured, register) = (settings.tokens, Arc::new(tokens));
@@ -417,12 +420,12 @@ impl ControlPlane for Control {
         Ok(())
     }
 
-    async fn locate(&self, name: NarFileName) -> Result<Option<Location>> {
-        self.location(name).await
+    async fn locate(&self, instance: &str, name: NarFileName) -> Result<Option<Location>> {
+        self.location(instance, name).await
     }
 
-    async fn begin_fetch(&self, instance: &str, name: NarFileName) -> Result<Turn> {
-        Ok(self.sessions.begin(instance, name))
+    async fn begin_fetch(&self, instance: &str, name: NarFileName, failed: &[String]) -> Result<Turn> {
+        Ok(self.sessions.begin(instance, name, failed))
     }
 
     async fn end_fetch(&self, instance: &str, name: NarFileName) -> Result<()> {
@@ -453,6 +456,10 @@ impl ControlPlane for Control {
 
     async fn note_object(&self, note: ObjectNote) -> Result<()> {
         self.note_of_object(note).await
+    }
+
+    async fn doubt_placement(&self, instance: &str, peer: &str, name: NarFileName) -> Result<()> {
+        self.doubt(instance, peer, name)
     }
 
     async fn attach(&self, reports: Reports) -> Result<Directives> {

@@ -132,7 +132,7 @@ impl Control {
     /// Has an edge look at these files, which are suspected.
     pub(super) async fn scrub_suspects(&self, instance: &str, files: Vec<NarFileName>) -> Result<()> {
         let mut scrub = EdgeScrub { instance: instance.to_owned(), ..EdgeScrub::default() };
-        self.hear_scrub(&mut scrub, Scrub { files, ..Scrub::default() }, |_| {}).await?;
+        self.hear_scrub(&mut scrub, Scrub { files, rate: self.scrubs.rate, deep: false }, |_| {}).await?;
         say(&scrub);
         Ok(())
     }
@@ -141,12 +141,16 @@ impl Control {
         let (name, verdict, reason) = (checked.name, checked.verdict, &checked.reason);
         match verdict {
             Verdict::Right => {
+                self.sessions.is_right(&scrub.instance, name);
                 if let Some(nar) = checked.nar {
                     self.proven(name, checked.file_size, nar).await?;
                 }
                 return Ok(());
             }
-            Verdict::Missing => return Ok(()),
+            Verdict::Missing => {
+                self.hear_missing(&scrub.instance, name).await;
+                return Ok(());
+            }
             Verdict::Wrong | Verdict::Unreadable => {
                 scrub.wrong += 1;
                 self.sessions.lost(&scrub.instance, name);

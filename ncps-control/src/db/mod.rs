@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ncps_nix::{NarFileName, NarHash, NarInfo, StorePathHash};
+use ncps_proto::Secret;
 use ncps_runtime::clock::UnixTime;
 use sqlx::SqlitePool;
 
@@ -47,6 +48,7 @@ pub struct Db {
     writer: SqlitePool,
     readers: SqlitePool,
     index_id: String,
+    fleet_secret: Secret,
     narinfos_at_open: u64,
     last_event_at_open: u64,
     counted_at_open: BTreeMap<String, Counted>,
@@ -86,6 +88,11 @@ impl Db {
     /// The random name of this index, made with the database.
     pub fn index_id(&self) -> &str {
         &self.index_id
+    }
+
+    /// By what the edges of this index know one another: random, made with the database.
+    pub(crate) fn fleet_secret(&self) -> &Secret {
+        &self.fleet_secret
     }
 
     /// How many narinfos there were when it was opened.

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
+use ncps_proto::Secret;
 use ncps_runtime::clock::UnixTime;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -47,6 +48,8 @@ pub(super) async fn open(path: &Path, now: UnixTime) -> Result<Db, OpenError> {
     let writer = pool(options.clone(), 1).await.map_err(|e| sqlite("open", path, e))?;
     migrator().run(&writer).await.map_err(|e| sqlite("migrate", path, e))?;
     let index_id = index_id(&writer, now).await.map_err(|e| sqlite("read the index id of", path, e))?;
+    let fleet_secret =
+        fleet_secret(&writer).await.map_err(|e| sqlite("read the fleet's secret of", path, e))?;
     let readers = pool(options.read_only(true), READERS).await.map_err(|e| sqlite("open", path, e))?;
     let narinfos_at_open = count(&readers).await.map_err(|e| sqlite("count the narinfos of", path, e))?;
     let last_event = last_event(&readers).await.map_err(|e| sqlite("read the journal of", path, e))?;
@@ -56,6 +59,7 @@ pub(super) async fn open(path: &Path, now: UnixTime) -> Result<Db, OpenError> {
         writer,
         readers,
         index_id,
+        fleet_secret,
         narinfos_at_open,
         last_event_at_open: last_event,
         counted_at_open: counted,
@@ -103,21 +107,30 @@ fn migrator() -> Migrator {
 
 /// Reads the random name of the index, and makes it where there is none yet.
 async fn index_id(writer: &SqlitePool, now: UnixTime) -> Result<String, Box<dyn Error + Send + Sync>> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|e| format!("no randomness: {e}"))?;
-    let fresh = [
-        ("index_id", data_encoding::HEXLOWER.encode(&random)),
-        ("created_at", now.to_string()),
-        ("counting_since", now.to_string()),
-    ];
-    for (key, value) in fresh {
-        sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING")
-            .bind(key)
-            .bind(value)
-            .execute(writer)
-            .await?;
-    }
-    Ok(sqlx::query_scalar("SELECT value FROM meta WHERE key = 'index_id'").fetch_one(writer).await?)
+    meta(writer, "created_at", now.to_string()).await?;
+    meta(writer, "counting_since", now.to_string()).await?;
+    meta(writer, "index_id", random::<16>()?).await
+}
+
+/// The same of what edges know one another by.
+async fn fleet_secret(writer: &SqlitePool) -> Result<Secret, Box<dyn Error + Send + Sync>> {
+    Ok(Secret::new(meta(writer, "fleet_secret", random::<32>()?).await?))
+}
+
+fn random<const N: usize>() -> Result<String, String> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| format!("no randomness: {e}"))?;
+    Ok(data_encoding::HEXLOWER.encode(&bytes))
+}
+
+/// What stands under a key; `fresh` where nothing did.
+async fn meta(writer: &SqlitePool, key: &str, fresh: String) -> Result<String, Box<dyn Error + Send + Sync>> {
+    sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING")
+        .bind(key)
+        .bind(fresh)
+        .execute(writer)
+        .await?;
+    Ok(sqlx::query_scalar("SELECT value FROM meta WHERE key = $1").bind(key).fetch_one(writer).await?)
 }
 
 /// Reads one index from end to end: once a start, and never again.

@@ -75,6 +75,18 @@ async fn a_new_database_is_ours_and_keeps_its_id() {
 }
 
 #[tokio::test]
+async fn the_fleets_secret_is_made_once_and_never_printed() {
+    let folder = Folder::new();
+    let first = folder.open().await;
+    let secret = first.fleet_secret().clone();
+    assert_eq!(secret.reveal().len(), 64);
+    assert!(!format!("{first:?}").contains(secret.reveal()));
+    first.close().await;
+    assert_eq!(folder.open().await.fleet_secret(), &secret);
+    assert_ne!(Folder::new().open().await.fleet_secret(), &secret);
+}
+
+#[tokio::test]
 async fn an_empty_file_and_an_empty_database_become_ours() {
     let folder = Folder::new();
     std::fs::write(folder.path(), "").expect("written");

@@ -45,6 +45,7 @@ impl Fleet {
     pub fn committed(&mut self, id: SessionId, held: HeldNar, standing: Standing, at: UnixTime) {
         let access = self.access(at);
         if let Some(session) = self.sessions.get(&id) {
+            self.doubts.settle(&session.instance, held.name);
             self.placements.committed(&session.instance, held, access);
             self.placements.stands(held.name, standing);
         }
@@ -64,6 +65,7 @@ impl Fleet {
         let disk_bytes =
             known.unwrap_or(file_size.checked_next_multiple_of(NARINFO_BYTES).unwrap_or(file_size));
         let access = self.access(at);
+        self.doubts.settle(instance, name);
         self.placements.committed(instance, HeldNar { name, file_size, disk_bytes }, access);
         self.placements.stands(name, standing);
     }
@@ -82,6 +84,7 @@ impl Fleet {
 
     /// A file is no longer in an edge's store, or about to leave it, without having been evicted.
     pub fn lost(&mut self, instance: &str, name: NarFileName) {
+        self.doubts.settle(instance, name);
         self.placements.evicted(instance, name);
     }
 

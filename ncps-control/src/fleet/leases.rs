@@ -40,8 +40,13 @@ impl Leases {
         if let Some(lease) = other {
             return Answer::HeldBy(lease.holder.clone());
         }
-        self.taken.insert(name, Lease { holder: instance.to_owned(), until: now + TTL });
+        self.take(instance, name, now);
         Answer::Granted
+    }
+
+    /// Makes it this one's turn, whoever has it.
+    pub(crate) fn take(&mut self, instance: &str, name: NarFileName, now: Instant) {
+        self.taken.insert(name, Lease { holder: instance.to_owned(), until: now + TTL });
     }
 
     /// Whether it is anybody's turn.
@@ -116,6 +121,16 @@ mod tests {
         assert_eq!(leases.begin("b", file(1), start + TTL), held_by("a"));
         assert_eq!(leases.begin("b", file(1), later + TTL), Answer::Granted, "ran out");
         assert_eq!(leases.begin("a", file(1), later + TTL), held_by("b"));
+    }
+
+    #[test]
+    fn a_turn_that_is_taken_is_the_takers() {
+        let (mut leases, now) = (Leases::default(), Instant::now());
+        leases.begin("a", file(1), now);
+        leases.take("b", file(1), now);
+        assert_eq!(leases.begin("a", file(1), now), held_by("b"));
+        leases.end("a", file(1));
+        assert_eq!(leases.begin("c", file(1), now), held_by("b"), "who lost it can't end it");
     }
 
     #[test]

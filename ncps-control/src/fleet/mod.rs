@@ -18,15 +18,16 @@
 mod holdings;
 mod leases;
 mod orders;
+mod peers;
 mod placements;
 mod session;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::admin::EdgeStats;
-use ncps_proto::{Counts, Directive, DiskReport, Hello, Resume, Told, Totals, Turn, Welcome};
+use ncps_proto::{Counts, Directive, DiskReport, Hello, Peer, Resume, Told, Totals, Turn, Welcome};
 use ncps_runtime::clock::UnixTime;
 
 pub use crate::eviction::plan::{Access, Candidate, Plan};
@@ -34,6 +35,7 @@ pub use crate::record::Standing;
 use leases::{Answer, Leases};
 pub use orders::{Gone, Settled, Spare};
 use orders::{Order, Why};
+use peers::{Doubts, Holder};
 use placements::Placements;
 use session::Session;
 pub use session::{QUEUE, SessionId};
@@ -79,6 +81,7 @@ pub struct Fleet {
     attached: BTreeMap<String, SessionId>,
     leases: Leases,
     placements: Placements,
+    doubts: Doubts,
     /// Those that wait for an answer, by number.
     orders: BTreeMap<u64, Order>,
     /// Counts evictions and removals.
@@ -229,14 +232,58 @@ impl Fleet {
         slow
     }
 
-    /// Asks for a turn; see [`Leases`].
-    pub fn begin(&mut self, instance: &str, name: NarFileName, now: Instant) -> Turn {
-        match self.leases.begin(instance, name, now) {
-            Answer::Granted => Turn::Yours,
-            Answer::HeldBy(holder) => {
-                Turn::Theirs(self.session(&holder).and_then(|session| session.url.clone()))
+    /// Asks for a turn; see [`Leases`]. That of an edge which did not give the file goes over to who asks: `failed` are
+    /// the URLs of such edges, and the empty one stands for an edge without a URL.
+    pub fn begin(&mut self, instance: &str, name: NarFileName, failed: &[String], now: Instant) -> Turn {
+        if let Answer::HeldBy(holder) = self.leases.begin(instance, name, now) {
+            let url = self.session(&holder).and_then(|session| session.url.clone());
+            if !failed.contains(url.as_ref().unwrap_or(&String::new())) {
+                return Turn::Theirs(url);
             }
+            tracing::info!(nar = %name, %holder, to = instance, "a turn goes over: its holder does not give the file");
+            self.leases.take(instance, name, now);
         }
+        Turn::Yours(self.peers(instance, name))
+    }
+
+    /// From whom an edge may read a file, in the order to ask: attached edges that hold it, and are not doubted.
+    pub fn peers(&self, asker: &str, name: NarFileName) -> Vec<Peer> {
+        let holders = self.placements.holders(name).into_iter();
+        let holders = holders.filter(|instance| !self.doubts.covers(instance, name)).filter_map(|instance| {
+            let session = self.session(instance)?;
+            Some(Holder { instance, url: session.url.as_deref()?, zone: session.zone.as_deref() })
+        });
+        let zone = self.session(asker).and_then(|session| session.zone.as_deref());
+        peers::in_order(asker, zone, name, holders)
+    }
+
+    /// Doubts that the attached edge at this URL holds a file. Returns its instance where it is to be told to look; it
+    /// is not where it is not believed to hold the file, or looks already.
+    pub fn doubt(&mut self, url: &str, name: NarFileName, now: Instant) -> Option<String> {
+        let session = self.sessions.values().find(|session| session.url.as_deref() == Some(url))?;
+        let instance = session.instance.clone();
+        self.placements.held(&instance, name)?;
+        self.doubts.doubt(&instance, name, now).then_some(instance)
+    }
+
+    /// What an edge is to look at next, beside what it has; with nothing left it looks no more.
+    pub fn doubted(&mut self, instance: &str, seen: &BTreeSet<NarFileName>) -> Vec<NarFileName> {
+        self.doubts.next(instance, seen)
+    }
+
+    /// An edge says that it has no file of this name. Returns whether that was doubted, and is believed: otherwise it
+    /// may have come back meanwhile.
+    pub fn is_missing(&mut self, instance: &str, name: NarFileName) -> bool {
+        let believed = self.doubts.settle(instance, name);
+        if believed {
+            self.placements.evicted(instance, name);
+        }
+        believed
+    }
+
+    /// An edge has looked at a file: it is right.
+    pub fn is_right(&mut self, instance: &str, name: NarFileName) {
+        self.doubts.settle(instance, name);
     }
 
     /// Gives a turn back.
@@ -342,6 +389,7 @@ impl Fleet {
     pub fn expire(&mut self, now: Instant) {
         self.leases.expire(now);
         self.placements.expire(now);
+        self.doubts.expire(now);
         tracing::trace!(turns = self.leases.len(), sessions = self.sessions.len(), "expired");
     }
 

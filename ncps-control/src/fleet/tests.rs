@@ -21,12 +21,12 @@ fn an_end_frees_turns_and_a_takeover_keeps_them() {
     let (old, new, _b) = (open(&mut fleet, "a"), open(&mut fleet, "a"), open(&mut fleet, "b"));
     assert_eq!(fleet.actions(), [Action::End(old)]);
     assert!(!fleet.is_open(old) && fleet.is_open(new));
-    assert_eq!(fleet.begin("a", name, now), Turn::Yours);
+    assert_eq!(fleet.begin("a", name, &[], now), Turn::Yours(Vec::new()));
     fleet.close(old, now);
     let theirs = Turn::Theirs(Some("http://a".to_owned()));
-    assert_eq!(fleet.begin("b", name, now), theirs, "the end of the old one");
+    assert_eq!(fleet.begin("b", name, &[], now), theirs, "the end of the old one");
     fleet.close(new, now);
-    assert_eq!(fleet.begin("b", name, now), Turn::Yours);
+    assert_eq!(fleet.begin("b", name, &[], now), Turn::Yours(Vec::new()));
 }
 
 #[test]
@@ -186,4 +186,65 @@ fn who_is_not_remembered_says_everything() {
     fleet.close(edge, now);
     fleet.expire(now + Duration::from_secs(3600));
     assert_eq!(resume(&mut fleet, "a", "run", 5).1, None, "it was away too long");
+}
+
+fn held(name: NarFileName) -> HeldNar {
+    HeldNar { name, file_size: 1, disk_bytes: 4096 }
+}
+
+fn urls(peers: &[Peer]) -> Vec<&str> {
+    peers.iter().map(|peer| peer.url.as_str()).collect()
+}
+
+#[test]
+fn peers_are_the_attached_edges_that_hold_a_file() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let name = file("x", Compression::Xz);
+    let [a, b, _c] = ["a", "b", "c"].map(|instance| open(&mut fleet, instance));
+    assert!(fleet.peers("a", name).is_empty());
+    for id in [a, b] {
+        fleet.committed(id, held(name), Standing::Replaceable, UnixTime(1));
+    }
+    assert_eq!(urls(&fleet.peers("a", name)), ["http://b"], "nobody is a peer of itself");
+    assert_eq!(fleet.peers("c", name).len(), 2);
+    let Turn::Yours(peers) = fleet.begin("c", name, &[], now) else { panic!("it is nobody's turn") };
+    assert_eq!(peers.len(), 2, "whose turn it is hears who holds it by now");
+    fleet.close(b, now);
+    assert_eq!(urls(&fleet.peers("c", name)), ["http://a"]);
+}
+
+#[test]
+fn a_turn_goes_over_from_who_can_not_be_read_from() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let name = file("x", Compression::Xz);
+    let _edges = ["a", "b", "c"].map(|instance| open(&mut fleet, instance));
+    let theirs = |instance: &str| Turn::Theirs(Some(format!("http://{instance}")));
+    fleet.begin("a", name, &[], now);
+    let failed = ["http://a".to_owned()];
+    assert_eq!(fleet.begin("b", name, &["http://c".to_owned()], now), theirs("a"));
+    assert_eq!(fleet.begin("b", name, &failed, now), Turn::Yours(Vec::new()));
+    assert_eq!(fleet.begin("c", name, &failed, now), theirs("b"), "one follows, not all");
+    assert_eq!(fleet.begin("a", name, &[], now), theirs("b"), "it lost its turn");
+}
+
+#[test]
+fn an_edge_that_is_doubted_is_named_to_nobody_until_it_has_said_what_it_holds() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let name = file("x", Compression::Xz);
+    let [a, _b] = ["a", "b"].map(|instance| open(&mut fleet, instance));
+    assert_eq!(fleet.doubt("http://a", name, now), None, "it is not believed to hold it");
+    assert_eq!(fleet.doubt("http://nobody", name, now), None);
+    let committed =
+        |fleet: &mut Fleet, at| fleet.committed(a, held(name), Standing::Replaceable, UnixTime(at));
+    committed(&mut fleet, 1);
+    assert_eq!(fleet.doubt("http://a", name, now).as_deref(), Some("a"));
+    assert_eq!(fleet.doubt("http://a", name, now), None, "it looks already");
+    assert!(fleet.peers("b", name).is_empty());
+    assert!(fleet.is_held(name), "what it holds is its own to say");
+    fleet.is_right("a", name);
+    assert_eq!(urls(&fleet.peers("b", name)), ["http://a"]);
+    fleet.doubt("http://a", name, now);
+    assert!(fleet.is_missing("a", name) && !fleet.is_held(name));
+    committed(&mut fleet, 2);
+    assert!(!fleet.is_missing("a", name) && fleet.is_held(name), "it came back while it looked");
 }

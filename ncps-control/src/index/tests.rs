@@ -47,7 +47,8 @@ async fn a_write_that_fails_is_said_and_tried_again_while_reads_go_on() {
     }
     let known = control.narinfo(ours.store_path.hash()).await.expect("answers");
     assert_eq!(known, ncps_proto::Lookup::Known(ours.clone()));
-    let location = control.locate(crate::record::file_of(&ours)).await.expect("answers").expect("known");
+    let location =
+        control.locate("edge", crate::record::file_of(&ours)).await.expect("answers").expect("known");
     assert_eq!(location.store_paths, [ours.store_path.hash()]);
     run(folder.path(), "DROP TRIGGER fire").await;
     control.flushed().await;

@@ -9,6 +9,7 @@ use tracing::field::Empty;
 use tracing::{Span, info_span};
 
 use super::log::Ended;
+use super::peer;
 use crate::metrics::{EdgeMetrics, Route, Served, Side, Status, Verb};
 
 /// Says of a good answer that an upstream had to help. Answers without it come from here.
@@ -35,7 +36,7 @@ impl Measure {
         request: &Request<B>,
         started: Instant,
     ) -> Option<Measure> {
-        let route = Route::of(request.uri().path())?;
+        let route = route(request)?;
         metrics.http.active.add(route, 1);
         let verb = Verb::from(request.method());
         Some(Measure { metrics: Arc::clone(metrics), route, verb, started, answer: None, had_byte: false })
@@ -56,6 +57,7 @@ impl Measure {
         let side = if from_upstream.is_some() { Side::Upstream } else { Side::Here };
         match self.route {
             Route::Narinfo => http.narinfo_bytes.add(side, bytes),
+            Route::Peer => http.peer_bytes.add(side, bytes),
             Route::Nar => {
                 http.nar_bytes.add(side, bytes);
                 if from_upstream.is_none_or(|from| from.shared) {
@@ -87,6 +89,9 @@ impl Measure {
         let served = served(status, from_upstream, how);
         match (self.route, self.verb) {
             (Route::Narinfo, Verb::Get | Verb::Head) => served.into_iter().for_each(|s| http.narinfos.inc(s)),
+            // One that is to ask again was not served yet.
+            (Route::Peer, Verb::Get) if status == StatusCode::ACCEPTED => {}
+            (Route::Peer, Verb::Get) => served.into_iter().for_each(|s| http.to_peers.inc(s)),
             (Route::Nar, Verb::Get) => served.into_iter().for_each(|s| http.nars.inc(s)),
             _ => {}
         }
@@ -113,13 +118,18 @@ fn served(status: StatusCode, from_upstream: Option<FromUpstream>, how: Ended) -
 
 /// The span of a request, below the one that the client names. Disabled without traces and for probes.
 pub(super) fn span<B>(request: &Request<B>) -> Span {
-    let Some(route) = Route::of(request.uri().path()) else { return Span::none() };
+    let Some(route) = route(request) else { return Span::none() };
     let (method, path) = (request.method(), request.uri().path());
     let span = info_span!(target: trace::TARGET, parent: None, "request", otel.kind = "server",
         otel.name = name(method, route), http.request.method = %method, http.route = route.name(),
         url.path = path, http.response.status_code = Empty, otel.status_code = Empty);
     trace::adopt(&span, |name| request.headers().get(name)?.to_str().ok());
     span
+}
+
+fn route<B>(request: &Request<B>) -> Option<Route> {
+    let path = request.uri().path();
+    if peer::claims(request) { Route::of_peer(path) } else { Route::of(path) }
 }
 
 fn name(method: &Method, route: Route) -> String {

@@ -15,6 +15,7 @@ mod meta;
 mod nar;
 mod narinfo;
 mod object;
+pub(crate) mod peer;
 mod range;
 mod reply;
 mod stored;
@@ -69,6 +70,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .nest("/upload", stored())
         .fallback(object::object)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), credentials::of_readers))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), peer::of_peers))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), write::by_method))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), by_name))
         .with_state(service)

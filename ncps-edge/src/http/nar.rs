@@ -31,7 +31,7 @@ pub(super) async fn nar(
     // A compression that we can't decode is an absence, too: Nix takes a 400 for an error.
     let Ok(wanted) = Wanted::parse(&file, Via::of(&headers)) else { return Ok(reply::not_found()) };
     let name = wanted.name;
-    let request = Asked { name, wanted, etag: etag(name), headers };
+    let request = Asked::new(headers, wanted);
     let here = request.here(&service, &method).await?;
     let served = here.name().unwrap_or(name);
     let response = match here {
@@ -65,12 +65,26 @@ impl Here {
 
 /// A file of the store, whatever else there is.
 pub(super) fn from_store(method: &Method, headers: HeaderMap, wanted: Wanted, stored: StoredNar) -> Response {
-    let name = wanted.name;
-    let request = Asked { name, wanted, etag: etag(name), headers };
+    let request = Asked::new(headers, wanted);
     match *method {
         Method::HEAD => request.described(Some(stored.size)),
         _ => request.stored(stored),
     }
+}
+
+/// What is known of one that is not here yet.
+pub(super) fn described(headers: HeaderMap, wanted: Wanted, length: Option<u64>) -> Response {
+    Asked::new(headers, wanted).described(length)
+}
+
+/// A transfer that runs, to another edge.
+pub(super) async fn from_running(
+    headers: HeaderMap,
+    wanted: Wanted,
+    reader: Reader,
+) -> Result<Response, Refusal> {
+    let response = Asked::new(headers, wanted).running(reader).await?;
+    Ok(with(FromUpstream { shared: true }, response))
 }
 
 struct Asked {
@@ -81,6 +95,11 @@ struct Asked {
 }
 
 impl Asked {
+    fn new(headers: HeaderMap, wanted: Wanted) -> Asked {
+        let name = wanted.name;
+        Asked { name, wanted, etag: etag(name), headers }
+    }
+
     /// The file itself is looked for first: where it lies here nobody else is asked for another.
     async fn here(&self, service: &Arc<Service>, method: &Method) -> Result<Here, Refusal> {
         let plain = match *method {
@@ -169,6 +188,8 @@ impl Asked {
             Part::Whole => None,
             Part::From(first) => match reader.head(first).await?.length {
                 Some(length) => Some(length),
+                // Another edge is rather sent all of it now than a part when it is whole.
+                None if reader.is_lent() => None,
                 None => reader.proven().await?,
             },
             Part::Between(..) | Part::Last(_) => reader.proven().await?,

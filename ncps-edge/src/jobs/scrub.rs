@@ -15,7 +15,7 @@ use super::check::{Finding, Look};
 use super::pace::Pace;
 use super::{Teller, Workshop};
 use crate::metrics::{Healing, Unsound};
-use crate::store::{Fault, blocking};
+use crate::store::{Fault, LocalStore, blocking};
 
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How long a scrub waits for one file to come again. It comes all the same.
@@ -26,6 +26,8 @@ struct Round<'w> {
     workshop: &'w Arc<Workshop>,
     teller: &'w Teller,
     deep: bool,
+    /// Who asks for these files wants to hear of each.
+    named: bool,
     look: Option<Look>,
     read: Arc<AtomicU64>,
     progress: JobProgress,
@@ -38,7 +40,7 @@ impl Workshop {
         teller: &Teller,
         stop: &CancellationToken,
     ) -> Result<(), String> {
-        let files = self.files(&scrub.files).await.map_err(|e| format!("list the store: {e}"))?;
+        let files = self.files(scrub.files.clone()).await.map_err(|e| format!("list the store: {e}"))?;
         let all_bytes = files.iter().map(|held| held.file_size).sum();
         let read = Arc::<AtomicU64>::default();
         let look = Look {
@@ -49,7 +51,8 @@ impl Workshop {
             stop: stop.clone(),
         };
         let progress = JobProgress { all_files: files.len() as u64, all_bytes, ..JobProgress::default() };
-        let mut round = Round { workshop: self, teller, deep: scrub.deep, look: Some(look), read, progress };
+        let (deep, named, look) = (scrub.deep, !scrub.files.is_empty(), Some(look));
+        let mut round = Round { workshop: self, teller, deep, named, look, read, progress };
         round.tell().await;
         for held in files {
             round.check(held.name).await?;
@@ -61,14 +64,23 @@ impl Workshop {
         Ok(())
     }
 
-    /// Those of the store that are meant, in the order of their names.
-    async fn files(&self, only: &[NarFileName]) -> io::Result<Vec<HeldNar>> {
+    /// Those that are named, else all of the store, in the order of their names.
+    async fn files(&self, named: Vec<NarFileName>) -> io::Result<Vec<HeldNar>> {
         let store = Arc::clone(&self.store);
-        let mut files = blocking(move || store.list()).await?;
-        files.retain(|held| only.is_empty() || only.contains(&held.name));
+        let mut files = blocking(move || match named.is_empty() {
+            true => store.list(),
+            false => named.into_iter().map(|name| held(&store, name)).collect(),
+        })
+        .await?;
         files.sort_unstable_by_key(|held| held.name);
         Ok(files)
     }
+}
+
+/// As far as a scrub needs it. One that is missing has no size.
+fn held(store: &LocalStore, name: NarFileName) -> io::Result<HeldNar> {
+    let file_size = store.open(name)?.map_or(0, |stored| stored.size);
+    Ok(HeldNar { name, file_size, disk_bytes: 0 })
 }
 
 impl Round<'_> {
@@ -77,8 +89,11 @@ impl Round<'_> {
         self.progress.files += 1;
         self.workshop.metrics.scrubbed.inc(());
         match found {
-            Ok(Finding::Right { size, nar, reason }) if self.deep => {
+            Ok(Finding::Right { size, nar, reason }) if self.deep || self.named => {
                 self.said(Verdict::Right, name, size, nar, reason).await;
+            }
+            Ok(Finding::Missing) if self.named => {
+                self.said(Verdict::Missing, name, 0, None, String::new()).await;
             }
             Ok(Finding::Right { .. } | Finding::Missing) => {}
             Ok(Finding::Wrong { seen, reason }) => self.replace(name, seen, Fault::Wrong, reason).await?,

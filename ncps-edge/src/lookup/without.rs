@@ -127,6 +127,7 @@ impl Lookups {
                 origins: Vec::new(),
                 representations: Vec::new(),
                 store_paths: near.iter().map(|served| served.hash).collect(),
+                peers: Vec::new(),
             })
         })
     }

@@ -14,6 +14,8 @@ label! {
         Narinfo = "/{hash}.narinfo",
         /// A NAR.
         Nar = "/nar/{file}",
+        /// A NAR, for another edge.
+        Peer = "/nar/{file} for a peer",
         /// What the cache says of itself.
         CacheInfo = "/nix-cache-info",
         /// Its key.
@@ -26,6 +28,11 @@ label! {
 }
 
 impl Route {
+    /// What a request that claims to come from another edge is after.
+    pub fn of_peer(path: &str) -> Option<Route> {
+        Route::of(path).map(|route| if route == Route::Nar { Route::Peer } else { route })
+    }
+
     /// `None` for what machines ask all the time: probes and `/metrics`.
     pub fn of(path: &str) -> Option<Route> {
         Some(match path {
@@ -71,8 +78,8 @@ impl From<&http::Method> for Verb {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(usize);
 
-const STATUSES: [i64; 19] =
-    [0, 200, 204, 206, 304, 400, 401, 404, 405, 408, 413, 416, 422, 500, 501, 502, 503, 504, 507];
+const STATUSES: [i64; 20] =
+    [0, 200, 202, 204, 206, 304, 400, 401, 404, 405, 408, 413, 416, 422, 500, 501, 502, 503, 504, 507];
 
 impl From<u16> for Status {
     fn from(status: u16) -> Status {
@@ -164,6 +171,8 @@ pub struct HttpMetrics {
     pub(crate) nars: Arc<Counters<Served>>,
     pub(crate) nar_bytes: Arc<Counters<Side>>,
     pub(crate) saved: Arc<Counters<()>>,
+    pub(crate) to_peers: Arc<Counters<Served>>,
+    pub(crate) peer_bytes: Arc<Counters<Side>>,
 }
 
 impl HttpMetrics {
@@ -178,6 +187,8 @@ impl HttpMetrics {
             nars: telemetry.counters(&names::NAR_SERVED),
             nar_bytes: telemetry.counters(&names::NAR_BYTES),
             saved: telemetry.counters(&names::NAR_SAVED),
+            to_peers: telemetry.counters(&names::PEER_SERVED),
+            peer_bytes: telemetry.counters(&names::PEER_BYTES),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::live::Current;
 use crate::near::NearCache;
 use crate::store::LocalStore;
 use crate::transfer::Engine;
+use crate::upstream::UpstreamError;
 use upstream::UpstreamFamily;
 
 label! {
@@ -123,7 +124,20 @@ pub struct EdgeMetrics {
     pub scrubbed_bytes: Arc<Counters<()>>,
     pub unsound: Arc<Counters<Unsound>>,
     pub healed: Arc<Counters<Healing>>,
+    pub peer_requests: PeerRequests,
+    pub peer_fetched: Arc<Counters<()>>,
     upstreams: UpstreamFamily,
+}
+
+/// How requests to other edges went.
+pub struct PeerRequests(Arc<Counters<Outcome>>);
+
+impl PeerRequests {
+    pub(crate) fn request<T>(&self, answer: &Result<Option<T>, UpstreamError>) {
+        if let Some(outcome) = Outcome::of(answer) {
+            self.0.inc(outcome);
+        }
+    }
 }
 
 impl EdgeMetrics {
@@ -146,6 +160,8 @@ impl EdgeMetrics {
             scrubbed_bytes: telemetry.counters(&names::SCRUBBED_BYTES),
             unsound: telemetry.counters(&names::QUARANTINED),
             healed: telemetry.counters(&names::HEALED),
+            peer_requests: PeerRequests(telemetry.counters(&names::PEER_REQUESTS)),
+            peer_fetched: telemetry.counters(&names::PEER_FETCHED),
             upstreams: UpstreamFamily::new(telemetry),
         })
     }

@@ -40,6 +40,15 @@ metrics! {
     NAR_SAVED = "ncps_nar_saved_bytes_total", Kind::Counter, "By", [],
         "Bytes of NARs sent that no upstream had to send for it: from the store, or a share of another's transfer.";
 
+    PEER_SERVED = "ncps_peer_served_total", Kind::Counter, "{request}", ["result", "status"],
+        "GET requests for NARs by other edges, which count as none of clients. `hit`: it was in the store; `miss`: it was \
+         being fetched; `absent`: neither.";
+    PEER_BYTES = "ncps_peer_served_bytes_total", Kind::Counter, "By", ["result"], "Bytes of NARs sent to other edges.";
+    PEER_REQUESTS = "ncps_peer_requests_total", Kind::Counter, "{request}", ["outcome"],
+        "Requests for NARs to other edges, before an upstream is asked. Outcomes as of upstreams.";
+    PEER_FETCHED = "ncps_peer_fetched_bytes_total", Kind::Counter, "By", [],
+        "Bytes of NARs that came from other edges, and not from upstreams.";
+
     UPSTREAM_REQUESTS = "ncps_upstream_requests_total", Kind::Counter, "{request}",
         ["upstream", "kind", "outcome"],
         "Requests to an upstream. `status`: one that says nothing; `invalid`: an answer that can't be used or trusted.";
@@ -80,7 +89,7 @@ metrics! {
         "Bytes that can still be written to the disk of the store.";
 
     INTEGRITY = "ncps_integrity_failures_total", Kind::Counter, "{failure}", ["reason"],
-        "What came from upstreams and proved wrong. `file_hash_corrected`: only the narinfo was wrong.";
+        "What came from upstreams and other edges and proved wrong. `file_hash_corrected`: only the narinfo was wrong.";
     SCRUBBED = "ncps_scrubbed_files_total", Kind::Counter, "{file}", [],
         "Stored NAR files that a scrub compared with their names.";
     SCRUBBED_BYTES = "ncps_scrubbed_bytes_total", Kind::Counter, "By", [], "Bytes that it read for that.";

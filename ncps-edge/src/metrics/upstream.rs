@@ -47,7 +47,7 @@ label! {
 
 impl Outcome {
     /// `None` where no request was made.
-    fn of<T>(answer: &Result<Option<T>, UpstreamError>) -> Option<Outcome> {
+    pub(super) fn of<T>(answer: &Result<Option<T>, UpstreamError>) -> Option<Outcome> {
         Some(match answer {
             Ok(Some(_)) => Outcome::Ok,
             Ok(None) => Outcome::Absent,

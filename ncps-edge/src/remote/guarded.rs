@@ -88,12 +88,16 @@ impl ControlPlane for Guarded {
         self.in_time(self.plane.retract_narinfo(hash, nar)).await
     }
 
-    async fn locate(&self, name: NarFileName) -> Result<Option<Location>> {
-        self.in_time(self.plane.locate(name)).await
+    async fn locate(&self, instance: &str, name: NarFileName) -> Result<Option<Location>> {
+        self.in_time(self.plane.locate(instance, name)).await
     }
 
-    async fn begin_fetch(&self, instance: &str, name: NarFileName) -> Result<Turn> {
-        self.in_time(self.plane.begin_fetch(instance, name)).await
+    async fn begin_fetch(&self, instance: &str, name: NarFileName, failed: &[String]) -> Result<Turn> {
+        self.in_time(self.plane.begin_fetch(instance, name, failed)).await
+    }
+
+    async fn doubt_placement(&self, instance: &str, peer: &str, name: NarFileName) -> Result<()> {
+        self.in_time(self.plane.doubt_placement(instance, peer, name)).await
     }
 
     async fn end_fetch(&self, instance: &str, name: NarFileName) -> Result<()> {

@@ -1,4 +1,4 @@
-//! What proved wrong lately. An origin whose bytes were wrong is not asked again for a while: asking costs a whole
+//! What proved wrong lately. An origin, or a peer, whose bytes were wrong is not asked again for a while: asking costs a whole
 //! download, and a mirror that was repaired deserves another chance later. A file of which wrong bytes came is
 //! fetched with caution: nothing of it is released before the proof, and no two sources are mixed, so that it
 //! shows who is right. Memory only, and bounded.
@@ -12,12 +12,15 @@ use ncps_proto::Origin;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::plan::PeerFile;
+
 const FOR: Duration = Duration::from_secs(600);
 const MOST: usize = 10_000;
 
 #[derive(Default)]
 pub(super) struct Distrust {
     origins: Mutex<HashMap<Origin, Instant>>,
+    peers: Mutex<HashMap<PeerFile, Instant>>,
     files: Mutex<HashMap<NarFileName, Instant>>,
 }
 
@@ -26,12 +29,20 @@ impl Distrust {
         note(&mut self.origins.lock(), origin.clone());
     }
 
+    pub(super) fn peer(&self, peer: &PeerFile) {
+        note(&mut self.peers.lock(), peer.clone());
+    }
+
     pub(super) fn file(&self, name: NarFileName) {
         note(&mut self.files.lock(), name);
     }
 
     pub(super) fn covers_origin(&self, origin: &Origin) -> bool {
         still(self.origins.lock().get(origin))
+    }
+
+    pub(super) fn covers_peer(&self, peer: &PeerFile) -> bool {
+        still(self.peers.lock().get(peer))
     }
 
     pub(super) fn covers_file(&self, name: NarFileName) -> bool {

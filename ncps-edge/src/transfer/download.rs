@@ -13,11 +13,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::decode::decoded;
 use super::engine::Engine;
-use super::plan::{Plan, Source};
+use super::plan::{PeerFile, Plan, Source};
 use super::progress::Transfer;
 use super::prover::{Exhibit, Prover};
 use crate::store::{Spool, blocking};
-use crate::upstream::{Body, Opening, UpstreamError, Upstreams};
+use crate::upstream::{Body, Lends, Opening, UpstreamError, Upstreams, Wish};
 
 /// Chunks that are written at once where they are there already.
 pub(super) const BATCH: usize = 64;
@@ -241,6 +241,8 @@ pub(super) async fn open(
 ) -> Result<Body, Trouble> {
     match source {
         Source::Stored(name) => open_stored(engine, *name).await,
+        Source::Peer(peer) => open_peer(peer, Lends::Stored, plan, upstreams, from).await,
+        Source::Running(peer) => open_peer(peer, Lends::Running, plan, upstreams, from).await,
         Source::Origin(origin) | Source::ByName(origin) => {
             match open_origin(engine, origin, plan, upstreams, from).await {
                 Err(Trouble::Source(error)) if source.is_unknown_name(&error) => Err(Trouble::Absent),
@@ -267,6 +269,21 @@ async fn open_origin(
     match if as_it_is { body.coding } else { origin.compression } {
         Compression::None => Ok(body),
         compression => Ok(Body::whole(decoded(compression, body.stream, engine.decoders()))),
+    }
+}
+
+async fn open_peer(
+    peer: &PeerFile,
+    lends: Lends,
+    plan: &Plan,
+    upstreams: &Upstreams,
+    from: u64,
+) -> Result<Body, Trouble> {
+    let wish = Wish { name: peer.name, lends, from, via: &plan.via };
+    match upstreams.peers().open(&peer.url, wish).await {
+        Opening::Body(body) => Ok(body),
+        Opening::Absent => Err(Trouble::Absent),
+        Opening::Failed(error) => Err(error.into()),
     }
 }
 

@@ -58,7 +58,7 @@ impl Engine {
     }
 
     async fn located(&self, plain: NarFileName, nar: NarHash) -> Result<Option<StoredZstd>> {
-        let location = self.control().locate(plain).await;
+        let location = self.locate(plain).await;
         let location = location.inspect_err(|error| {
             tracing::debug!(nar = %plain, error = error.story(), "control can't say whether it is there as zstd");
         });

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ncps_nix::NarFileName;
-use ncps_proto::{Code, ControlPlane, Error, Result, Turn, trace};
+use ncps_proto::{Code, ControlPlane, Error, Result, trace};
 use ncps_runtime::tasks::Tasks;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore};
@@ -22,7 +22,7 @@ use super::download::disk_trouble;
 use super::encoded::Encodings;
 use super::evict::{Commits, Removals};
 use super::fetch;
-use super::plan::{Plan, Source, Wanted};
+use super::plan::{PeerFile, Plan, Source, Wanted};
 use super::progress::Transfer;
 use super::reader::Reader;
 use crate::attach::News;
@@ -165,6 +165,15 @@ impl Engine {
         running.map(|transfer| Reader::new(Arc::clone(self), transfer, true))
     }
 
+    /// A reader for another edge of the transfer of a file, if one runs that does not read from an edge itself: one hop
+    /// is the most. None for a request that came through where it is read from.
+    pub(crate) fn lend(self: &Arc<Self>, wanted: &Wanted) -> Option<Reader> {
+        let transfer = self.running.lock().get(&wanted.name).cloned()?;
+        let upstreams = &self.live().ok()?.upstreams;
+        let waits = transfer.reads_from(|upstream| upstreams.waits(upstream, &wanted.via));
+        (!waits && !transfer.follows()).then(|| Reader::lent(Arc::clone(self), transfer))
+    }
+
     /// From here on no running transfer keeps these.
     pub(super) fn note_removal(&self, names: &[NarFileName]) {
         let running = self.running.lock();
@@ -211,7 +220,7 @@ impl Engine {
     /// What is known of a name, as a list of sources. Control being away is no failure: the name itself says
     /// what the bytes must be.
     pub(super) async fn plan(&self, wanted: &Wanted, upstreams: &Arc<Upstreams>) -> Plan {
-        match self.parts.control.locate(wanted.name).await {
+        match self.locate(wanted.name).await {
             Ok(Some(location)) => Plan::known(location, wanted, upstreams),
             Ok(None) => Plan::unknown(wanted, upstreams, false),
             Err(error) => {
@@ -224,14 +233,20 @@ impl Engine {
         }
     }
 
-    pub(super) async fn begin_turn(self: &Arc<Self>, name: NarFileName) -> HeldTurn {
-        match self.parts.control.begin_fetch(&self.parts.instance, name).await {
-            Ok(Turn::Yours) => {}
-            // Turns save bandwidth and protect nothing: without a peer to read from we fetch all the same.
-            Ok(Turn::Theirs(_)) => tracing::debug!(nar = %name, "another edge is fetching this too"),
-            Err(error) => tracing::debug!(nar = %name, error = error.story(), "fetching without a turn"),
-        }
-        HeldTurn { engine: Arc::clone(self), name, committed: false }
+    /// Tells control that a peer did not give what it is said to hold. Nothing waits for it.
+    pub(super) fn doubt_placement(self: &Arc<Self>, peer: &PeerFile) {
+        let (engine, peer) = (Arc::clone(self), peer.clone());
+        self.parts.tasks.spawn("doubt about a peer", async move {
+            let told = engine.control().doubt_placement(engine.instance(), &peer.url, peer.name).await;
+            if let Err(error) = told {
+                tracing::debug!(nar = %peer.name, peer = peer.url, error = error.story(), "control can't be told of a doubt");
+            }
+        });
+    }
+
+    /// Whether what a peer gave is kept, too.
+    pub(super) fn keeps_peer_copies(&self) -> bool {
+        self.live().is_ok_and(|live| live.settings.keep_peer_copies)
     }
 
     /// A spool file, where the disk has room for one and takes it.
@@ -298,13 +313,19 @@ impl Engine {
     }
 
     pub(super) fn distrust(&self, source: &Source) {
-        if let Some(origin) = source.origin() {
-            self.distrust.origin(origin);
+        match source {
+            Source::Origin(origin) | Source::ByName(origin) => self.distrust.origin(origin),
+            Source::Peer(peer) | Source::Running(peer) => self.distrust.peer(peer),
+            Source::Stored(_) => {}
         }
     }
 
     pub(super) fn distrusts(&self, source: &Source) -> bool {
-        source.origin().is_some_and(|origin| self.distrust.covers_origin(origin))
+        match source {
+            Source::Origin(origin) | Source::ByName(origin) => self.distrust.covers_origin(origin),
+            Source::Peer(peer) | Source::Running(peer) => self.distrust.covers_peer(peer),
+            Source::Stored(_) => false,
+        }
     }
 
     /// From now on, and for a while, this file is fetched with caution.
@@ -388,31 +409,5 @@ impl Engine {
 
     pub(super) fn stopped(&self) -> CancellationToken {
         self.parts.tasks.life().hard()
-    }
-}
-
-/// The turn to fetch a file. Given back when dropped, unless a commit ended it.
-pub(super) struct HeldTurn {
-    engine: Arc<Engine>,
-    name: NarFileName,
-    committed: bool,
-}
-
-impl HeldTurn {
-    pub(super) fn committed(mut self) {
-        self.committed = true;
-    }
-}
-
-impl Drop for HeldTurn {
-    fn drop(&mut self) {
-        if self.committed {
-            return;
-        }
-        let (engine, name) = (Arc::clone(&self.engine), self.name);
-        // If control is away the turn expires by itself.
-        self.engine.parts.tasks.spawn("end of turn", async move {
-            engine.control().end_fetch(engine.instance(), name).await.ok();
-        });
     }
 }

@@ -1,6 +1,5 @@
 //! The task behind a transfer: plan, turn, sources one after the other, proof, commit. It belongs to no request.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use super::engine::Engine;
 use super::judge::{blame, judge, proved_wrong, settle};
 use super::plan::{Plan, Source};
 use super::progress::Transfer;
+use super::sources::Sources;
 use crate::metrics::{Ended, Stage};
 use crate::upstream::guarded::{Patience, jittered};
 use crate::upstream::{UpstreamError, Upstreams};
@@ -100,9 +100,9 @@ async fn fetch(engine: &Arc<Engine>, transfer: &Arc<Transfer>) -> Result<()> {
         }
         match obtain(engine, transfer, &plan, &upstreams).await? {
             Obtained::Whole => return Ok(()),
-            Obtained::Overflowed => {
+            Obtained::Overflowed(source) => {
                 engine.metrics().ended.inc(Ended::Overflowed);
-                transfer.overflow(plan, upstreams);
+                transfer.overflow(plan.preferring(source), upstreams);
                 return Ok(());
             }
             Obtained::Absent if plan.control_away => {
@@ -125,35 +125,10 @@ async fn serve_stored(engine: &Engine, transfer: &Transfer, name: NarFileName) -
     Ok(true)
 }
 
-/// The sources of a plan, and when they are exhausted those that are found then.
-struct Sources {
-    left: VecDeque<Source>,
-    sought: bool,
-}
-
-impl Sources {
-    fn of(plan: &Plan) -> Sources {
-        Sources { left: plan.sources.clone().into(), sought: false }
-    }
-
-    async fn next(
-        &mut self,
-        engine: &Engine,
-        transfer: &Transfer,
-        plan: &Plan,
-        upstreams: &Arc<Upstreams>,
-    ) -> Option<Source> {
-        if self.left.is_empty() && !std::mem::replace(&mut self.sought, true) {
-            self.left = engine.seek(&transfer.wanted, plan, upstreams).await.into();
-        }
-        self.left.pop_front()
-    }
-}
-
 enum Obtained {
     Whole,
-    /// The disk takes no more; what is there is right so far.
-    Overflowed,
+    /// The disk takes no more; what is there is right so far. This source was giving it.
+    Overflowed(Source),
     Absent,
 }
 
@@ -163,46 +138,99 @@ async fn obtain(
     plan: &Plan,
     upstreams: &Arc<Upstreams>,
 ) -> Result<Obtained> {
-    let turn = engine.begin_turn(plan.name).await;
     let mut download = Download::new(engine, transfer);
-    let (mut failure, mut silent, mut absent) = (None, None, false);
-    let mut sources = Sources::of(plan);
+    let mut missed = Missed::default();
+    let mut sources = Sources::of(engine, plan);
     while let Some(source) = sources.next(engine, transfer, plan, upstreams).await {
         transfer.read_from(source.label());
+        transfer.set_follows(matches!(source, Source::Running(_)));
         if download.written() > 0 {
             engine.metrics().resumed.inc(());
         }
-        match exhaust(engine, &mut download, &source, plan, upstreams).await {
+        let read = exhaust(engine, &mut download, &source, plan, upstreams).await;
+        // Before control is asked again: from then on others may be sent here.
+        transfer.set_follows(false);
+        let trouble = match read {
             Ok(true_name) => {
                 transfer.prove(download.written());
                 if settle(engine, download.finish()?, true_name, plan, &source, transfer.began).await? {
-                    turn.committed();
+                    sources.committed();
                 }
                 return Ok(Obtained::Whole);
             }
-            Err(Trouble::Absent) => absent = true,
-            Err(Trouble::Ours(error)) => return Err(error),
-            Err(Trouble::NoSpool(error)) => {
+            Err(trouble) => trouble,
+        };
+        sources.failed(&source);
+        doubt_placement(engine, &source, &trouble);
+        match trouble {
+            Trouble::Absent => missed.absent |= source.is_upstream(),
+            Trouble::Ours(error) => return Err(error),
+            Trouble::NoSpool(error) => {
                 let at = download.written();
                 tracing::warn!(nar = %plan.name, %error, at, "no room to spool a NAR: it is passed through");
-                return Ok(Obtained::Overflowed);
+                return Ok(Obtained::Overflowed(source));
             }
-            Err(Trouble::Source(error)) => {
+            Trouble::Source(error) => {
                 tracing::warn!(nar = %plan.name, source = source.label(), %error, "a source of a NAR failed");
                 proved_wrong(engine, &error);
                 let goes_on = goes_on(&mut download, transfer, &error);
-                *(if upstreams.has_say(source.label()) { &mut failure } else { &mut silent }) = Some(error);
+                missed.failed(&source, error, upstreams);
                 if !goes_on {
                     break;
                 }
             }
         }
     }
-    // Who has no say while he is away has one where nobody else answered.
-    match failure.or(silent.filter(|_| !absent || download.written() > 0)) {
-        None if download.written() == 0 => Ok(Obtained::Absent),
-        None => Err(Error::new(Code::UpstreamFailed, "the sources lost it midway")),
-        Some(error) => Err(Error::new(error.code(), "no source gave it whole").because(error)),
+    missed.verdict(download.written())
+}
+
+/// What the sources said that did not give it.
+#[derive(Default)]
+struct Missed {
+    absent: bool,
+    failure: Option<UpstreamError>,
+    /// Of one that has no say.
+    silent: Option<UpstreamError>,
+}
+
+impl Missed {
+    /// A transfer of another edge says nothing of where the file is.
+    fn failed(&mut self, source: &Source, error: UpstreamError, upstreams: &Upstreams) {
+        match source {
+            Source::Running(_) => {}
+            _ if upstreams.has_say(source.label()) => self.failure = Some(error),
+            _ => self.silent = Some(error),
+        }
+    }
+
+    fn verdict(self, written: u64) -> Result<Obtained> {
+        let Missed { absent, failure, silent } = self;
+        // Who has no say while he is away has one where nobody else answered.
+        match failure.or(silent.filter(|_| !absent || written > 0)) {
+            None if written == 0 => Ok(Obtained::Absent),
+            None => Err(Error::new(Code::UpstreamFailed, "the sources lost it midway")),
+            Some(error) => Err(Error::new(error.code(), "no source gave it whole").because(error)),
+        }
+    }
+}
+
+/// A peer that lacks what it is said to store, or stores something else, is to look.
+fn doubt_placement(engine: &Arc<Engine>, source: &Source, trouble: &Trouble) {
+    let Source::Peer(peer) = source else { return };
+    let is_wrong = match trouble {
+        Trouble::Absent => true,
+        Trouble::Source(error) => matches!(
+            error,
+            UpstreamError::WrongBytes
+                | UpstreamError::Undecodable(_)
+                | UpstreamError::TooMuch
+                | UpstreamError::WrongLength { .. }
+                | UpstreamError::WrongRange(_)
+        ),
+        Trouble::Ours(_) | Trouble::NoSpool(_) => false,
+    };
+    if is_wrong {
+        engine.doubt_placement(peer);
     }
 }
 

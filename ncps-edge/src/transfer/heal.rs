@@ -21,7 +21,7 @@ impl Engine {
         seen: Metadata,
         fault: Fault,
     ) -> io::Result<bool> {
-        let location = self.control().locate(name).await;
+        let location = self.locate(name).await;
         let narinfos = location.ok().flatten().map(|location| location.store_paths).unwrap_or_default();
         let store = Arc::clone(self.store());
         let moved = move || {
@@ -53,6 +53,6 @@ impl Engine {
 
     /// What control knows of a file.
     pub(crate) async fn locate(&self, name: NarFileName) -> Result<Option<Location>> {
-        self.control().locate(name).await
+        self.control().locate(self.instance(), name).await
     }
 }

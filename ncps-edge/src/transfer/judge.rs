@@ -10,7 +10,7 @@ use super::download::{Download, Downloaded, Trouble};
 use super::engine::Engine;
 use super::evict::Epoch;
 use super::plan::{Plan, Source};
-use crate::metrics::Reason;
+use crate::metrics::{Ended, Reason};
 use crate::upstream::UpstreamError;
 
 /// Compares what came with what was named.
@@ -87,6 +87,11 @@ pub(super) async fn settle(
         _ => Ok(facts),
     });
     match facts {
+        Ok(_) if source.is_peer() && !plan.ours && !engine.keeps_peer_copies() => {
+            tracing::debug!(nar = %name, source = source.label(), "a copy of a peer's NAR is not kept");
+            engine.metrics().ended.inc(Ended::NotKept);
+            Ok(false)
+        }
         Ok(nar) => {
             let asked_as = (name != plan.name).then_some(plan.name);
             let origin = source.origin().cloned();

@@ -30,6 +30,8 @@ mod prover;
 mod reader;
 mod seek;
 mod slots;
+mod sources;
+mod turns;
 mod upload;
 
 pub use commit::PendingCommits;

@@ -16,12 +16,14 @@ pub struct Wanted {
     foreign: Option<String>,
     /// The way that the request came: who is asked for it must know.
     pub via: Via,
+    /// Nobody asks for it now: it is to lie here.
+    pub(super) ours: bool,
 }
 
 impl Wanted {
     /// A file that we ourselves want.
     pub(crate) fn ours(name: NarFileName) -> Wanted {
-        Wanted { name, foreign: None, via: Via::direct() }
+        Wanted { name, foreign: None, via: Via::direct(), ours: true }
     }
 
     /// Reads what follows `nar/` in a request path.
@@ -31,7 +33,7 @@ impl Wanted {
     pub fn parse(file: &str, via: Via) -> Result<Wanted, NarFileNameError> {
         let name = NarFileName::parse(file)?;
         let foreign = (name.file_name() != file).then(|| format!("nar/{file}"));
-        Ok(Wanted { name, foreign, via })
+        Ok(Wanted { name, foreign, via, ours: false })
     }
 }
 
@@ -52,6 +54,15 @@ pub(super) struct Plan {
     /// Control could not be asked: that no upstream has the name proves nothing.
     pub(super) control_away: bool,
     pub(super) via: Via,
+    /// It is to lie here, whoever else has it.
+    pub(super) ours: bool,
+}
+
+/// A file at another edge of the fleet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PeerFile {
+    pub(super) url: String,
+    pub(super) name: NarFileName,
 }
 
 /// One place that may have the bytes.
@@ -63,6 +74,10 @@ pub(super) enum Source {
     ByName(Origin),
     /// Another file of the same NAR in our own store, to be decoded.
     Stored(NarFileName),
+    /// In the store of another edge, as control believes.
+    Peer(PeerFile),
+    /// On its way into another edge, whose turn it is.
+    Running(PeerFile),
 }
 
 impl Plan {
@@ -71,6 +86,7 @@ impl Plan {
         let name = location.name;
         let stored = location.representations.into_iter().filter(|_| name.compression == Compression::None);
         let mut sources: Vec<_> = stored.map(Source::Stored).collect();
+        sources.extend(location.peers.into_iter().map(|peer| Source::Peer(PeerFile { url: peer.url, name })));
         let others = same_name(name, upstreams)
             .filter(|_| !location.uploaded)
             .filter(|other| location.origins.iter().all(|o| o.upstream != other.upstream))
@@ -91,6 +107,7 @@ impl Plan {
             uploaded: location.uploaded,
             control_away: false,
             via: wanted.via.clone(),
+            ours: wanted.ours,
         }
     }
 
@@ -111,7 +128,15 @@ impl Plan {
             uploaded: false,
             control_away,
             via: wanted.via.clone(),
+            ours: wanted.ours,
         }
+    }
+
+    /// The same for readers that go on alone, from this source first.
+    pub(super) fn preferring(mut self, source: Source) -> Plan {
+        self.sources.retain(|other| *other != source);
+        self.sources.insert(0, source);
+        self
     }
 
     /// How much the decoded NAR may have. Nothing is known of a foreign name, so its bound is generous.
@@ -125,6 +150,7 @@ impl Source {
         match self {
             Source::Origin(origin) | Source::ByName(origin) => &origin.upstream,
             Source::Stored(_) => "the store",
+            Source::Peer(peer) | Source::Running(peer) => &peer.url,
         }
     }
 
@@ -132,8 +158,18 @@ impl Source {
     pub(super) fn origin(&self) -> Option<&Origin> {
         match self {
             Source::Origin(origin) | Source::ByName(origin) => Some(origin),
-            Source::Stored(_) => None,
+            Source::Stored(_) | Source::Peer(_) | Source::Running(_) => None,
         }
+    }
+
+    /// Whether it is outside of the fleet: there goes only whose turn it is.
+    pub(super) fn is_upstream(&self) -> bool {
+        self.origin().is_some()
+    }
+
+    /// Whether it is another edge.
+    pub(super) fn is_peer(&self) -> bool {
+        matches!(self, Source::Peer(_) | Source::Running(_))
     }
 
     /// Whether a failure only says that the upstream has no such name: caches of other kinds refuse what does not look

@@ -1,7 +1,7 @@
 //! How far a transfer is: the one value that its readers, its prover and its registry watch.
 
 use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ncps_nix::NarFileName;
@@ -97,6 +97,8 @@ pub(super) struct Transfer {
     over: CancellationToken,
     /// The upstream that is being read.
     reading: Mutex<Option<String>>,
+    /// Its bytes come from the transfer of another edge.
+    follows: AtomicBool,
     /// One past the last byte that any reader took. Changed only under a borrow of `progress`, so that
     /// [`Transfer::begin_anew`] can't race with a reader.
     delivered: AtomicU64,
@@ -114,6 +116,7 @@ impl Transfer {
             file: OnceLock::new(),
             over: CancellationToken::new(),
             reading: Mutex::default(),
+            follows: AtomicBool::new(false),
             delivered: AtomicU64::new(0),
         }
     }
@@ -126,6 +129,15 @@ impl Transfer {
     /// Whether it is, where it is one.
     pub(super) fn reads_from(&self, is: impl Fn(&str) -> bool) -> bool {
         self.reading.lock().as_deref().is_some_and(is)
+    }
+
+    /// From now on, or no longer, its bytes come from the transfer of another edge.
+    pub(super) fn set_follows(&self, follows: bool) {
+        self.follows.store(follows, Ordering::Release);
+    }
+
+    pub(super) fn follows(&self) -> bool {
+        self.follows.load(Ordering::Acquire)
     }
 
     /// Its task is over.

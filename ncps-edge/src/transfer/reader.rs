@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::Stream;
 use ncps_nix::NarFileName;
+use ncps_proto::Code;
 use tokio::sync::watch;
 
 use super::engine::Engine;
@@ -28,6 +29,8 @@ pub struct Reader {
     shared: bool,
     /// It took bytes of the spool: whatever comes after them must be of the same file.
     given: bool,
+    /// It belongs to another edge: nothing is done for it that the transfer does not do anyhow.
+    lent: bool,
     /// Its own way, where there is no spool to follow.
     pass: Option<Box<Pass>>,
 }
@@ -53,7 +56,17 @@ impl Reader {
     /// `shared`: the transfer runs already, for others.
     pub(super) fn new(engine: Arc<Engine>, transfer: Arc<Transfer>, shared: bool) -> Reader {
         let progress = transfer.watch();
-        Reader { engine, transfer, progress, shared, given: false, pass: None }
+        Reader { engine, transfer, progress, shared, given: false, lent: false, pass: None }
+    }
+
+    /// The same for another edge: where the transfer ends early it does not go on alone.
+    pub(super) fn lent(engine: Arc<Engine>, transfer: Arc<Transfer>) -> Reader {
+        Reader { lent: true, ..Reader::new(engine, transfer, true) }
+    }
+
+    /// Whether another edge reads.
+    pub fn is_lent(&self) -> bool {
+        self.lent
     }
 
     /// Whether the transfer ran already when this reader came.
@@ -178,6 +191,9 @@ impl Reader {
         match &progress.end {
             // What was released is right as far as anybody can tell, but the body can't become whole.
             Some(End::Failed(failure)) => Err(failure.clone()),
+            Some(End::Overflowed(_)) if self.lent => {
+                Err(ncps_proto::Error::new(Code::Unavailable, "the disk of this edge takes no more").into())
+            }
             Some(End::Overflowed(rest)) => Ok(Reached::Overflow(Arc::clone(rest))),
             Some(End::Proven) | None => Ok(Reached::Progress(progress.clone())),
         }

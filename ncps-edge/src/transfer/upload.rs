@@ -45,7 +45,7 @@ impl Engine {
     /// # Errors
     /// Where control can't be asked, or the disk fails.
     pub(crate) async fn has_proven(&self, name: NarFileName) -> Result<bool> {
-        let known = self.control().locate(name).await?.filter(|known| known.proven && known.name == name);
+        let known = self.locate(name).await?.filter(|known| known.proven && known.name == name);
         let (Some(known), Some(stored)) = (known, self.stored_for_sender(name).await?) else {
             return Ok(false);
         };

@@ -21,11 +21,30 @@ pub(super) fn build(
     all: &EdgeSettings,
     rules: &Arc<Rules>,
 ) -> Result<reqwest::Client, Error> {
+    let mut builder = builder(all, rules).tls_certs_merge(roots(&all.outward.roots)?);
+    if let Some(pem) = pem {
+        builder = builder.identity(identity(pem, url)?);
+    }
+    let failed = |e| Error::internal(format!("the client for {url} can't be made")).because(e);
+    builder.build().map_err(failed)
+}
+
+/// The client towards another edge: no proxy is told what we show it.
+pub(super) fn for_peers(
+    all: &EdgeSettings,
+    authorities: Option<&str>,
+    rules: &Arc<Rules>,
+) -> Result<reqwest::Client, Error> {
+    let builder = builder(all, rules).no_proxy().tls_certs_merge(roots(authorities.unwrap_or_default())?);
+    builder.build().map_err(|e| Error::internal("the client for a peer can't be made").because(e))
+}
+
+fn builder(all: &EdgeSettings, rules: &Arc<Rules>) -> reqwest::ClientBuilder {
     // Installed once a process; a second caller finds it there.
     rustls::crypto::ring::default_provider().install_default().ok();
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let mut builder = reqwest::Client::builder()
+    reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .default_headers(headers)
         .connect_timeout(all.connect_timeout)
@@ -36,17 +55,11 @@ pub(super) fn build(
         .http2_adaptive_window(true)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .http2_keep_alive_timeout(KEEP_ALIVE)
-        .tls_certs_merge(roots(&all.outward.roots)?);
-    if let Some(pem) = pem {
-        builder = builder.identity(identity(pem, url)?);
-    }
-    let failed = |e| Error::internal(format!("the client for {url} can't be made")).because(e);
-    builder.build().map_err(failed)
 }
 
 fn roots(pem: &str) -> Result<Vec<reqwest::Certificate>, Error> {
     let parsed = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
-    parsed.map_err(|e| Error::internal("the certificate authorities for upstreams don't parse").because(e))
+    parsed.map_err(|e| Error::internal("the certificate authorities don't parse").because(e))
 }
 
 fn identity(pem: &Secret, url: &str) -> Result<reqwest::Identity, Error> {

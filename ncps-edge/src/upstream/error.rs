@@ -56,6 +56,8 @@ pub enum UpstreamError {
     Undecodable(String),
     #[error("its bytes proved wrong before")]
     Distrusted,
+    #[error("control did not say by what edges know one another")]
+    Stranger,
 }
 
 /// What to do about a status, where that is clear.

@@ -16,6 +16,7 @@ mod narinfo;
 mod object;
 mod outward;
 mod pace;
+mod peer;
 mod send;
 mod trust;
 
@@ -33,6 +34,7 @@ pub use ask::Verdict;
 pub use error::UpstreamError;
 pub use nar::{Body, Heading, Opening};
 pub use object::{Coding, ObjectBody};
+pub(crate) use peer::{Lends, Peers, Wish};
 
 use health::Health;
 use login::Logins;
@@ -89,11 +91,14 @@ pub struct Surroundings {
     pub tasks: Tasks,
     /// Told when an upstream that had no say can be asked again.
     pub returned: Arc<Notify>,
+    /// Who may certify other edges beside the authorities of the system, in PEM.
+    pub authorities: Option<Arc<str>>,
 }
 
 /// All upstreams of one configuration.
 pub struct Upstreams {
     list: Vec<Arc<Upstream>>,
+    peers: Peers,
     hedge_delay: Duration,
     around: Surroundings,
 }
@@ -112,7 +117,13 @@ impl Upstreams {
         });
         let make = |one| Upstream::new(one, settings, &common).map(Arc::new);
         let list = settings.upstreams.iter().map(make).collect::<Result<_, _>>()?;
-        Ok(Upstreams { list, hedge_delay: settings.hedge_delay, around: around.clone() })
+        let peers = Peers::new(settings, around);
+        Ok(Upstreams { list, peers, hedge_delay: settings.hedge_delay, around: around.clone() })
+    }
+
+    /// The other edges of the fleet.
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.peers
     }
 
     /// The upstreams' base URLs, best first.

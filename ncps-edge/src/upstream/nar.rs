@@ -165,12 +165,12 @@ impl Drop for Fetching {
     }
 }
 
-fn header_number(headers: &HeaderMap, name: header::HeaderName) -> Option<u64> {
+pub(super) fn header_number(headers: &HeaderMap, name: header::HeaderName) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.parse().ok()
 }
 
 /// Checks that a 206 goes on at `from` and to the end; returns the total where it is said (RFC 9110, 14.4).
-fn continues_at(headers: &HeaderMap, from: u64) -> Result<Option<u64>, UpstreamError> {
+pub(super) fn continues_at(headers: &HeaderMap, from: u64) -> Result<Option<u64>, UpstreamError> {
     let wrong = || UpstreamError::WrongRange(from);
     let value = headers.get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok()).ok_or_else(wrong)?;
     let (range, total) = value.strip_prefix("bytes ").and_then(|v| v.split_once('/')).ok_or_else(wrong)?;

@@ -128,7 +128,7 @@ fn pause(text: &str) -> Option<Duration> {
 }
 
 /// The trace for the upstream to go on with. Nothing without traces.
-fn tracing_headers(span: &Span) -> HeaderMap {
+pub(super) fn tracing_headers(span: &Span) -> HeaderMap {
     let mut headers = HeaderMap::new();
     trace::inject(span, |name, value| {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {

@@ -49,6 +49,7 @@ pub const CONTROL_KEYS: &[&str] = &[
     "cache.inflight-staging.enabled",
     "cache.inflight-staging.part-size",
     "cache.inflight-staging.retention",
+    "cache.keep-peer-copies",
     "cache.lock.allow-degraded-mode",
     "cache.lock.backend",
     "cache.lock.download-lock-ttl",

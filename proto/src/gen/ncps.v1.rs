@@ -79,6 +79,9 @@ pub struct RetractNarinfoReply {}
 pub struct LocateRequest {
     #[prost(message, optional, tag = "1")]
     pub nar: ::core::option::Option<NarFileName>,
+    /// of the edge that asks: it is no peer of itself
+    #[prost(string, tag = "240")]
+    pub instance: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LocateReply {
@@ -118,6 +121,17 @@ pub struct Location {
     /// by a client: no upstream is known to have it
     #[prost(bool, tag = "8")]
     pub uploaded: bool,
+    /// who holds the file, in the order to ask
+    #[prost(message, repeated, tag = "241")]
+    pub peers: ::prost::alloc::vec::Vec<Peer>,
+}
+/// Another edge, as the one that asks may reach it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Peer {
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "2")]
+    pub zone: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NarFacts {
@@ -142,15 +156,18 @@ pub struct BeginFetchRequest {
     pub instance: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub nar: ::core::option::Option<NarFileName>,
+    /// URLs of edges whose turn it was and that did not give it; empty: one without a URL
+    #[prost(string, repeated, tag = "242")]
+    pub failed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BeginFetchReply {
     #[prost(oneof = "begin_fetch_reply::Turn", tags = "1, 2")]
     pub turn: ::core::option::Option<begin_fetch_reply::Turn>,
 }
 /// Nested message and enum types in `BeginFetchReply`.
 pub mod begin_fetch_reply {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Turn {
         #[prost(message, tag = "1")]
         Yours(super::Yours),
@@ -159,8 +176,12 @@ pub mod begin_fetch_reply {
         Theirs(::prost::alloc::string::String),
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Yours {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Yours {
+    /// who holds the file by now
+    #[prost(message, repeated, tag = "243")]
+    pub peers: ::prost::alloc::vec::Vec<Peer>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EndFetchRequest {
     #[prost(string, tag = "1")]
@@ -279,6 +300,19 @@ pub mod note_object_request {
 pub struct ObjectDeleted {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NoteObjectReply {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DoubtPlacementRequest {
+    /// of the edge that could not read it
+    #[prost(string, tag = "1")]
+    pub instance: ::prost::alloc::string::String,
+    /// the URL of the one that is said to hold it
+    #[prost(string, tag = "2")]
+    pub peer: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub nar: ::core::option::Option<NarFileName>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DoubtPlacementReply {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EdgeReport {
     /// Of a change of the store, or of the last page of an inventory: the changes up to here are in it. Else 0.
@@ -758,6 +792,12 @@ pub struct EdgeSettings {
     /// while control is away: nothing is asked of upstreams that is not here
     #[prost(bool, tag = "280")]
     pub stored_only: bool,
+    /// by which edges of this index know one another; empty: they don't
+    #[prost(string, tag = "244")]
+    pub fleet_secret: ::prost::alloc::string::String,
+    /// what a peer gave is served and not kept
+    #[prost(bool, tag = "245")]
+    pub no_peer_copies: bool,
 }
 /// What somebody who knows a secret may do.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1241,6 +1281,31 @@ pub mod control_plane_client {
                 .insert(GrpcMethod::new("ncps.v1.ControlPlane", "NoteObject"));
             self.inner.unary(req, path, codec).await
         }
+        /// A peer that is said to hold a NAR file did not give it, or gave something else. Control has the peer look.
+        pub async fn doubt_placement(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DoubtPlacementRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DoubtPlacementReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.ControlPlane/DoubtPlacement",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.ControlPlane", "DoubtPlacement"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The stream that joins an edge to control. After a break everything is said again that the other side has not
         /// acknowledged.
         pub async fn attach(
@@ -1357,6 +1422,14 @@ pub mod control_plane_server {
             &self,
             request: tonic::Request<super::NoteObjectRequest>,
         ) -> std::result::Result<tonic::Response<super::NoteObjectReply>, tonic::Status>;
+        /// A peer that is said to hold a NAR file did not give it, or gave something else. Control has the peer look.
+        async fn doubt_placement(
+            &self,
+            request: tonic::Request<super::DoubtPlacementRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DoubtPlacementReply>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the Attach method.
         type AttachStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::Directive, tonic::Status>,
@@ -1971,6 +2044,51 @@ pub mod control_plane_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = NoteObjectSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.ControlPlane/DoubtPlacement" => {
+                    #[allow(non_camel_case_types)]
+                    struct DoubtPlacementSvc<T: ControlPlane>(pub Arc<T>);
+                    impl<
+                        T: ControlPlane,
+                    > tonic::server::UnaryService<super::DoubtPlacementRequest>
+                    for DoubtPlacementSvc<T> {
+                        type Response = super::DoubtPlacementReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DoubtPlacementRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ControlPlane>::doubt_placement(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DoubtPlacementSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -98,14 +98,15 @@ where
         Ok(())
     }
 
-    async fn locate(&self, name: NarFileName) -> Result<Option<Location>> {
-        let request = wire::LocateRequest { nar: Some(nar_file_name_wire(name)) };
+    async fn locate(&self, instance: &str, name: NarFileName) -> Result<Option<Location>> {
+        let nar = Some(nar_file_name_wire(name));
+        let request = wire::LocateRequest { nar, instance: instance.to_owned() };
         convert::located(call!(self.locate(request)))
     }
 
-    async fn begin_fetch(&self, instance: &str, name: NarFileName) -> Result<Turn> {
+    async fn begin_fetch(&self, instance: &str, name: NarFileName, failed: &[String]) -> Result<Turn> {
         let nar = Some(nar_file_name_wire(name));
-        let request = wire::BeginFetchRequest { instance: instance.to_owned(), nar };
+        let request = wire::BeginFetchRequest { instance: instance.to_owned(), nar, failed: failed.to_vec() };
         convert::turn(call!(self.begin_fetch(request)))
     }
 
@@ -139,6 +140,13 @@ where
 
     async fn note_object(&self, note: ObjectNote) -> Result<()> {
         call!(self.note_object(convert::object_note_wire(note)));
+        Ok(())
+    }
+
+    async fn doubt_placement(&self, instance: &str, peer: &str, name: NarFileName) -> Result<()> {
+        let nar = Some(nar_file_name_wire(name));
+        let (instance, peer) = (instance.to_owned(), peer.to_owned());
+        call!(self.doubt_placement(wire::DoubtPlacementRequest { instance, peer, nar }));
         Ok(())
     }
 

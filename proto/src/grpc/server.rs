@@ -84,8 +84,10 @@ impl generated::ControlPlane for Adapter {
 
     async fn locate(&self, request: Request<wire::LocateRequest>) -> Reply<wire::LocateReply> {
         let span = trace::answers("locate", request.metadata());
-        let name = nar_file_name(request.into_inner().nar).map_err(to_status)?;
-        reply(trace::within(span, self.plane.locate(name)).await.map(convert::located_wire))
+        let request = request.into_inner();
+        let name = nar_file_name(request.nar).map_err(to_status)?;
+        let located = trace::within(span, self.plane.locate(&request.instance, name)).await;
+        reply(located.map(convert::located_wire))
     }
 
     async fn begin_fetch(&self, request: Request<wire::BeginFetchRequest>) -> Reply<wire::BeginFetchReply> {
@@ -94,11 +96,8 @@ impl generated::ControlPlane for Adapter {
         let request = request.into_inner();
         let_in.may_be(&request.instance).map_err(to_status)?;
         let name = nar_file_name(request.nar).map_err(to_status)?;
-        reply(
-            trace::within(span, self.plane.begin_fetch(&request.instance, name))
-                .await
-                .map(convert::turn_wire),
-        )
+        let turn = self.plane.begin_fetch(&request.instance, name, &request.failed);
+        reply(trace::within(span, turn).await.map(convert::turn_wire))
     }
 
     async fn end_fetch(&self, request: Request<wire::EndFetchRequest>) -> Reply<wire::EndFetchReply> {
@@ -167,6 +166,19 @@ impl generated::ControlPlane for Adapter {
         let note = convert::object_note(request.into_inner()).map_err(to_status)?;
         let_in.may_be(&note.writer.instance).map_err(to_status)?;
         reply(trace::within(span, self.plane.note_object(note)).await.map(|()| wire::NoteObjectReply {}))
+    }
+
+    async fn doubt_placement(
+        &self,
+        request: Request<wire::DoubtPlacementRequest>,
+    ) -> Reply<wire::DoubtPlacementReply> {
+        let span = trace::answers("doubt_placement", request.metadata());
+        let let_in = LetIn::by(request.extensions());
+        let request = request.into_inner();
+        let_in.may_be(&request.instance).map_err(to_status)?;
+        let name = nar_file_name(request.nar).map_err(to_status)?;
+        let doubted = self.plane.doubt_placement(&request.instance, &request.peer, name);
+        reply(trace::within(span, doubted).await.map(|()| wire::DoubtPlacementReply {}))
     }
 
     async fn attach(&self, request: Request<Streaming<wire::EdgeReport>>) -> Reply<Self::AttachStream> {

@@ -19,6 +19,7 @@ pub(super) fn an_edge() -> EdgeConfig {
         durable: true,
         max_size: None,
         tls: None,
+        authorities: None,
         limits: Limits::default(),
     }
 }
@@ -56,6 +57,8 @@ pub(super) fn default_settings() -> EdgeSettings {
         object_ttl: Duration::from_secs(3600),
         max_objects_bytes: 1 << 30,
         max_narinfo_requests: 256,
+        fleet_secret: None,
+        keep_peer_copies: true,
         max_size: None,
         min_free: MinFree::NOTHING,
         when_away: WhenAway::default(),

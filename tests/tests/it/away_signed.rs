@@ -100,7 +100,7 @@ async fn is_whole_again(cluster: &Cluster, there: &There, other: &Fixture) {
         eventually("our signature", signed).await;
     }
     agree(cluster).await;
-    let known = cluster.control().locate(name(&other.canonical_nar_path())).await.expect("it answers");
+    let known = cluster.control().locate("", name(&other.canonical_nar_path())).await.expect("it answers");
     let known = known.expect("it is told where the file came from");
     assert_eq!((known.proven, known.origins[0].url.as_str()), (true, "blobs/9?of=nar"));
     let old = cluster.narinfo(&there.misnamed).await;
@@ -117,7 +117,8 @@ pub(crate) async fn agree(cluster: &Cluster) {
     let as_one = async || {
         let mut agreed = true;
         for file in cluster.stored_files() {
-            let known = cluster.control().locate(name(&format!("/nar/{file}"))).await.expect("it answers");
+            let known =
+                cluster.control().locate("", name(&format!("/nar/{file}"))).await.expect("it answers");
             agreed &= known.is_some_and(|known| known.proven && !known.store_paths.is_empty());
         }
         for entry in std::fs::read_dir(cluster.store_dir()).expect("it is there") {

@@ -46,6 +46,7 @@ mod object_names;
 mod objects;
 mod observed;
 mod original;
+mod peers;
 mod pins;
 mod prefetch;
 mod private;

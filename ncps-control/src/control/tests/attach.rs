@@ -14,12 +14,12 @@ async fn a_new_session_of_an_instance_takes_over_with_its_turns() {
     let name = file("x", Compression::Xz);
     let mut old = Edge::attach(case.control(), "a").await;
     let _b = Edge::attach(case.control(), "b").await;
-    assert_eq!(case.control().begin_fetch("a", name).await.expect("answers"), Turn::Yours);
+    assert_eq!(case.control().begin_fetch("a", name, &[]).await.expect("answers"), Turn::Yours(Vec::new()));
     let _new = Edge::attach(case.control(), "a").await;
     assert_eq!(old.next().await, None, "the old session ends");
     drop(old);
     let theirs = Turn::Theirs(Some("http://a:8501".to_owned()));
-    assert_eq!(case.control().begin_fetch("b", name).await.expect("answers"), theirs);
+    assert_eq!(case.control().begin_fetch("b", name, &[]).await.expect("answers"), theirs);
     assert_eq!(case.house.control.edges(), 2);
     case.house.stop().await;
 }

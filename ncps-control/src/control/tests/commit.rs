@@ -20,10 +20,11 @@ async fn an_uncompressed_nar_can_come_from_its_other_representations() {
     for narinfo in [&ours, &plain_ours] {
         case.control().commit_nar("a", commit(narinfo)).await.expect("answers");
     }
-    let location = case.control().locate(file_of(&plain_ours)).await.expect("answers").expect("known");
+    let location =
+        case.control().locate("edge", file_of(&plain_ours)).await.expect("answers").expect("known");
     assert_eq!(location.representations, vec![file_of(&ours)]);
     assert_eq!(location.origins, vec![origin(&plain), origin(&compressed)], "its own first");
-    let location = case.control().locate(file_of(&ours)).await.expect("answers").expect("known");
+    let location = case.control().locate("edge", file_of(&ours)).await.expect("answers").expect("known");
     assert_eq!(location.representations, vec![file_of(&plain_ours)]);
     assert_eq!(location.origins, vec![origin(&compressed)], "nothing can be compressed to given bytes");
     case.house.stop().await;
@@ -38,7 +39,7 @@ async fn who_has_the_nar_compressed_is_a_source_of_it_uncompressed() {
     let ours = case.publish(opaque.clone()).await;
     assert_eq!(ours.compression, Compression::None);
     assert_eq!(case.publish(compressed.clone()).await, ours, "the first stays");
-    let location = case.control().locate(file_of(&ours)).await.expect("answers").expect("known");
+    let location = case.control().locate("edge", file_of(&ours)).await.expect("answers").expect("known");
     assert_eq!(location.origins, vec![origin(&opaque), origin(&compressed)]);
     case.house.stop().await;
 }
@@ -58,7 +59,7 @@ async fn a_narinfo_that_names_another_nars_file_is_forgotten_and_offered_uncompr
     assert_eq!(case.known(&wrong).await, None);
     let again = case.publish(wrong.clone()).await;
     assert_eq!((again.compression, again.file_hash), (Compression::None, Some(uncompressed(wrong.nar_hash))));
-    let location = case.control().locate(file_of(&again)).await.expect("answers").expect("known");
+    let location = case.control().locate("edge", file_of(&again)).await.expect("answers").expect("known");
     assert_eq!(location.origins, vec![origin(&wrong)]);
     case.house.stop().await;
 }
@@ -77,7 +78,7 @@ async fn corrections_of_corrections_lead_to_the_last_one() {
     }
     let case = case.restart().await;
     for old in [file_of(&ours), names[0], names[1]] {
-        let location = case.control().locate(old).await.expect("answers").expect("known");
+        let location = case.control().locate("edge", old).await.expect("answers").expect("known");
         assert_eq!(location.name, names[1]);
     }
     // And back: the first name is the right one after all.
@@ -85,7 +86,7 @@ async fn corrections_of_corrections_lead_to_the_last_one() {
     case.control().commit_nar("a", back).await.expect("answers");
     let case = case.restart().await;
     for old in [file_of(&ours), names[0], names[1]] {
-        let location = case.control().locate(old).await.expect("answers").expect("known");
+        let location = case.control().locate("edge", old).await.expect("answers").expect("known");
         assert_eq!(location.name, file_of(&ours));
     }
     case.house.stop().await;
@@ -120,6 +121,6 @@ async fn an_impossible_commit_is_refused() {
     };
     let refused = case.control().commit_nar("a", bad).await.expect_err("an uncompressed file is its NAR");
     assert_eq!(refused.code(), Code::Invalid);
-    assert_eq!(case.control().locate(name).await.expect("answers"), None);
+    assert_eq!(case.control().locate("edge", name).await.expect("answers"), None);
     case.house.stop().await;
 }

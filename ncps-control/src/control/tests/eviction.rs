@@ -83,7 +83,7 @@ async fn who_waits_for_room_is_told_when_there_is_no_more() {
     let case = limited(|settings| settings.max_size = Some(100 * BLOCK)).await;
     let mut edge = Edge::attach(case.control(), "a").await;
     edge.holds(&[nar("held"), nar("in flight")]);
-    case.control().begin_fetch("a", nar("in flight")).await.expect("answers");
+    case.control().begin_fetch("a", nar("in flight"), &[]).await.expect("answers");
     edge.say(disk(7, 95, 10));
     assert_eq!(edge.evicts().await, [nar("held")], "15 are missing, but that is all");
     let over = Eviction { settles: Some(7), ..Eviction::default() };

@@ -130,7 +130,7 @@ async fn a_restart_keeps_everything() {
     let case = case.restart().await;
     assert_eq!(case.house.control.settings().index_id, id);
     assert_eq!(case.known(&theirs).await.expect("kept").render(), ours.render());
-    let location = case.control().locate(file_of(&ours)).await.expect("answers").expect("kept");
+    let location = case.control().locate("edge", file_of(&ours)).await.expect("answers").expect("kept");
     assert_eq!((location.file_size, location.nar), (ours.file_size, Some(facts_of(&ours))));
     assert_eq!(
         (location.origins, location.store_paths),
@@ -138,7 +138,7 @@ async fn a_restart_keeps_everything() {
     );
     let moved = case.known(&other).await.expect("kept");
     assert_eq!((file_of(&moved), moved.file_size), (right, Some(9)));
-    let location = case.control().locate(file_of(&other)).await.expect("answers").expect("an alias");
+    let location = case.control().locate("edge", file_of(&other)).await.expect("answers").expect("an alias");
     assert_eq!((location.name, location.store_paths), (right, vec![other.store_path.hash()]));
     case.house.stop().await;
 }
@@ -148,9 +148,9 @@ async fn answers_are_the_same_before_and_after_the_row_is_written() {
     let case = Case::new().await;
     let ours = case.publish(case.upstream.narinfo(1)).await;
     let name = file_of(&ours);
-    let before = (case.known(&ours).await, case.control().locate(name).await.expect("answers"));
+    let before = (case.known(&ours).await, case.control().locate("edge", name).await.expect("answers"));
     case.house.control.flushed().await;
-    let after = (case.known(&ours).await, case.control().locate(name).await.expect("answers"));
+    let after = (case.known(&ours).await, case.control().locate("edge", name).await.expect("answers"));
     assert_eq!(before, after);
     assert!(before.1.is_some());
     case.house.stop().await;

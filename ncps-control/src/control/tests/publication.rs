@@ -62,7 +62,7 @@ async fn a_second_upstream_is_one_more_source_of_the_same_file() {
     let mut other_file = theirs.clone();
     other_file.file_hash = Some(FileHash(Sha256Hash::of(b"other bytes")));
     case.control().publish_narinfo(from("http://third.test", other_file)).await.expect("trusted");
-    let location = case.control().locate(file_of(&ours)).await.expect("answers").expect("known");
+    let location = case.control().locate("edge", file_of(&ours)).await.expect("answers").expect("known");
     let best = Origin { upstream: "http://best.test".to_owned(), ..origin(&theirs) };
     let expected = vec![best, origin(&case.upstream.narinfo(1))];
     assert_eq!(location.origins, expected, "by the upstreams' priorities, and none of other bytes");
@@ -108,9 +108,10 @@ async fn a_replacement_leads_the_origins_and_outlives_a_restart() {
     let replaced = case.control().publish_narinfo(replaced).await.expect("trusted");
     let case = case.restart().await;
     assert_eq!(case.known(&ours).await, Some(replaced.clone()));
-    let location = case.control().locate(file_of(&ours)).await.expect("answers").expect("still a file");
+    let location =
+        case.control().locate("edge", file_of(&ours)).await.expect("answers").expect("still a file");
     assert_eq!(location.store_paths, vec![], "no narinfo names it any more");
-    let location = case.control().locate(file_of(&replaced)).await.expect("answers").expect("known");
+    let location = case.control().locate("edge", file_of(&replaced)).await.expect("answers").expect("known");
     assert_eq!(location.origins, vec![origin(&theirs)]);
     case.house.stop().await;
 }

@@ -62,7 +62,11 @@ async fn a_purge_takes_narinfo_and_file_and_waits_for_every_edge() {
     let report = report.expect("purged");
     assert_eq!((report.paths.len(), report.files, report.bytes), (1, 1, 9 * BLOCK));
     assert_eq!(report.unheard, [""; 0]);
-    assert_eq!(case.control().locate(file_of(&ours)).await.expect("answers"), None, "no origin is left");
+    assert_eq!(
+        case.control().locate("edge", file_of(&ours)).await.expect("answers"),
+        None,
+        "no origin is left"
+    );
     assert_eq!(case.known(&other).await, Some(other));
     assert_eq!(case.publish(case.upstream.narinfo(1)).await, ours, "it may come back");
     case.house.stop().await;

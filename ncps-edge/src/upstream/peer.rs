@@ -1,0 +1,197 @@
+//! Other edges of the fleet as sources of NARs. They are asked at the URL that control named, with the fleet's secret,
+//! by way of no proxy and no redirect: the secret is for them alone.
+//!
+//! What they send is proven like what upstreams send. Absent: who is asked, and in which order (control says it).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use http::{HeaderValue, header};
+use ncps_nix::{Compression, NarFileName};
+use ncps_proto::{EdgeSettings, Error, Secret, trace};
+use parking_lot::Mutex;
+use reqwest::{RequestBuilder, Response};
+use tokio::time::Instant;
+use tracing::{Instrument, info_span};
+use url::Url;
+
+use super::nar::{Body, Opening, continues_at, header_number};
+use super::outward::Rules;
+use super::send::tracing_headers;
+use super::{Surroundings, UpstreamError, base, body, client};
+use crate::http::peer::{FLEET, ONLY_STORED, PATIENCE};
+use crate::metrics::EdgeMetrics;
+use crate::via::Via;
+
+/// How long a transfer of a peer may be without a byte before it is left to itself.
+const MOST_WAITING: Duration = Duration::from_secs(60);
+/// Before a peer is asked again that has no byte yet. It has kept us waiting itself.
+const AGAIN: Duration = Duration::from_millis(20);
+/// A peer that did not answer in time is not asked for what it stores for this long.
+const AWAY: Duration = Duration::from_secs(10);
+/// Peers that are remembered. Control names those that are attached.
+const MOST: usize = 1000;
+
+/// What of a peer is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lends {
+    /// What lies in its store.
+    Stored,
+    /// What is on its way there, too.
+    Running,
+}
+
+/// The edges of the fleet, as far as they were named.
+pub(crate) struct Peers {
+    settings: EdgeSettings,
+    known: Mutex<HashMap<String, Arc<Peer>>>,
+    authorities: Option<Arc<str>>,
+    metrics: Arc<EdgeMetrics>,
+}
+
+struct Peer {
+    base: Url,
+    client: reqwest::Client,
+    rules: Arc<Rules>,
+    away_until: Mutex<Option<Instant>>,
+}
+
+/// A file that is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    pub(crate) name: NarFileName,
+    pub(crate) lends: Lends,
+    /// The first byte that is wanted.
+    pub(crate) from: u64,
+    /// The way of the request for which it is.
+    pub(crate) via: &'a Via,
+}
+
+impl Peers {
+    pub(super) fn new(settings: &EdgeSettings, around: &Surroundings) -> Peers {
+        Peers {
+            settings: settings.clone(),
+            known: Mutex::default(),
+            authorities: around.authorities.clone(),
+            metrics: Arc::clone(&around.metrics),
+        }
+    }
+
+    /// Opens a file at the peer of this URL.
+    pub(crate) async fn open(&self, url: &str, wish: Wish<'_>) -> Opening {
+        let span = info_span!(target: trace::TARGET, "ask peer", otel.kind = "client", peer = url);
+        let answer = self.ask(url, wish, tracing_headers(&span)).instrument(span).await;
+        self.metrics.peer_requests.request(&answer);
+        match answer.and_then(|response| response.map(|r| self.body(r, wish)).transpose()) {
+            Ok(Some(body)) => Opening::Body(body),
+            Ok(None) => Opening::Absent,
+            Err(error) => Opening::Failed(error),
+        }
+    }
+
+    /// The head of a good answer; none where it does not have it.
+    async fn ask(
+        &self,
+        url: &str,
+        wish: Wish<'_>,
+        trace: http::HeaderMap,
+    ) -> Result<Option<Response>, UpstreamError> {
+        let secret = self.settings.fleet_secret.as_ref().ok_or(UpstreamError::Stranger)?;
+        let peer = self.peer(url)?;
+        if wish.lends == Lends::Stored && peer.is_away() {
+            return Err(UpstreamError::Paused);
+        }
+        let until = Instant::now() + MOST_WAITING;
+        loop {
+            let request = peer.request(wish, secret)?.headers(trace.clone());
+            let response = peer.send(request, self.head_timeout()).await?;
+            match response.status().as_u16() {
+                200 | 206 => return Ok(Some(response)),
+                404 => return Ok(None),
+                202 if Instant::now() >= until => return Err(UpstreamError::Timeout),
+                202 => tokio::time::sleep(AGAIN).await,
+                status => return Err(UpstreamError::Status(status)),
+            }
+        }
+    }
+
+    fn head_timeout(&self) -> Duration {
+        self.settings.connect_timeout + self.settings.header_timeout + PATIENCE
+    }
+
+    fn body(&self, response: Response, wish: Wish<'_>) -> Result<Body, UpstreamError> {
+        let (offset, total) = match response.status().as_u16() {
+            206 => (wish.from, continues_at(response.headers(), wish.from)?),
+            _ => (0, header_number(response.headers(), header::CONTENT_LENGTH)),
+        };
+        let metrics = Arc::clone(&self.metrics);
+        let stream = body::bytes(response, self.idle_timeout(wish.lends));
+        let stream = stream.inspect_ok(move |chunk| metrics.peer_fetched.add((), chunk.len() as u64));
+        Ok(Body { stream: stream.boxed(), offset, total, coding: Compression::None })
+    }
+
+    /// Where a transfer stalls, its edge notices first and goes on elsewhere, and we with it.
+    fn idle_timeout(&self, lends: Lends) -> Duration {
+        match lends {
+            Lends::Stored => self.settings.idle_timeout,
+            Lends::Running => self.settings.idle_timeout + self.head_timeout(),
+        }
+    }
+
+    fn peer(&self, url: &str) -> Result<Arc<Peer>, UpstreamError> {
+        let mut known = self.known.lock();
+        if let Some(peer) = known.get(url) {
+            return Ok(Arc::clone(peer));
+        }
+        let made = Peer::new(url, &self.settings, self.authorities.as_deref());
+        let peer = Arc::new(made.map_err(|error| UpstreamError::Transport(error.story()))?);
+        if known.len() >= MOST {
+            known.clear();
+        }
+        known.insert(url.to_owned(), Arc::clone(&peer));
+        Ok(peer)
+    }
+}
+
+impl Peer {
+    fn new(url: &str, settings: &EdgeSettings, authorities: Option<&str>) -> Result<Peer, Error> {
+        let base = base(url)?;
+        // It is at home wherever it is; link-local addresses and metadata services are nobody's.
+        let rules = Rules::new(&base, &[]);
+        let client = client::for_peers(settings, authorities, &rules)?;
+        Ok(Peer { base, client, rules, away_until: Mutex::default() })
+    }
+
+    fn request(&self, wish: Wish<'_>, secret: &Secret) -> Result<RequestBuilder, UpstreamError> {
+        let url = super::resolve(&self.base, &wish.name.url())?;
+        let unusable = |_| UpstreamError::BadUrl(url.to_string());
+        let mut shown = HeaderValue::from_str(secret.reveal()).map_err(unusable)?;
+        shown.set_sensitive(true);
+        let mut request = self.client.get(url.clone()).header(FLEET, shown);
+        if wish.lends == Lends::Stored {
+            request = request.header(header::CACHE_CONTROL, ONLY_STORED);
+        }
+        if wish.from > 0 {
+            request = request.header(header::RANGE, format!("bytes={}-", wish.from));
+        }
+        if let Some(way) = wish.via.so_far() {
+            request = request.header(header::VIA, way);
+        }
+        Ok(request)
+    }
+
+    async fn send(&self, request: RequestBuilder, timeout: Duration) -> Result<Response, UpstreamError> {
+        self.rules.permit(&self.base).await?;
+        let sent = tokio::time::timeout(timeout, request.send()).await;
+        let response = sent.map_err(|_| UpstreamError::Timeout).and_then(|sent| Ok(sent?));
+        let away = matches!(response, Err(UpstreamError::Timeout)).then(|| Instant::now() + AWAY);
+        *self.away_until.lock() = away;
+        response
+    }
+
+    fn is_away(&self) -> bool {
+        self.away_until.lock().is_some_and(|until| Instant::now() < until)
+    }
+}
