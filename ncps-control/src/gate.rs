@@ -7,19 +7,40 @@ use std::sync::Arc;
 
 use ncps_proto::admin::Caller;
 use ncps_proto::grpc::{Admission, Attached, to_status};
-use ncps_proto::{Code, Error, Result, Scope};
+use ncps_proto::{Code, Error, Hello, Result, Scope};
 use ncps_runtime::clock::Clock;
 use tonic::metadata::MetadataMap;
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
+use crate::connections::Visitor;
+use crate::refusals::{Reason, Refusals, Who};
+use crate::sessions::Sessions;
 use crate::tokens::{Entry, Tokens};
+
+/// Which edges are attached, and where it is noted that one is turned away.
+#[derive(Clone)]
+pub(crate) struct Fleet {
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) refusals: Arc<Refusals>,
+}
+
+impl Attached for Fleet {
+    fn name_of(&self, instance: &str) -> Option<String> {
+        self.sessions.name_of(instance)
+    }
+
+    fn turned_away(&self, hello: &Hello, error: &Error) {
+        let who = Who { name: Some(hello.name.clone()), peer: None };
+        self.refusals.note(&who, Reason::Token, &error.to_string());
+    }
+}
 
 /// The door of one service.
 #[derive(Clone)]
 pub(crate) struct Gate {
     tokens: Arc<Tokens>,
-    attached: Arc<dyn Attached>,
+    fleet: Fleet,
     clock: Arc<dyn Clock>,
     scope: Scope,
     /// It stands open while there is no token of its scope.
@@ -29,12 +50,12 @@ pub(crate) struct Gate {
 impl Gate {
     pub(crate) fn new(
         tokens: &Arc<Tokens>,
-        attached: Arc<dyn Attached>,
+        fleet: Fleet,
         clock: &Arc<dyn Clock>,
         scope: Scope,
         lenient: bool,
     ) -> Gate {
-        Gate { tokens: Arc::clone(tokens), attached, clock: Arc::clone(clock), scope, lenient }
+        Gate { tokens: Arc::clone(tokens), fleet, clock: Arc::clone(clock), scope, lenient }
     }
 
     /// The token that lets a call in. `None` where none is asked for.
@@ -56,20 +77,25 @@ impl Gate {
 
 impl Interceptor for Gate {
     fn call(&mut self, mut request: Request<()>) -> std::result::Result<Request<()>, Status> {
-        match self.admit(request.metadata()) {
+        let visitor = request.extensions().get::<Visitor>().cloned();
+        let admitted = self.admit(request.metadata());
+        if let (Ok(_), Some(visitor)) = (&admitted, &visitor) {
+            visitor.admit();
+        }
+        match admitted {
             Ok(Some(token)) => {
                 let name = token.info.name.clone();
                 request.extensions_mut().insert(Caller { who: format!("token {name}") });
                 let (edges, over) = (token.info.edges.clone(), token.over.clone());
-                let attached = Arc::clone(&self.attached);
+                let attached = Arc::new(self.fleet.clone());
                 request.extensions_mut().insert(Admission { token: name, edges, attached, over });
                 Ok(request)
             }
             Ok(None) => Ok(request),
             Err(error) => {
-                let peer = request.remote_addr().map(tracing::field::display);
-                tracing::info!(peer, scope = %self.scope, reason = %error, "a call was refused");
-                Err(to_status(error))
+                let who = visitor.map(|visitor| Who::from(visitor.peer.ip())).unwrap_or_default();
+                let reason = if self.scope == Scope::Edge { Reason::Token } else { Reason::AdminToken };
+                Err(to_status(self.fleet.refusals.turn_away(&who, reason, error)))
             }
         }
     }
@@ -90,8 +116,11 @@ mod tests {
     use ncps_proto::{Expiry, NewToken};
     use ncps_runtime::clock::{ManualClock, UnixTime};
 
+    use ncps_runtime::telemetry::Telemetry;
+
     use super::*;
     use crate::Db;
+    use crate::metrics::ControlMetrics;
 
     struct House {
         _folder: tempfile::TempDir,
@@ -121,8 +150,11 @@ mod tests {
             if let Some(value) = authorization {
                 request.metadata_mut().insert("authorization", value.parse().expect("a value"));
             }
-            let attached = Arc::<crate::sessions::Sessions>::default();
-            let answer = Gate::new(&self.tokens, attached, &clock, scope, lenient).call(request);
+            let counted = Arc::clone(&ControlMetrics::new(&Telemetry::off()).refused);
+            let refusals = Refusals::new(counted, Arc::clone(&clock));
+            let fleet = Fleet { sessions: Arc::default(), refusals: Arc::clone(&refusals) };
+            let answer = Gate::new(&self.tokens, fleet, &clock, scope, lenient).call(request);
+            assert_eq!(refusals.recent().len(), usize::from(answer.is_err()));
             answer.err().map(|status| {
                 assert_eq!(status.code(), tonic::Code::Unauthenticated);
                 status.message().to_owned()

@@ -14,23 +14,27 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 
-/// Handshakes at once; more connections wait in the kernel's queue.
-const AT_ONCE: usize = 64;
+use crate::connections::{Door, Held, Place};
+use crate::refusals::{Reason, Who};
+
+/// Handshakes at once; more connections wait in the kernel's queue. More than one address may have connections.
+const AT_ONCE: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// When the process is out of file descriptors, a moment may bring one back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection whose handshake is done.
-type Secured = io::Result<TlsStream<TcpStream>>;
+type Secured = io::Result<Held<TlsStream<TcpStream>>>;
 
 /// Connections from now on, until the process drains.
 pub(crate) fn secured(
     listener: TcpListener,
     tls: &Tls,
+    door: Arc<Door>,
     tasks: &Tasks,
 ) -> impl Stream<Item = Secured> + use<> {
     let (done, secured) = mpsc::channel(1);
-    let front = Front { tls: tls.clone(), tasks: tasks.clone(), done };
+    let front = Front { tls: tls.clone(), tasks: tasks.clone(), door, done };
     tasks.spawn_background("control-accept", front.accept(listener));
     ReceiverStream::new(secured)
 }
@@ -39,6 +43,7 @@ pub(crate) fn secured(
 struct Front {
     tls: Tls,
     tasks: Tasks,
+    door: Arc<Door>,
     done: mpsc::Sender<Secured>,
 }
 
@@ -52,9 +57,10 @@ impl Front {
         while let Some(accepted) = drain.run_until_cancelled(next()).await {
             match accepted {
                 Ok((place, (stream, peer))) => {
+                    let Some(inside) = self.door.enter(peer) else { continue };
                     let front = self.clone();
                     self.tasks.spawn_background("control-handshake", async move {
-                        front.shake(stream, peer).await;
+                        front.shake(stream, peer, inside).await;
                         drop(place);
                     });
                 }
@@ -66,22 +72,45 @@ impl Front {
         }
     }
 
-    async fn shake(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn shake(&self, stream: TcpStream, peer: SocketAddr, inside: Place) {
         // Latency matters more than packets; a socket that refuses is used as it is.
         stream.set_nodelay(true).ok();
         let handshake = tokio::time::timeout(PATIENCE, self.handshake(stream));
         match self.tasks.life().hard().run_until_cancelled(handshake).await {
-            Some(Ok(Ok(stream))) => self.done.send(Ok(stream)).await.unwrap_or_default(),
-            Some(Ok(Err(error))) => tracing::info!(%peer, %error, "a TLS handshake with control failed"),
-            Some(Err(_)) => tracing::info!(%peer, "a TLS handshake with control took too long"),
+            Some(Ok(Ok(stream))) => self.done.send(Ok(inside.hold(stream))).await.unwrap_or_default(),
+            Some(Ok(Err(error))) => self.failed(peer, reason(&error), &error.to_string()),
+            Some(Err(_)) => self.failed(peer, Reason::Handshake, "it took too long"),
             None => {}
         }
     }
 
-    async fn handshake(&self, stream: TcpStream) -> Secured {
+    fn failed(&self, peer: SocketAddr, reason: Reason, why: &str) {
+        let why = format!("a TLS handshake with control failed: {why}");
+        self.door.refusals().note(&Who::from(peer.ip()), reason, &why);
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         if self.tls.is_plaintext(&stream).await? {
             return Err(io::Error::other("plaintext on a TLS port"));
         }
         self.tls.accept(stream).await
+    }
+}
+
+/// Whether it is about a certificate: theirs, or ours in their eyes.
+fn reason(error: &io::Error) -> Reason {
+    use tokio_rustls::rustls::{AlertDescription as Alert, Error};
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<Error>());
+    match error {
+        Some(Error::InvalidCertificate(_) | Error::NoCertificatesPresented) => Reason::Certificate,
+        Some(Error::AlertReceived(
+            Alert::UnknownCA
+            | Alert::BadCertificate
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::CertificateRevoked
+            | Alert::UnsupportedCertificate,
+        )) => Reason::Certificate,
+        _ => Reason::Handshake,
     }
 }

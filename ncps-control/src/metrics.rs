@@ -11,6 +11,7 @@ use ncps_runtime::telemetry::{Counters, Gauges, Histograms, Kind, Metric, Teleme
 use crate::eviction::{EvictionReport, Trigger};
 use crate::index::Index;
 use crate::pins::Pins;
+use crate::refusals::Reason;
 use crate::sessions::{Disk, Sessions};
 
 label! {
@@ -70,6 +71,9 @@ metrics! {
     ADOPTED = "ncps_adopted_narinfos_total", Kind::Counter, "{narinfo}", [],
         "Narinfos that were taken over from what an edge holds.";
     EDGES = "ncps_edges", Kind::Gauge, "{edge}", [], "Edges that are attached.";
+    REFUSED = "ncps_refused_edges_total", Kind::Counter, "{attempt}", ["reason"],
+        "Attempts to attach, to call or to connect that were refused. `token`, `certificate`: credentials; `handshake`: \
+         no TLS; `hello`, `protocol`, `name`: what an edge says of itself; `full`, `idle`: limits of the port.";
     LEASES = "ncps_leases", Kind::Gauge, "{lease}", [],
         "Turns to fetch that are taken, those that ran out and were not yet forgotten included.";
 
@@ -101,6 +105,7 @@ pub struct ControlMetrics {
     pub(crate) batches: Arc<Counters<Written>>,
     pub(crate) batch_duration: Histograms<()>,
     pub(crate) narinfos: Arc<Gauges<()>>,
+    pub(crate) refused: Arc<Counters<Reason>>,
     runs: Arc<Counters<Trigger>>,
     evicted_files: Arc<Counters<()>>,
     evicted_bytes: Arc<Counters<()>>,
@@ -119,6 +124,7 @@ impl ControlMetrics {
             batches: telemetry.counters(&BATCHES),
             batch_duration: telemetry.histograms(&BATCH_DURATION),
             narinfos: telemetry.gauges(&NARINFO_COUNT),
+            refused: telemetry.counters(&REFUSED),
             runs: telemetry.counters(&EVICTION_RUNS),
             evicted_files: telemetry.counters(&EVICTED_FILES),
             evicted_bytes: telemetry.counters(&EVICTED_BYTES),

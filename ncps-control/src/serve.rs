@@ -10,24 +10,31 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{Stream, StreamExt};
 use ncps_proto::admin::{self, AdminPlane};
 use ncps_proto::{ControlPlane, Scope, grpc};
 use ncps_runtime::config::ListenAddr;
 use ncps_runtime::tasks::Tasks;
 use ncps_runtime::tls::{Tls, TlsError};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use crate::Control;
 use crate::config::ControlAddr;
+use crate::connections::{Door, Held, Limits};
 use crate::handshakes::secured;
 use crate::introspection;
 
 /// How often a silent connection is asked whether it lives, and how long it may take to answer.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Calls at once on one connection; an edge's further ones wait there.
+const CALLS: u32 = 1024;
+/// Of a call, in bytes.
+const HEADERS: u32 = 16 << 10;
 
 /// Why control can't listen.
 #[derive(Debug, thiserror::Error)]
@@ -236,6 +243,8 @@ async fn run(
     let mut server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(CALLS)
+        .http2_max_header_list_size(HEADERS)
         .tcp_nodelay(true);
     match listener {
         ControlListener::Unix(listener, _file) => {
@@ -252,12 +261,14 @@ async fn run(
             // Probes have no token, and learn nothing.
             let router = server.add_service(edges).add_service(admins).add_service(described);
             let router = router.add_service(health);
+            let door = Door::new(Limits::default(), Arc::clone(&control.refusals));
             match tls {
                 None => {
-                    router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await?;
+                    let incoming = plain(listener, door);
+                    router.serve_with_incoming_shutdown(incoming, stop).await?;
                 }
                 Some(tls) => {
-                    let secured = secured(listener, &tls, tasks);
+                    let secured = secured(listener, &tls, door, tasks);
                     tasks.spawn_background("control-certificate", tls.watch(tasks.life().hard()));
                     router.serve_with_incoming_shutdown(secured, stop).await?;
                 }
@@ -265,6 +276,21 @@ async fn run(
         }
     }
     Ok(())
+}
+
+/// Connections in plaintext that have a place; others are closed.
+fn plain(
+    listener: TcpListener,
+    door: Arc<Door>,
+) -> impl Stream<Item = io::Result<Held<TcpStream>>> + Send + 'static {
+    TcpListenerStream::new(listener).filter_map(move |accepted| {
+        let held = accepted.and_then(|stream| {
+            stream.set_nodelay(true).ok();
+            let peer = stream.peer_addr()?;
+            Ok(door.enter(peer).map(|place| place.hold(stream)))
+        });
+        std::future::ready(held.transpose())
+    })
 }
 
 #[cfg(test)]

@@ -1,16 +1,19 @@
 //! Sockets: whose they are, who may connect, and how the server ends.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt;
 use hyper_util::rt::TokioIo;
 use ncps_nix::ObjectName;
 use ncps_proto::admin::Caller;
 use ncps_proto::{
-    Code, Directive, EdgeReport, Expiry, Hello, Lookup, NewToken, ObjectChange, ObjectNote, Upload, Writer,
+    Accesses, Code, Directive, EdgeReport, Expiry, Hello, Lookup, NewToken, ObjectChange, ObjectNote, Upload,
+    Writer,
 };
 use ncps_runtime::exit::Exit;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::*;
@@ -221,5 +224,101 @@ async fn who_has_a_bound_token_speaks_for_no_other_edge() {
     assert_eq!(refused(calls_as(&*a, "a").await), 0);
     assert_eq!(refused(calls_as(&*b, "of nobody that is attached").await), 0);
     drop((of_a, of_b));
+    assert_eq!(house.end_softly().await, Exit::Ok);
+}
+
+/// Control at a port of the loopback.
+async fn at_a_port(house: &House) -> SocketAddr {
+    let any = ControlAddr::Tcp { addr: ListenAddr::At((Ipv4Addr::LOCALHOST, 0).into()), tls: None };
+    let listener = ControlListener::bind(&any).await.expect("binds");
+    let addr = listener.to_string().parse().expect("an address");
+    serve(listener, Arc::clone(&house.control), &house.tasks());
+    addr
+}
+
+async fn channel(addr: SocketAddr) -> Channel {
+    Endpoint::from_shared(format!("http://{addr}")).expect("a URI").connect().await.expect("connects")
+}
+
+#[tokio::test]
+async fn garbage_is_closed_and_delays_nobody() {
+    let folder = folder();
+    let house = house(&folder).await;
+    let addr = at_a_port(&house).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let garbage =
+        [b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![0; 1 << 20], [preface, vec![0xff; 1 << 20]].concat()];
+    for some in garbage {
+        let mut stream = TcpStream::connect(addr).await.expect("a port");
+        // It may be closed before all of it is sent.
+        stream.write_all(&some).await.ok();
+        stream.read_to_end(&mut Vec::new()).await.ok();
+    }
+    let directives = served(&house, channel(addr).await).await;
+    assert_eq!(house.end_softly().await, Exit::Ok);
+    drop(directives);
+}
+
+#[tokio::test]
+async fn past_the_limit_a_connection_is_closed_at_once() {
+    let folder = folder();
+    let house = house(&folder).await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let addr = listener.local_addr().expect("bound");
+    let door = Door::new(Limits { of_one: 2, ..Limits::default() }, Arc::clone(&house.control.refusals));
+    let mut incoming = plain(listener, door);
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        clients
+            .push((TcpStream::connect(addr).await.expect("a port"), incoming.next().await.expect("a place")));
+    }
+    let mut third = TcpStream::connect(addr).await.expect("the kernel takes it");
+    let closed = async {
+        // Reset, or closed.
+        third.read_to_end(&mut Vec::new()).await.unwrap_or_default()
+    };
+    tokio::select! {
+        read = closed => assert_eq!(read, 0),
+        _ = incoming.next() => panic!("there is no place"),
+    }
+    assert_eq!(house.control.refusals.recent()[0].reason, "full");
+    clients.pop();
+    let fourth = TcpStream::connect(addr).await.expect("a port");
+    incoming.next().await.expect("its place is free again").expect("accepted");
+    drop((clients, fourth));
+    assert_eq!(house.end_softly().await, Exit::Ok);
+}
+
+#[tokio::test]
+async fn what_is_not_heard_yet_waits_with_the_edge_that_says_it() {
+    const IN_A_REPORT: usize = 1000;
+    const AT_MOST: u64 = 8 << 20;
+    let folder = folder();
+    let house = house(&folder).await;
+    let addr = at_a_port(&house).await;
+    // A session hears nothing before it is noted.
+    let deaf = house.control.roster.hold().await;
+    let said = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&said);
+    let flood = futures::stream::repeat_with(move || {
+        // A store path takes more than 20 bytes on the wire.
+        counted.fetch_add(20 * IN_A_REPORT as u64, Ordering::Relaxed);
+        let narinfos = vec![(path(1).hash(), 1); IN_A_REPORT];
+        EdgeReport::Accesses(Accesses { narinfos, nars: Vec::new() })
+    });
+    let reports = futures::stream::iter([EdgeReport::Hello(Hello::new("flood", "i"))]).chain(flood);
+    let reports = reports.map(Into::into).boxed();
+    let plane = grpc::RemoteControl::new(channel(addr).await);
+    let mut directives = plane.attach(reports).await.expect("attaches");
+    directives.next().await.expect("a directive").expect("no break");
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(said.load(Ordering::Relaxed) < AT_MOST, "nobody hears it, and it is taken in");
+    }
+    drop(deaf);
+    while said.load(Ordering::Relaxed) < 2 * AT_MOST {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(directives);
     assert_eq!(house.end_softly().await, Exit::Ok);
 }

@@ -10,7 +10,6 @@ use std::task::{Context, Poll, Waker};
 use futures::Stream;
 use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::admin::EdgeStats;
-use ncps_proto::grpc::Attached;
 use ncps_proto::{
     Code, Directive, DiskReport, Error, HeldNar, Hello, Job, JobReport, Peer, Result, Told, Totals, Turn,
     Victim, Welcome,
@@ -26,6 +25,7 @@ use crate::fleet::{Action, Fleet, SessionId};
 pub(crate) use crate::fleet::{Disk, Gone, Spare};
 use crate::jobs::{JobRun, SessionJobs};
 use crate::record::Standing;
+use crate::refusals::Reason;
 
 /// What a session needs beside its state.
 #[derive(Debug, Default)]
@@ -151,12 +151,6 @@ fn gone() -> Error {
     Error::new(Code::Unavailable, "the edge is gone or does not keep up")
 }
 
-impl Attached for Sessions {
-    fn name_of(&self, instance: &str) -> Option<String> {
-        Sessions::name_of(self, instance)
-    }
-}
-
 /// What only reads the state of the fleet.
 impl Sessions {
     fn look<T>(&self, look: impl FnOnce(&Fleet) -> T) -> T {
@@ -270,14 +264,22 @@ impl Sessions {
     }
 
     /// Opens a session. A former session of the same instance ends, and its turns go over to this one.
-    pub(crate) fn open(self: &Arc<Self>, hello: &Hello, at: UnixTime) -> Opened {
+    ///
+    /// # Errors
+    /// See [`Fleet::room_for`].
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        hello: &Hello,
+        at: UnixTime,
+    ) -> std::result::Result<Opened, (Reason, Error)> {
         let mut state = self.state.lock();
+        state.fleet.room_for(hello)?;
         let (id, welcome) = state.fleet.open(hello, at);
         let line = Line::default();
         let cut = line.cut.clone();
         state.lines.insert(id, line);
         state.carry_out();
-        Opened { id, welcome, directives: Directives { sessions: Arc::clone(self), id }, cut }
+        Ok(Opened { id, welcome, directives: Directives { sessions: Arc::clone(self), id }, cut })
     }
 
     /// See [`Fleet::has_heard`].

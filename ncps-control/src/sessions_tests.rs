@@ -9,7 +9,7 @@ use crate::testing::{file, path};
 fn open(sessions: &Arc<Sessions>, instance: &str) -> Opened {
     let url = Some(format!("http://{instance}"));
     let hello = Hello { url, durable: true, ..Hello::new(instance, instance) };
-    sessions.open(&hello, UnixTime(1))
+    sessions.open(&hello, UnixTime(1)).expect("there is room")
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@
 pub mod access;
 mod alone;
 pub mod attach;
+mod complaints;
 pub mod compose;
 pub mod config;
 mod flights;

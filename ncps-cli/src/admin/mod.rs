@@ -4,6 +4,7 @@
 //! Absent on purpose: any decision. Control decides; here is only what was typed, and what is printed.
 
 mod config;
+mod edges;
 mod events;
 mod evict;
 mod generated;
@@ -83,7 +84,8 @@ enum Command {
     Token(token::Command),
     /// Numbers: hit ratios, bytes saved and fetched, sizes, edges and upstreams.
     Stats(stats::Command),
-    /// The attached edges: what they hold, and how full their disks are.
+    /// The edges: those that are attached, with what they hold and how full their disks are, those that were within 7
+    /// days, and who was refused lately, and why.
     Edges,
     /// The upstreams, as each edge sees them: whether they are asked, how fast they answer, what failed.
     Upstreams,
@@ -143,7 +145,7 @@ async fn run(command: Command, session: Session) -> Done {
         Command::Prefetch(command) => prefetch::run(command, &session).await,
         Command::Token(command) => token::run(command, &session).await,
         Command::Stats(command) => stats::run(command, &session).await,
-        Command::Edges => stats::edges(&session).await,
+        Command::Edges => edges::run(&session).await,
         Command::Upstreams => stats::all_upstreams(&session).await,
         Command::Config => config::run(&session).await,
         Command::Completions(wanted) => generated::completions(wanted),

@@ -1,4 +1,4 @@
-//! `ncps-cli stats`, `edges` and `upstreams`: numbers.
+//! `ncps-cli stats` and `upstreams`: numbers.
 
 use std::io::{IsTerminal, stdout};
 use std::time::Duration;
@@ -139,7 +139,7 @@ impl Shown for Numbers {
                 ratio.errors.to_string(),
             ]);
         }
-        let edges = Edges::table(&self.edges);
+        let edges = Edge::table(&self.edges);
         let upstreams = Upstreams::table(&self.upstreams);
         format!("{}\n{}\n{}\n{edges}\n{upstreams}", self.head(), requests.text(), self.sizes())
     }
@@ -168,7 +168,7 @@ impl Numbers {
 
 /// An attached edge.
 #[derive(Serialize)]
-struct Edge {
+pub(super) struct Edge {
     name: String,
     /// Made with its data.
     instance: String,
@@ -191,7 +191,7 @@ struct Edge {
 }
 
 impl Edge {
-    fn new(edge: EdgeStats, max_size: Option<u64>) -> Edge {
+    pub(super) fn new(edge: EdgeStats, max_size: Option<u64>) -> Edge {
         Edge {
             nars: nars(&edge.counts),
             name: edge.name,
@@ -210,20 +210,12 @@ impl Edge {
     }
 }
 
-#[derive(Serialize)]
-#[serde(transparent)]
-struct Edges(Vec<Edge>);
-
-impl Shown for Edges {
-    fn text(&self) -> String {
-        Edges::table(&self.0)
-    }
-}
-
-impl Edges {
-    fn table(edges: &[Edge]) -> String {
+impl Edge {
+    pub(super) fn table(edges: &[Edge]) -> String {
         let heads = [
             "EDGE",
+            "ZONE",
+            "DURABLE",
             "FILES",
             "USED",
             "LIMIT",
@@ -234,11 +226,13 @@ impl Edges {
             "INSTANCE",
             "URL",
         ];
-        let mut table = Table::new(heads, &[1, 2, 3, 4, 5]);
+        let mut table = Table::new(heads, &[3, 4, 5, 6, 7]);
         let size = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), |bytes| Size(bytes).to_string());
         for edge in edges {
             table.row([
                 edge.name.clone(),
+                or_dash(edge.zone.as_deref().unwrap_or_default()),
+                yes_or_no(edge.durable),
                 edge.files.to_string(),
                 size(edge.used),
                 size(edge.max_size),
@@ -254,7 +248,11 @@ impl Edges {
     }
 }
 
-fn or_dash(text: &str) -> String {
+pub(super) fn yes_or_no(is: bool) -> String {
+    if is { "yes".to_owned() } else { "no".to_owned() }
+}
+
+pub(super) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }
 
@@ -332,12 +330,6 @@ pub(super) async fn run(command: Command, session: &Session) -> Done {
         session.output.print_line(&numbers)?;
         tokio::time::sleep(pause).await;
     }
-}
-
-pub(super) async fn edges(session: &Session) -> Done {
-    let stats = session.admin().await?.stats().await?;
-    let edges = stats.edges.into_iter().map(|edge| Edge::new(edge, stats.max_size)).collect();
-    session.output.print(&Edges(edges))
 }
 
 /// Without an edge nobody knows.

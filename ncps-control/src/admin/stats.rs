@@ -12,6 +12,8 @@ impl Control {
         for edge in &mut edges {
             edge.counts = self.tally.of(&edge.instance);
         }
+        let attached = edges.iter().map(|edge| &*edge.name).collect();
+        let away = self.roster.away(&attached);
         Ok(Stats {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: self.index.counting_since().await?,
@@ -20,6 +22,8 @@ impl Control {
             nar_files,
             absences: self.index.absences() as u64,
             max_size: self.settings().max_size,
+            away,
+            refused: self.refusals.recent(),
             edges,
         })
     }

@@ -10,8 +10,8 @@ use futures::{Stream, StreamExt};
 use ncps_nix::NarFileName;
 use ncps_proto::admin::EventKind;
 use ncps_proto::{
-    Accesses, Code, Counter, Directive, Directives, EdgeReport, EdgeSettings, Error, HeldNar, Hello, Reports,
-    Result, Said, Told, Totals, Welcome,
+    Accesses, Code, Counter, Directive, Directives, EdgeReport, EdgeSettings, Error, HeldNar, Hello,
+    PROTOCOL, Reports, Result, Said, Told, Totals, Welcome, is_understood,
 };
 use ncps_runtime::clock::{Clock, UnixTime};
 use ncps_runtime::tasks::Tasks;
@@ -27,6 +27,8 @@ use crate::eviction::job::Pressure;
 use crate::fleet::SessionId;
 use crate::index::Index;
 use crate::journal::{Journal, Note};
+use crate::refusals::{Reason, Refusals, Who};
+use crate::roster::Roster;
 use crate::sessions::{Opened, Sessions, Settled};
 use crate::totals::Tally;
 
@@ -35,8 +37,11 @@ const HELLO: Duration = Duration::from_secs(10);
 
 impl Control {
     pub(super) async fn attach_edge(&self, mut reports: Reports) -> Result<Directives> {
-        let hello = hello(&mut reports).await?;
-        let Opened { id, welcome, directives, cut } = self.sessions.open(&hello, self.clock.now());
+        let hello = hello(&mut reports).await.map_err(|turned| self.turn_away(turned))?;
+        let opened = self.sessions.open(&hello, self.clock.now());
+        let Opened { id, welcome, directives, cut } =
+            opened.map_err(|(reason, error)| self.turn_away(TurnedAway::named(&hello, reason, error)))?;
+        self.roster.attached(&hello, self.clock.now());
         let edge = hello.name.clone();
         tracing::info!(
             edge,
@@ -51,6 +56,8 @@ impl Control {
             tally: Arc::clone(&self.tally),
             sessions: Arc::clone(&self.sessions),
             clock: Arc::clone(&self.clock),
+            roster: Arc::clone(&self.roster),
+            refusals: Arc::clone(&self.refusals),
             pressure: self.evictor.pressure(),
             arrivals: self.arrivals.clone(),
             suspects: Vec::new(),
@@ -68,15 +75,56 @@ impl Control {
     }
 }
 
-async fn hello(reports: &mut Reports) -> Result<Hello> {
-    let first = tokio::time::timeout(HELLO, reports.next()).await;
-    let invalid = |message: &str| Error::new(Code::Invalid, message);
-    match first {
-        Ok(Some(Said { report: EdgeReport::Hello(hello), .. })) => hello.check().map(|()| hello),
-        Ok(_) => Err(invalid("an edge must say hello first")),
-        Err(_) => Err(invalid("an edge said nothing for 10 s")),
+impl Control {
+    fn turn_away(&self, TurnedAway { name, reason, error }: TurnedAway) -> Error {
+        self.refusals.turn_away(&Who { name, peer: None }, reason, error)
     }
 }
+
+/// An edge that is not taken in.
+struct TurnedAway {
+    name: Option<String>,
+    reason: Reason,
+    error: Error,
+}
+
+impl TurnedAway {
+    fn named(hello: &Hello, reason: Reason, error: Error) -> TurnedAway {
+        TurnedAway { name: Some(hello.name.clone()), reason, error }
+    }
+}
+
+async fn hello(reports: &mut Reports) -> std::result::Result<Hello, TurnedAway> {
+    let first = tokio::time::timeout(HELLO, reports.next()).await;
+    let invalid = |message: &str| {
+        Err(TurnedAway { name: None, reason: Reason::Hello, error: Error::new(Code::Invalid, message) })
+    };
+    match first {
+        Ok(Some(Said { report: EdgeReport::Hello(hello), .. })) => possible(hello),
+        Ok(_) => invalid("an edge must say hello first"),
+        Err(_) => invalid("an edge said nothing for 10 s"),
+    }
+}
+
+fn possible(hello: Hello) -> std::result::Result<Hello, TurnedAway> {
+    // First: what a release says that we don't understand is not to be judged.
+    if !is_understood(PROTOCOL, hello.protocol) {
+        let why = format!(
+            "this edge speaks protocol {} and control {PROTOCOL}: their releases may differ by one, so bring both to \
+             the same",
+            hello.protocol
+        );
+        return Err(TurnedAway::named(&hello, Reason::Protocol, Error::new(Code::Refused, why)));
+    }
+    match hello.check() {
+        Ok(()) => Ok(hello),
+        Err(error) => Err(TurnedAway::named(&hello, Reason::Hello, error)),
+    }
+}
+
+/// Reports that are heard of an edge when control is to end at once: what it said before, and no more of one that
+/// never stops talking.
+const LAST_WORDS: usize = 256;
 
 /// A page of an inventory, and what the index knows of it.
 struct Page {
@@ -93,6 +141,8 @@ struct Listener {
     tally: Arc<Tally>,
     sessions: Arc<Sessions>,
     clock: Arc<dyn Clock>,
+    roster: Arc<Roster>,
+    refusals: Arc<Refusals>,
     pressure: Pressure,
     arrivals: Arrivals,
     /// Files whose size is not what is known of them.
@@ -108,7 +158,14 @@ struct Listener {
 
 impl Listener {
     async fn run(mut self, mut reports: Reports) {
-        loop {
+        self.roster.save().await;
+        let mut last_words = LAST_WORDS;
+        while !self.stop.is_cancelled() || last_words > 0 {
+            if self.stop.is_cancelled() {
+                last_words -= 1;
+            }
+            // An edge that never stops talking has its turn like everybody else.
+            tokio::task::consume_budget().await;
             let report = tokio::select! {
                 // First, so that nothing more is heard of a session that another took over.
                 biased;
@@ -161,7 +218,7 @@ impl Listener {
             EdgeReport::UpstreamBack => self.index.forget_tentative_absences(),
             EdgeReport::Job(report) => self.sessions.heard_of_job(self.session.id, report).await,
             EdgeReport::Evicted { number, gone } => self.hear_of_removal(number, gone).await,
-            EdgeReport::Hello(_) => tracing::warn!(%instance, "edge says hello in the middle of a session"),
+            EdgeReport::Hello(_) => self.end_for_a_second_hello(),
         }
     }
 
@@ -197,6 +254,14 @@ impl Listener {
                 settled.tell();
             }
         });
+    }
+
+    /// What was said once is said again, or by somebody else: nothing more is heard of it.
+    fn end_for_a_second_hello(&self) {
+        let Hello { name, .. } = &self.session.hello;
+        let who = Who { name: Some(name.clone()), peer: None };
+        self.refusals.note(&who, Reason::Hello, "it said hello in the middle of a session, which was ended");
+        self.sessions.close(self.session.id);
     }
 
     fn told(&self) -> lost::Told<'_> {

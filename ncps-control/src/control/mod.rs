@@ -57,6 +57,8 @@ use crate::metrics::{ControlMetrics, Published};
 use crate::pins::Pins;
 use crate::publish::Policy;
 use crate::record::file_of;
+use crate::refusals::Refusals;
+use crate::roster::Roster;
 use crate::sessions::Sessions;
 use crate::settings::Settings;
 use crate::tokens::Tokens;
@@ -127,6 +129,8 @@ pub struct Control {
     tokens: Arc<Tokens>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) pins: Arc<Pins>,
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) refusals: Arc<Refusals>,
     remover: Remover,
     /// One purge at a time.
     purging: tokio::sync::Mutex<()>,
@@ -166,6 +170,8 @@ impl Control {
         let written = Arc::clone(&journal);
         let rows = db.clone();
         let fleet_secret = db.fleet_secret().clone();
+        let roster = Arc::new(Roster::new(db.clone()));
+        let refusals = Refusals::new(Arc::clone(&metrics.refused), Arc::clone(&clock));
         let index =
             Index::start(db, negative_ttl, Arc::clone(&clock), tasks, Arc::clone(&metrics), written, keep);
         let index = Arc::new(index);
@@ -188,6 +194,9 @@ impl Control {
         tasks.spawn_critical_background("token-expiry", ends);
         let expiry = expire_rows(Arc::clone(&pins), remover.clone(), Arc::clone(&clock), tasks.life().hard());
         tasks.spawn_critical_background("control-expiry", expiry);
+        let kept =
+            keep_roster(Arc::clone(&roster), Arc::clone(&sessions), Arc::clone(&clock), tasks.life().hard());
+        tasks.spawn_critical_background("control-roster", kept);
         let evictor = Evictor::start(
             Arc::clone(&sessions),
             Arc::clone(&pins),
@@ -212,6 +221,8 @@ impl Control {
             tokens: register,
             sessions,
             pins,
+            roster,
+            refusals,
             remover,
             purging: tokio::sync::Mutex::default(),
             evictor,
@@ -367,6 +378,22 @@ async fn expire_rows(pins: Arc<Pins>, remover: Remover, clock: Arc<dyn Clock>, s
             tracing::warn!(error = error.story(), "pins can't be ended");
         }
         remover.forget().await;
+    }
+}
+
+/// Notes which edges are there, and forgets those that were not for long.
+async fn keep_roster(
+    roster: Arc<Roster>,
+    sessions: Arc<Sessions>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
+    let mut ticks = tokio::time::interval(HOUSEKEEPING);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let attached = sessions.named(None);
+        roster.seen(attached.iter().map(|(name, _)| &**name), clock.now());
+        roster.forget(clock.now());
+        roster.save().await;
     }
 }
 

@@ -6,7 +6,7 @@ use ncps_proto::admin::{Caller, EventKind};
 use ncps_proto::{EdgeSettings, MadeToken, NewToken, Result, Scope, Token, TokenInfo};
 
 use super::Control;
-use crate::gate::Gate;
+use crate::gate::{Fleet, Gate};
 use crate::journal::Note;
 
 impl Control {
@@ -46,7 +46,7 @@ impl Control {
 
     /// The door of a service to which strangers can connect; see [`Gate::new`].
     pub(crate) fn gate(&self, scope: Scope, lenient: bool) -> Gate {
-        let attached = Arc::clone(&self.sessions);
+        let attached = Fleet { sessions: Arc::clone(&self.sessions), refusals: Arc::clone(&self.refusals) };
         Gate::new(&self.tokens, attached, &self.clock, scope, lenient)
     }
 

@@ -6,6 +6,7 @@
 //! knows is in `open`. Absent on purpose: what is in memory only (see [`crate::index`]) and every decision.
 
 mod backup;
+mod edges;
 mod error;
 mod journal;
 mod listing;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use ncps_nix::{NarFileName, NarHash, NarInfo, StorePathHash};
 use ncps_proto::Secret;
+use ncps_proto::admin::KnownEdge;
 use ncps_runtime::clock::UnixTime;
 use sqlx::SqlitePool;
 
@@ -52,6 +54,7 @@ pub struct Db {
     narinfos_at_open: u64,
     last_event_at_open: u64,
     counted_at_open: BTreeMap<String, Counted>,
+    edges_at_open: Vec<KnownEdge>,
 }
 
 /// What there is to know of a file that an edge holds.

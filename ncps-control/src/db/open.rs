@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr, SqlitePool};
 
 use super::recognise::{APPLICATION_ID, Found, applied, recognise};
-use super::{Db, OpenError, totals};
+use super::{Db, OpenError, edges, totals};
 
 /// Every migration that this program knows: version, description, SQL.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -22,6 +22,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "pins", include_str!("../../../migrations/sqlite/0005_pins.sql")),
     (6, "integrity", include_str!("../../../migrations/sqlite/0006_integrity.sql")),
     (7, "uploaded_paths", include_str!("../../../migrations/sqlite/0007_uploaded_paths.sql")),
+    (8, "edges", include_str!("../../../migrations/sqlite/0008_edges.sql")),
 ];
 
 /// How long a connection waits for another program's lock (a backup, a shell).
@@ -54,6 +55,7 @@ pub(super) async fn open(path: &Path, now: UnixTime) -> Result<Db, OpenError> {
     let narinfos_at_open = count(&readers).await.map_err(|e| sqlite("count the narinfos of", path, e))?;
     let last_event = last_event(&readers).await.map_err(|e| sqlite("read the journal of", path, e))?;
     let counted = totals::load(&readers).await.map_err(|e| sqlite("read the totals of", path, e))?;
+    let known = edges::load(&readers).await.map_err(|e| sqlite("read the edges of", path, e))?;
     Ok(Db {
         path: path.to_owned(),
         writer,
@@ -63,6 +65,7 @@ pub(super) async fn open(path: &Path, now: UnixTime) -> Result<Db, OpenError> {
         narinfos_at_open,
         last_event_at_open: last_event,
         counted_at_open: counted,
+        edges_at_open: known,
     })
 }
 

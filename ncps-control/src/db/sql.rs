@@ -125,8 +125,18 @@ pub(super) const PUT_TOTAL: &str = "INSERT INTO totals (instance, counter, run, 
      VALUES ($1, $2, $3, $4, $5) ON CONFLICT (instance, counter) DO UPDATE SET \
      run = excluded.run, value = excluded.value, before = excluded.before";
 
+pub(super) const PUT_EDGE: &str = "INSERT INTO edges \
+     (name, instance, url, zone, durable, capacity, version, first_seen, last_seen) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (name) DO UPDATE SET \
+     instance = excluded.instance, url = excluded.url, zone = excluded.zone, durable = excluded.durable, \
+     capacity = excluded.capacity, version = excluded.version, first_seen = excluded.first_seen, \
+     last_seen = excluded.last_seen";
+pub(super) const DELETE_EDGE: &str = "DELETE FROM edges WHERE name = $1";
+
 #[cfg(test)]
 pub(super) const ALL: &[&str] = &[
+    PUT_EDGE,
+    DELETE_EDGE,
     STRAYS,
     PUT_STRAY,
     DELETE_STRAY,

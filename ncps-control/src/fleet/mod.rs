@@ -17,6 +17,7 @@
 
 mod holdings;
 mod leases;
+mod membership;
 mod orders;
 mod peers;
 mod placements;

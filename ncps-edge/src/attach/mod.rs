@@ -26,6 +26,7 @@ pub use self::dialogue::{Dialogue, Ticket};
 use self::dialogue::{Effect, Next};
 pub use self::news::News;
 use crate::access::AccessLog;
+use crate::complaints::Complaints;
 use crate::jobs::{SessionJobs, Workshop};
 use crate::live::{Current, Live};
 use crate::lookup::Lookups;
@@ -64,7 +65,7 @@ pub struct Attachment {
 /// Keeps a session with control until the process stops. `ready` is released with the first configuration.
 pub async fn run(attachment: Attachment, mut ready: Option<ReadyLatch>) {
     let stop = attachment.tasks.life().hard();
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, mut complaints) = (FIRST_PAUSE, Complaints::default());
     while !stop.is_cancelled() {
         let broken = tokio::select! {
             broken = session(&attachment, &mut ready, &mut pause) => broken,
@@ -74,7 +75,11 @@ pub async fn run(attachment: Attachment, mut ready: Option<ReadyLatch>) {
             return;
         }
         attachment.metrics.attached.set((), 0);
-        tracing::warn!(error = broken.story(), retry_in = ?pause, "not attached to control");
+        // The first try, or there was a session since.
+        if pause == FIRST_PAUSE {
+            complaints.settled();
+        }
+        complaints.of(&broken, pause);
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(jittered(pause)) => {}

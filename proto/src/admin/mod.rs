@@ -8,6 +8,7 @@
 mod caller;
 mod client;
 mod config;
+mod edges;
 mod events;
 mod eviction;
 mod integrity;
@@ -29,6 +30,7 @@ use crate::{MadeToken, NewToken, Result, Scope, Secret, TokenInfo};
 pub use caller::Caller;
 pub use client::RemoteAdmin;
 pub use config::Setting;
+pub use edges::{KnownEdge, RefusedEdge};
 pub use events::{Event, EventKind, EventsWanted};
 pub use eviction::{EdgeEviction, EvictionOrder, Goal, Planned};
 pub use integrity::{

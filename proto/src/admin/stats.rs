@@ -1,6 +1,7 @@
 //! Numbers: what was served and saved, how much there is, and how edges and upstreams are.
 
 use super::client::{RemoteAdmin, ask};
+use super::edges::{KnownEdge, RefusedEdge, known, known_wire, refused, refused_wire};
 use crate::convert::{self, all, non_empty};
 use crate::gen_v1 as wire;
 use crate::{Counts, DiskReport, Result, UpstreamTotals};
@@ -24,6 +25,10 @@ pub struct Stats {
     pub max_size: Option<u64>,
     /// Those that are attached, by name.
     pub edges: Vec<EdgeStats>,
+    /// Those that are not, and were within 7 days, by name.
+    pub away: Vec<KnownEdge>,
+    /// Attempts to attach that were refused, the last ones first.
+    pub refused: Vec<RefusedEdge>,
 }
 
 /// How many there are, and how many bytes they have.
@@ -73,6 +78,8 @@ pub(super) fn stats_wire(stats: Stats) -> wire::StatsReply {
         absences: stats.absences,
         max_size: stats.max_size,
         edges: stats.edges.into_iter().map(edge_wire).collect(),
+        away: stats.away.into_iter().map(known_wire).collect(),
+        refused: stats.refused.into_iter().map(refused_wire).collect(),
     }
 }
 
@@ -103,6 +110,8 @@ fn stats(wire: wire::StatsReply) -> Result<Stats> {
         absences: wire.absences,
         max_size: wire.max_size,
         edges: all(wire.edges, edge)?,
+        away: wire.away.into_iter().map(known).collect(),
+        refused: wire.refused.into_iter().map(refused).collect(),
     })
 }
 

@@ -2475,6 +2475,54 @@ pub struct StatsReply {
     /// those that are attached
     #[prost(message, repeated, tag = "8")]
     pub edges: ::prost::alloc::vec::Vec<EdgeStats>,
+    /// those that were within 7 days
+    #[prost(message, repeated, tag = "220")]
+    pub away: ::prost::alloc::vec::Vec<KnownEdge>,
+    /// the last ones first
+    #[prost(message, repeated, tag = "221")]
+    pub refused: ::prost::alloc::vec::Vec<RefusedEdge>,
+}
+/// Times are seconds since 1970.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KnownEdge {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub instance: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub url: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(bool, tag = "5")]
+    pub durable: bool,
+    #[prost(uint64, optional, tag = "6")]
+    pub capacity: ::core::option::Option<u64>,
+    #[prost(string, tag = "7")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(int64, tag = "8")]
+    pub first_seen: i64,
+    #[prost(int64, tag = "9")]
+    pub last_seen: i64,
+}
+/// Attempts of one to attach, or to connect, that were refused for one reason.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefusedEdge {
+    /// that it gave, or empty
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// its address, or empty
+    #[prost(string, tag = "2")]
+    pub peer: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub why: ::prost::alloc::string::String,
+    #[prost(int64, tag = "5")]
+    pub first: i64,
+    #[prost(int64, tag = "6")]
+    pub last: i64,
+    #[prost(uint64, tag = "7")]
+    pub times: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Sum {

@@ -8,12 +8,15 @@ use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use tonic::Extensions;
 
-use crate::{Code, Directives, EdgeReport, Error, Reports, Result, Said};
+use crate::{Code, Directives, EdgeReport, Error, Hello, Reports, Result, Said};
 
 /// Which edges are attached, as control sees it.
 pub trait Attached: Send + Sync {
     /// The name of an attached edge.
     fn name_of(&self, instance: &str) -> Option<String>;
+
+    /// An edge showed a token that is not for its name.
+    fn turned_away(&self, _hello: &Hello, _error: &Error) {}
 }
 
 /// A token that counts.
@@ -72,7 +75,8 @@ impl Admission {
     pub(super) async fn of_its_edge(&self, mut reports: Reports) -> Result<Reports> {
         let first = reports.next().await;
         if let Some(Said { report: EdgeReport::Hello(hello), .. }) = &first {
-            self.is_for(&hello.name)?;
+            let attached = &self.attached;
+            self.is_for(&hello.name).inspect_err(|error| attached.turned_away(hello, error))?;
         }
         Ok(stream::iter(first).chain(reports).boxed())
     }
@@ -93,7 +97,7 @@ fn counts_no_more(token: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Directive, Hello};
+    use crate::Directive;
 
     fn admission(edges: &[&str]) -> Admission {
         let edges = edges.iter().map(ToString::to_string).collect();

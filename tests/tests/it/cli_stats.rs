@@ -74,7 +74,7 @@ both_modes! {
         cluster.quiet().await;
         let seen = stats(&cluster, |stats| stats["upstreams"][0]["requests"].as_u64() >= Some(2)).await;
         let cli = cli(&cluster);
-        let edges = cli.json(&["edges"]).await;
+        let edges = cli.json(&["edges"]).await["attached"].clone();
         assert_eq!((&edges[0]["name"], &edges[0]["files"]), (&"edge".into(), &1.into()));
         assert_eq!((&edges[0]["version"], &edges[0]["max_size"]), (&env!("CARGO_PKG_VERSION").into(), &(50_u64 << 30).into()));
         assert!(edges[0]["used"].is_u64() && edges[0]["disk_free"].is_u64(), "{edges}");

@@ -35,6 +35,7 @@ mod killed;
 mod limits;
 mod loops;
 mod many;
+mod members;
 mod migrate;
 mod mixed;
 mod nar_ranges;

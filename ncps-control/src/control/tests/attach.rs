@@ -1,9 +1,10 @@
 //! Attached edges: takeover, slowness, what they report.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ncps_nix::Compression;
-use ncps_proto::{Accesses, Code, Directive, EdgeReport, HeldNar, Turn};
+use ncps_proto::{Accesses, Code, Directive, EdgeReport, HeldNar, PROTOCOL, Turn};
 use tempfile::TempDir;
 
 use super::*;
@@ -40,6 +41,82 @@ async fn an_edge_that_can_not_be_is_refused() {
         assert!(refused.is_some_and(|error| error.code() == Code::Invalid), "{hello:?}");
     }
     assert_eq!(case.house.control.edges(), 0);
+    let refused = case.house.control.refusals.recent();
+    assert!(refused.iter().all(|r| r.reason == "hello") && refused[0].why.contains("a store of"));
+    case.house.stop().await;
+}
+
+#[tokio::test]
+async fn another_edge_of_a_name_is_refused_while_the_first_is_attached() {
+    let case = Case::new().await;
+    let named = |instance: &str| Hello { name: "a".to_owned(), ..an_edge(instance) };
+    let first = Edge::attach_as(case.control(), named("first")).await;
+    for _ in 0..2 {
+        let refused = Edge::try_attach(case.control(), named("second")).await.err().expect("refused");
+        assert_eq!(refused.code(), Code::Refused);
+        let why = refused.to_string();
+        assert!(why.contains("instance first at http://first:8501") && why.contains("--edge-name"), "{why}");
+    }
+    let seen = case.house.control.refusals.recent();
+    assert_eq!((seen.len(), seen[0].name.as_deref(), &*seen[0].reason), (1, Some("a"), "name"));
+    assert_eq!(seen[0].times, 2);
+    let again = Edge::attach_as(case.control(), named("first")).await;
+    drop((first, again));
+    while case.house.control.edges() > 0 {
+        tokio::task::yield_now().await;
+    }
+    // As after a wipe: the data is new, the name is not.
+    let _second = Edge::attach_as(case.control(), named("second")).await;
+    case.house.stop().await;
+}
+
+#[tokio::test]
+async fn releases_that_differ_by_more_than_one_are_refused() {
+    let case = Case::new().await;
+    let speaking = |protocol| Hello { protocol, ..an_edge(&format!("e{protocol}")) };
+    for protocol in [PROTOCOL - 1, PROTOCOL, PROTOCOL + 1] {
+        Edge::try_attach(case.control(), speaking(protocol)).await.map(drop).expect("understood");
+    }
+    for protocol in [PROTOCOL + 2, u32::MAX] {
+        // What it says besides is not judged.
+        let hello = Hello { capacity: Some(0), ..speaking(protocol) };
+        let refused = Edge::try_attach(case.control(), hello).await.err().expect("not understood");
+        assert!(refused.code() == Code::Refused && refused.to_string().contains("may differ by one"));
+    }
+    assert_eq!(case.house.control.refusals.recent()[0].reason, "protocol");
+    case.house.stop().await;
+}
+
+#[tokio::test]
+async fn a_hello_that_is_said_again_ends_the_session() {
+    let case = Case::new().await;
+    let mut edge = Edge::attach(case.control(), "a").await;
+    edge.reports.send(EdgeReport::Hello(an_edge("b"))).expect("open");
+    assert_eq!(edge.next().await, None);
+    assert_eq!(case.house.control.refusals.recent()[0].name.as_deref(), Some("a"));
+    case.house.stop().await;
+}
+
+/// Reports are heard one by one, and nobody else waits for who says them without end.
+#[tokio::test]
+async fn an_edge_that_never_stops_talking_delays_nobody() {
+    let case = Case::new().await;
+    let ours = case.publish(case.upstream.narinfo(1)).await;
+    let said = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&said);
+    let flood = futures::stream::repeat_with(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        EdgeReport::Accesses(Accesses { narinfos: vec![(path(1).hash(), 1)], nars: Vec::new() })
+    });
+    let reports = futures::stream::iter([EdgeReport::Hello(an_edge("flood"))]).chain(flood).map(Said::from);
+    let mut flooding = case.control().attach(Box::pin(reports)).await.expect("attaches");
+    flooding.next().await.expect("a directive").expect("no break");
+    let _other = Edge::attach(case.control(), "other").await;
+    let before = said.load(Ordering::Relaxed);
+    while said.load(Ordering::Relaxed) < before + 10_000 {
+        assert_eq!(case.known(&ours).await.as_ref(), Some(&ours));
+        tokio::task::yield_now().await;
+    }
     case.house.stop().await;
 }
 
