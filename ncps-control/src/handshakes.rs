@@ -104,7 +104,9 @@ fn reason(error: &io::Error) -> Reason {
     match error {
         Some(Error::InvalidCertificate(_) | Error::NoCertificatesPresented) => Reason::Certificate,
         Some(Error::AlertReceived(
-            Alert::UnknownCA
+            // A stranger's authority of a name that is trusted.
+            Alert::DecryptError
+            | Alert::UnknownCA
             | Alert::BadCertificate
             | Alert::CertificateExpired
             | Alert::CertificateUnknown
