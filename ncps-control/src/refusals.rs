@@ -86,19 +86,14 @@ impl Refusals {
         let mut recent = self.recent.lock();
         match recent.iter().position(|known| is_same(known, &attempt)).and_then(|at| recent.remove(at)) {
             Some(known) => {
-                tracing::debug!(
-                    name = known.name,
-                    peer = known.peer,
-                    reason = known.reason,
-                    why,
-                    "refused again"
-                );
+                if known.why != attempt.why {
+                    say(&attempt);
+                }
                 let (first, times) = (known.first, known.times.saturating_add(1));
                 recent.push_back(RefusedEdge { first, times, ..attempt });
             }
             None => {
-                let RefusedEdge { name, peer, reason, why, .. } = &attempt;
-                tracing::info!(name, peer, reason, why, "a call was refused");
+                say(&attempt);
                 if recent.len() >= MOST {
                     recent.pop_front();
                 }
@@ -117,6 +112,11 @@ impl Refusals {
     pub(crate) fn recent(&self) -> Vec<RefusedEdge> {
         self.recent.lock().iter().rev().cloned().collect()
     }
+}
+
+/// Not with every try: only when it is new.
+fn say(RefusedEdge { name, peer, reason, why, .. }: &RefusedEdge) {
+    tracing::info!(name, peer, reason, why, "a call was refused");
 }
 
 fn is_same(one: &RefusedEdge, other: &RefusedEdge) -> bool {
