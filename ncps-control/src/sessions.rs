@@ -228,6 +228,11 @@ impl Sessions {
         self.look(|fleet| fleet.holder_names(name))
     }
 
+    /// See [`Fleet::is_leaving`].
+    pub(crate) fn is_leaving(&self, instance: &str, name: NarFileName) -> bool {
+        self.look(|fleet| fleet.is_leaving(instance, name))
+    }
+
     /// See [`Fleet::is_lost`].
     pub(crate) fn is_lost(&self, instance: &str, name: NarFileName, for_room: bool) -> bool {
         self.look(|fleet| fleet.is_lost(instance, name, for_room))

@@ -41,6 +41,7 @@ pub mod program;
 mod range;
 pub mod scrape;
 pub mod script;
+pub mod simulation;
 pub mod tunnel;
 pub mod upstream;
 pub mod wait;

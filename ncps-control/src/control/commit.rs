@@ -16,6 +16,9 @@ use crate::record::{NarFile, facts_of, file_of, point_at, uncompressed};
 impl Control {
     pub(super) async fn commit(&self, instance: &str, mut commit: Commit) -> Result<Vec<NarInfo>> {
         check(&commit)?;
+        if commit.uploaded {
+            self.not_leaving(instance, commit.name)?;
+        }
         self.index.admit().await?;
         let meanwhile = std::mem::take(&mut commit.meanwhile);
         if !self.publish_meanwhile(instance, &commit, meanwhile).await? {

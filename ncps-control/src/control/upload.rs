@@ -35,6 +35,7 @@ impl Control {
         self.index.admit().await?;
         let name = self.index.resolve(nar).await?;
         let file_turns = self.index.lock_files([nar, name]).await;
+        self.not_leaving(&writer.instance, name)?;
         self.check_nar(&admitted, name, held).await?;
         let hash = admitted.store_path.hash();
         let turn = self.index.lock_narinfos([hash]).await;
@@ -48,6 +49,17 @@ impl Control {
         let former = stored.map(|stored| file_of(&stored)).filter(|former| *former != name);
         self.weigh(former.into_iter().chain([name])).await;
         Ok(put)
+    }
+
+    /// What an edge was told to remove, and may not have removed yet, is nothing to promise.
+    pub(super) fn not_leaving(&self, instance: &str, name: NarFileName) -> Result<()> {
+        if self.sessions.is_leaving(instance, name) {
+            return Err(Error::new(
+                Code::Unavailable,
+                format!("{name} is just being removed here: try again"),
+            ));
+        }
+        Ok(())
     }
 
     /// The NAR has to be there, and be what the narinfo says of it.

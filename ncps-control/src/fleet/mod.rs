@@ -85,6 +85,8 @@ pub struct Fleet {
     doubts: Doubts,
     /// Those that wait for an answer, by number.
     orders: BTreeMap<u64, Order>,
+    /// What edges had been told to remove, and not answered, when their sessions ended, by instance.
+    leaving: BTreeMap<String, Vec<NarFileName>>,
     /// Counts evictions and removals.
     last_order: u64,
     /// Counts accesses, to tell those of the same second apart.
@@ -113,6 +115,7 @@ impl Fleet {
             self.end(former);
         }
         let known = hello.resume.as_ref().filter(|resume| !self.run.is_empty() && resume.run == self.run);
+        self.leaving.remove(&hello.instance);
         self.placements.attached(&hello.instance, hello.durable);
         let resumes = self.placements.resumes(&hello.instance, known.map(|Resume { heard, .. }| *heard));
         let mut session = Session::new(hello, at);
@@ -162,9 +165,10 @@ impl Fleet {
         self.placements.misses(&instance, session.unheard());
         let unanswered = self.orders.extract_if(.., |_, order| order.session == id).collect::<Vec<_>>();
         for (number, order) in unanswered {
-            if matches!(order.why, Why::Removed) {
+            if matches!(order.why, Why::Removed(_)) {
                 self.placements.says_all(&instance);
             }
+            self.leaving.entry(instance.clone()).or_default().extend(order.why.names());
             self.actions.push(Action::Unanswered(number));
         }
         self.actions.push(Action::End(id));
@@ -391,6 +395,7 @@ impl Fleet {
         self.leases.expire(now);
         self.placements.expire(now);
         self.doubts.expire(now);
+        self.leaving.retain(|instance, _| self.placements.knows(instance));
         tracing::trace!(turns = self.leases.len(), sessions = self.sessions.len(), "expired");
     }
 

@@ -20,8 +20,16 @@ pub(super) struct Order {
 pub(super) enum Why {
     /// To make room: these, which are no copies to count on until the edge has answered.
     Room(Vec<NarFileName>),
-    /// Their paths were removed.
-    Removed,
+    /// Their paths were removed, and these files with them.
+    Removed(Vec<NarFileName>),
+}
+
+impl Why {
+    pub(super) fn names(&self) -> &[NarFileName] {
+        match self {
+            Why::Room(names) | Why::Removed(names) => names,
+        }
+    }
 }
 
 /// A file was planned to go as one copy of several.
@@ -95,13 +103,25 @@ impl Fleet {
         nars: Vec<NarFileName>,
         now: Instant,
     ) -> Option<u64> {
+        let why = Why::Removed(nars.clone());
         let removal = |number| Directive::Remove(Removal { number, store_paths, nars });
-        let told = self.order(instance, Why::Removed, removal);
+        let told = self.order(instance, why, removal);
         if told.is_none() {
             self.cut(instance, now);
             self.placements.says_all(instance);
         }
         told
+    }
+
+    /// Whether an edge was told to remove a file, and has not answered: what is put there now may go by
+    /// that. Where its session ended, until it attaches again, since it does not before it has obeyed.
+    pub fn is_leaving(&self, instance: &str, name: NarFileName) -> bool {
+        if self.leaving.get(instance).is_some_and(|names| names.contains(&name)) {
+            return true;
+        }
+        let session = self.session_of(instance);
+        let mut orders = self.orders.values().filter(|order| Some(order.session) == session);
+        orders.any(|order| order.why.names().contains(&name))
     }
 
     fn order(&mut self, instance: &str, why: Why, directive: impl FnOnce(u64) -> Directive) -> Option<u64> {

@@ -99,6 +99,11 @@ impl Placements {
         edge.heard
     }
 
+    /// Whether an edge is attached, or remembered.
+    pub(crate) fn knows(&self, instance: &str) -> bool {
+        self.edges.contains_key(instance)
+    }
+
     /// Up to which report it is known what an edge holds.
     pub(crate) fn heard(&self, instance: &str) -> Option<u64> {
         self.edges.get(instance)?.heard

@@ -248,3 +248,21 @@ fn an_edge_that_is_doubted_is_named_to_nobody_until_it_has_said_what_it_holds() 
     committed(&mut fleet, 2);
     assert!(!fleet.is_missing("a", name) && fleet.is_held(name), "it came back while it looked");
 }
+
+#[test]
+fn a_file_is_leaving_until_its_edge_has_answered() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let name = file("x", Compression::Xz);
+    let edge = open(&mut fleet, "a");
+    open(&mut fleet, "b");
+    let number = fleet.remove("a", Vec::new(), vec![name], now).expect("it is attached");
+    assert!(fleet.is_leaving("a", name) && !fleet.is_leaving("b", name));
+    assert!(!fleet.is_leaving("a", file("y", Compression::Xz)));
+    fleet.evicted(edge, number, vec![name]);
+    assert!(!fleet.is_leaving("a", name));
+    fleet.remove("a", Vec::new(), vec![name], now).expect("it is attached");
+    fleet.close(edge, now);
+    assert!(fleet.is_leaving("a", name), "it may obey yet");
+    open(&mut fleet, "a");
+    assert!(!fleet.is_leaving("a", name), "it attaches when it has");
+}

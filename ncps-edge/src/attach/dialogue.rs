@@ -9,7 +9,7 @@
 //! - Directives come without a gap. After one the session is over: what was missed can't be known otherwise.
 //! - An answer belongs to the session in which it was ordered: in a later one nobody waits for it, and its number may
 //!   be another order's.
-//! - A session begins when every eviction of the one before was carried out: what control hears then is there.
+//! - A session begins when every order of the one before was carried out: what control hears then is there.
 //! - Nothing is removed for an index other than our own.
 //!
 //! Absent on purpose: tasks, channels, files, time, and chance: the same events give the same answers.
@@ -34,13 +34,11 @@ const MOST_BEHIND: usize = 100_000;
 pub struct Ticket {
     session: u64,
     number: u64,
-    /// To make room.
-    evicts: bool,
 }
 
 impl Ticket {
     /// Of something that nobody ordered.
-    pub const NOBODYS: Ticket = Ticket { session: 0, number: 0, evicts: false };
+    pub const NOBODYS: Ticket = Ticket { session: 0, number: 0 };
 }
 
 /// What is to be said next.
@@ -149,8 +147,8 @@ pub struct Dialogue {
     /// The last change that this run has heard for sure; `None` before it has heard an inventory.
     acknowledged: Option<u64>,
     foreign: bool,
-    /// Evictions that are being carried out.
-    evicting: usize,
+    /// Orders that are being carried out, and what makes room by each.
+    orders: Vec<(Ticket, Vec<NarFileName>)>,
     /// Narinfos of the store that may not be as control has them.
     behind: BTreeSet<StorePathHash>,
     due: Due,
@@ -219,7 +217,7 @@ impl Dialogue {
                 self.refuse(number, files)
             }
             Directive::Remove(Removal { number, store_paths, nars }) => {
-                Effect::Remove { ticket: self.ticket(number, false), store_paths, nars }
+                Effect::Remove { ticket: self.begins(number, Vec::new()), store_paths, nars }
             }
             Directive::Job { id, job } => Effect::Job { id, job },
             Directive::EndJob(id) => Effect::EndJob(id),
@@ -243,17 +241,21 @@ impl Dialogue {
         if self.foreign {
             return Some(self.refuse(number, victims.len()));
         }
-        self.evicting += 1;
-        Some(Effect::Evict { ticket: self.ticket(number, true), victims })
+        let names = victims.iter().map(|victim| victim.name).collect();
+        Some(Effect::Evict { ticket: self.begins(number, names), victims })
     }
 
     fn refuse(&mut self, number: u64, files: usize) -> Effect {
-        self.done(self.ticket(number, false), Vec::new());
+        let ticket = self.begins(number, Vec::new());
+        self.done(ticket, Vec::new());
         Effect::Refused(files)
     }
 
-    fn ticket(&self, number: u64, evicts: bool) -> Ticket {
-        Ticket { session: self.session, number, evicts }
+    /// An order is carried out from now on, by which these make room.
+    fn begins(&mut self, number: u64, victims: Vec<NarFileName>) -> Ticket {
+        let ticket = Ticket { session: self.session, number };
+        self.orders.push((ticket, victims));
+        ticket
     }
 
     /// A narinfo of the store is as control has it.
@@ -273,15 +275,15 @@ impl Dialogue {
 
     /// An order was carried out, by which these files left the store.
     pub fn done(&mut self, ticket: Ticket, gone: Vec<NarFileName>) {
-        self.evicting -= usize::from(ticket.evicts);
+        self.orders.retain(|(other, _)| *other != ticket);
         if self.is_awaited(ticket) || !gone.is_empty() {
             self.changes.note(Change::Done { ticket, gone });
         }
     }
 
-    /// Whether an eviction goes on. Until it is over no session may begin.
-    pub fn evicts(&self) -> bool {
-        self.evicting > 0
+    /// Whether an order is being carried out. Until all are no session may begin.
+    pub fn is_busy(&self) -> bool {
+        !self.orders.is_empty()
     }
 
     fn is_awaited(&self, ticket: Ticket) -> bool {
@@ -302,6 +304,7 @@ impl Dialogue {
     ///
     /// # Errors
     /// Where it can't be said any more what changed: the session is over, and the next one says all that is held.
+    #[expect(clippy::should_implement_trait, reason = "it may fail, and goes on after there was nothing")]
     pub fn next(&mut self) -> Result<Option<Next>, Broken> {
         match &mut self.phase {
             Phase::Detached | Phase::Greeting | Phase::Listing { asked: true, .. } => Ok(None),
@@ -368,11 +371,18 @@ impl Dialogue {
         }
     }
 
-    /// What a change is now that it is said: `held` tells what the store has of a name.
-    pub fn look(&self, number: u64, change: Change, held: impl Fn(NarFileName) -> Option<HeldNar>) -> Said {
+    /// What a change is now that it is said: `held` tells what the store has of a name. `None` where the answer to an
+    /// order is going to say it.
+    pub fn look(
+        &self,
+        number: u64,
+        change: Change,
+        held: impl Fn(NarFileName) -> Option<HeldNar>,
+    ) -> Option<Said> {
         let report = match change {
             Change::File(name) => match held(name) {
                 Some(held) => EdgeReport::Committed(held),
+                None if self.orders.iter().any(|(_, victims)| victims.contains(&name)) => return None,
                 None => EdgeReport::Evicted { number: 0, gone: vec![name] },
             },
             Change::Done { ticket, mut gone } => {
@@ -382,7 +392,7 @@ impl Dialogue {
                 EdgeReport::Evicted { number, gone }
             }
         };
-        self.numbered(number, report)
+        Some(self.numbered(number, report))
     }
 
     /// A report that is no change of the store.

@@ -137,7 +137,7 @@ impl Attachment {
     /// What is said first, when nothing goes on any more that a former session ordered: control counts on what it hears
     /// from here on.
     async fn hello(&self) -> Said {
-        self.news().evicted().await;
+        self.news().idle().await;
         self.news().begin(Hello { index: self.state.index(), ..self.hello.clone() })
     }
 
@@ -175,7 +175,10 @@ impl Attachment {
             Next::Say(said) => said,
             Next::Look { number, change } => {
                 let held = self.look(&change).await?;
-                self.news().look(number, change, |name| held.get(&name).copied())
+                match self.news().look(number, change, |name| held.get(&name).copied()) {
+                    Some(said) => said,
+                    None => return Ok(()),
+                }
             }
             Next::UpstreamBack => self.news().says(EdgeReport::UpstreamBack),
             Next::Accesses => match self.accesses.take() {

@@ -82,7 +82,7 @@ impl News {
         number: u64,
         change: Change,
         held: impl Fn(NarFileName) -> Option<HeldNar>,
-    ) -> Said {
+    ) -> Option<Said> {
         self.dialogue.lock().look(number, change, held)
     }
 
@@ -101,11 +101,11 @@ impl News {
         self.dialogue.lock().has_said_all()
     }
 
-    /// Waits until no eviction goes on.
-    pub(super) async fn evicted(&self) {
+    /// Waits until no order is being carried out.
+    pub(super) async fn idle(&self) {
         loop {
             let over = self.over.notified();
-            if !self.dialogue.lock().evicts() {
+            if !self.dialogue.lock().is_busy() {
                 return;
             }
             over.await;

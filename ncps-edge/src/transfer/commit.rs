@@ -116,6 +116,12 @@ impl Engine {
     /// Tells control of the files that it could not be told of, as far as it hears. Safe to stop midway.
     pub async fn announce_pending(&self) {
         while let Some(commit) = self.pending().first() {
+            // Until control was told it stays; and of what went meanwhile control must not believe that it is here.
+            let _committing = self.commits().begin(commit.name);
+            if matches!(self.stored(commit.name).await, Ok(None)) {
+                self.pending().said(&commit);
+                continue;
+            }
             match self.tell(&commit).await {
                 Ok(()) => tracing::info!(nar = %commit.name, "control knows of a NAR now"),
                 Err(error) if error.code().meaning().retry => return,

@@ -107,6 +107,8 @@ impl Engine {
             paths.iter().try_for_each(|hash| engine.store().remove_narinfo(*hash))?;
             fault::point(Point::RemovedBare);
             let gone = nars.into_iter().filter(|name| engine.removes(*name)).collect::<Vec<_>>();
+            // And after it: one may have been written meanwhile.
+            paths.iter().try_for_each(|hash| engine.store().remove_narinfo(*hash))?;
             fault::point(Point::RemovedGone);
             Ok(gone)
         });

@@ -60,6 +60,7 @@ mod refusals;
 mod refused_narinfos;
 mod said;
 mod scene;
+mod simulation;
 mod sleepers;
 mod socket_activation;
 mod stopping;
