@@ -417,8 +417,8 @@ impl Sessions {
     }
 
     /// See [`Fleet::expire`].
-    pub(crate) fn expire(&self) {
-        self.happens(|fleet| fleet.expire(now()));
+    pub(crate) fn expire(&self) -> Vec<(String, Vec<NarFileName>)> {
+        self.happens(|fleet| fleet.expire(now()))
     }
 
     /// Tells an edge that it belongs to this index.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use ncps_proto::{ControlPlane, Hello};
+use ncps_runtime::clock::SystemClock;
 use ncps_runtime::tasks::Tasks;
 use ncps_runtime::telemetry::Telemetry;
 
@@ -135,6 +136,7 @@ pub async fn compose(
         workshop,
         tasks: tasks.clone(),
         metrics: metrics.clone(),
+        clock: Arc::new(SystemClock),
         run: new_run(),
     };
     tasks.spawn_critical_background("attach", attach::run(attachment, ready));

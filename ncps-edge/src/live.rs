@@ -1,6 +1,7 @@
 //! The configuration in force: what control said last, and what was built from it. Swapped as a whole.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use ncps_proto::{Code, EdgeSettings, Error, Result};
@@ -17,13 +18,15 @@ pub struct Live {
 /// The place where the current one is found. Empty until control, or the state file, said one.
 pub struct Current {
     live: ArcSwapOption<Live>,
+    /// Control has another index than the one that this edge belongs to.
+    foreign: AtomicBool,
     around: Surroundings,
 }
 
 impl Current {
     /// None yet.
     pub fn new(around: Surroundings) -> Current {
-        Current { live: ArcSwapOption::empty(), around }
+        Current { live: ArcSwapOption::empty(), foreign: AtomicBool::new(false), around }
     }
 
     /// Builds what `settings` need and puts them in force. Upstreams whose settings stay are not built anew: their
@@ -39,6 +42,16 @@ impl Current {
         };
         self.live.store(Some(Arc::new(Live { settings, upstreams })));
         Ok(before)
+    }
+
+    /// Whether control has another index than the one that this edge belongs to: nothing is removed for it.
+    pub fn is_foreign(&self) -> bool {
+        self.foreign.load(Ordering::SeqCst)
+    }
+
+    /// The same, as the session with control knows it.
+    pub fn set_foreign(&self, foreign: bool) {
+        self.foreign.store(foreign, Ordering::SeqCst);
     }
 
     /// Whether a request came through here before.

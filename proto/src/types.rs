@@ -11,6 +11,9 @@ use crate::outward::{Outward, Secret, UpstreamSettings};
 use crate::tokens::{Token, Writing};
 use crate::totals::Totals;
 
+/// For how long control remembers what was removed, for edges that are away.
+pub const REMEMBERED: Duration = Duration::from_secs(90 * 24 * 3600);
+
 /// What control knows of a store path.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "an answer is short-lived, and most are known")]

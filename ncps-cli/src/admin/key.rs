@@ -19,6 +19,11 @@ use crate::output::Shown;
 pub(super) enum Command {
     /// Print the public key that clients trust (trusted-public-keys in nix.conf).
     Show,
+    /// Print the line for nix.conf of clients: our public keys and those of the upstreams.
+    ///
+    /// Both are needed. While an edge can't reach control, what it does not have yet is served with the upstreams'
+    /// signatures alone (--when-control-away), and a client that trusts only our key refuses it for 30 days.
+    NixConf,
     /// Print all public keys, former ones too; or write the secret key to a file.
     Export(Export),
     /// Make a pair of keys on this machine, without asking control.
@@ -82,6 +87,26 @@ impl Shown for Shows {
     }
 }
 
+/// What clients trust.
+#[derive(Serialize)]
+struct NixConf {
+    trusted_public_keys: Vec<String>,
+}
+
+impl NixConf {
+    /// Ours first. Clients that know a former key need it as long as they remember what it signed.
+    fn of(keys: &Keys) -> NixConf {
+        let ours = keys.signing.iter().chain(keys.former.iter().map(|former| &former.key));
+        NixConf { trusted_public_keys: ours.chain(&keys.trusted).map(ToString::to_string).collect() }
+    }
+}
+
+impl Shown for NixConf {
+    fn text(&self) -> String {
+        format!("trusted-public-keys = {}\n", self.trusted_public_keys.join(" "))
+    }
+}
+
 /// The public half of a pair that was made.
 #[derive(Serialize)]
 struct Made {
@@ -99,6 +124,7 @@ impl Shown for Made {
 pub(super) async fn run(command: Command, session: &Session) -> Done {
     match command {
         Command::Show => session.output.print(&shows(session.admin().await?.keys().await?, false)?),
+        Command::NixConf => session.output.print(&NixConf::of(&session.admin().await?.keys().await?)),
         Command::Export(Export { secret: true, to: Some(to) }) => export_secret(&to, session).await,
         Command::Export(Export { to, .. }) => export(to.as_deref(), session).await,
         Command::Generate(Generate { name, to }) => generate(&name, &to, session),

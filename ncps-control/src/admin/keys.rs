@@ -10,7 +10,8 @@ use crate::keys::{next_name, replace, retire};
 
 impl Control {
     pub(super) fn public_keys(&self) -> Keys {
-        Keys { signing: self.public_key(), former: self.policy.former() }
+        let trusted = self.settings.get().trusted_keys.clone();
+        Keys { signing: self.public_key(), former: self.policy.former(), trusted }
     }
 
     /// The secret key, which is noted before it is told.
@@ -45,7 +46,7 @@ impl Control {
     }
 
     fn announce_keys(&self) {
-        let Keys { signing, former } = self.public_keys();
+        let Keys { signing, former, .. } = self.public_keys();
         let keys: Vec<_> = signing.into_iter().chain(former.into_iter().map(|former| former.key)).collect();
         self.settings.change(|settings| settings.public_keys = keys);
     }

@@ -188,11 +188,13 @@ impl Control {
         metrics.watch_limit(settings.max_size, &sessions);
         let remover =
             Remover { index: Arc::clone(&index), sessions: Arc::clone(&sessions), clock: Arc::clone(&clock) };
-        let upkeep = housekeeping(Arc::clone(&sessions), Arc::clone(&clock), tasks.life().hard());
+        let upkeep = housekeeping(Arc::clone(&clock), tasks.life().hard());
         tasks.spawn_critical_background("control-housekeeping", upkeep);
         let ends = Arc::clone(&register).watch(Arc::clone(&clock), tasks.life().hard());
         tasks.spawn_critical_background("token-expiry", ends);
-        let expiry = expire_rows(Arc::clone(&pins), remover.clone(), Arc::clone(&clock), tasks.life().hard());
+        let over =
+            Expiry { pins: Arc::clone(&pins), remover: remover.clone(), journal: Arc::clone(&journal) };
+        let expiry = over.watch(Arc::clone(&clock), tasks.life().hard());
         tasks.spawn_critical_background("control-expiry", expiry);
         let kept =
             keep_roster(Arc::clone(&roster), Arc::clone(&sessions), Arc::clone(&clock), tasks.life().hard());
@@ -356,28 +358,52 @@ fn new_run() -> String {
     if is_random { data_encoding::HEXLOWER.encode(&random) } else { String::new() }
 }
 
-async fn housekeeping(sessions: Arc<Sessions>, clock: Arc<dyn Clock>, stop: CancellationToken) {
+async fn housekeeping(clock: Arc<dyn Clock>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(HOUSEKEEPING);
     let mut pace = Pace::of(&*clock);
     loop {
         tokio::select! {
-            _ = ticks.tick() => {
-                sessions.expire();
-                say_if_set(&mut pace, &*clock);
-            }
+            _ = ticks.tick() => say_if_set(&mut pace, &*clock),
             () = stop.cancelled() => return,
         }
     }
 }
 
-/// Ends pins whose time is over, and forgets removals of long ago.
-async fn expire_rows(pins: Arc<Pins>, remover: Remover, clock: Arc<dyn Clock>, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(HOUSEKEEPING);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        if let Err(error) = pins.expire(clock.now()).await {
-            tracing::warn!(error = error.story(), "pins can't be ended");
+/// What ends by itself: pins, turns, removals of long ago, and what edges held that are away for long.
+struct Expiry {
+    pins: Arc<Pins>,
+    remover: Remover,
+    journal: Arc<Journal>,
+}
+
+impl Expiry {
+    async fn watch(self, clock: Arc<dyn Clock>, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(HOUSEKEEPING);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            if let Err(error) = self.pins.expire(clock.now()).await {
+                tracing::warn!(error = error.story(), "pins can't be ended");
+            }
+            self.remover.forget().await;
+            self.give_up_what_is_away().await;
         }
-        remover.forget().await;
+    }
+
+    /// What nobody else holds and nobody could give again is no longer promised. It may come back with its edge.
+    async fn give_up_what_is_away(&self) {
+        let Remover { index, sessions, .. } = &self.remover;
+        let why =
+            Note::new(EventKind::Retracted, "its NAR was an upload, at an edge that is away for an hour");
+        for (instance, names) in sessions.expire() {
+            let told = lost::Told { index, sessions, journal: &self.journal };
+            let left = lost::Left { instance: &instance, names: &names, for_room: false };
+            let gone = lost::left(told, left, &why).await;
+            tracing::info!(
+                instance,
+                files = names.len(),
+                lost = gone.files.len(),
+                "an edge is away for an hour"
+            );
+        }
     }
 }
 

@@ -22,7 +22,7 @@ const STEP: usize = 64;
 /// How long an edge may take for these.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long it is remembered what was removed.
-pub(crate) const MEMORY: Duration = Duration::from_secs(90 * 24 * 3600);
+pub(crate) const MEMORY: Duration = ncps_proto::REMEMBERED;
 
 /// What a removal did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

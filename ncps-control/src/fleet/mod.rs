@@ -390,13 +390,14 @@ impl Fleet {
         told
     }
 
-    /// Returns the memory of what ran out.
-    pub fn expire(&mut self, now: Instant) {
+    /// Frees the memory of what ran out. Returns what was held by each edge that is away for too long.
+    pub fn expire(&mut self, now: Instant) -> Vec<(String, Vec<NarFileName>)> {
         self.leases.expire(now);
-        self.placements.expire(now);
+        let forgotten = self.placements.expire(now);
         self.doubts.expire(now);
         self.leaving.retain(|instance, _| self.placements.knows(instance));
         tracing::trace!(turns = self.leases.len(), sessions = self.sessions.len(), "expired");
+        forgotten
     }
 
     /// How many turns are taken, those that ran out and were not yet forgotten included.

@@ -250,16 +250,19 @@ impl Placements {
         }
     }
 
-    /// Forgets edges that are gone for long.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    /// Forgets edges that are gone for long. Returns what each of them held.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<(String, Vec<NarFileName>)> {
         let is_over =
             |edge: &Edge| edge.gone.is_some_and(|gone| now.saturating_duration_since(gone) >= MEMORY);
         let over: Vec<String> =
             self.edges.iter().filter(|(_, e)| is_over(e)).map(|(i, _)| i.clone()).collect();
+        let mut forgotten = Vec::new();
         for instance in over {
             let held = self.edges.remove(&instance).map(|edge| edge.held).unwrap_or_default();
             held.keys().for_each(|name| self.forget(&instance, *name));
+            forgotten.push((instance, held.into_keys().collect()));
         }
+        forgotten
     }
 
     /// The attached edges that hold a file, in the order of their instances.

@@ -8,13 +8,16 @@ mod news;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
 use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::{
-    Code, ControlPlane, EdgeReport, EdgeSettings, Error, HeldNar, Hello, Result, Said, Told, Victim,
+    Code, ControlPlane, EdgeReport, EdgeSettings, Error, HeldNar, Hello, REMEMBERED, Result, Said, Told,
+    Victim,
 };
+use ncps_runtime::clock::Clock;
 use ncps_runtime::lifecycle::ReadyLatch;
 use ncps_runtime::tasks::Tasks;
 use tokio::sync::mpsc;
@@ -31,6 +34,7 @@ use crate::jobs::{SessionJobs, Workshop};
 use crate::live::{Current, Live};
 use crate::lookup::Lookups;
 use crate::metrics::EdgeMetrics;
+use crate::remote::NOBODYS;
 use crate::room::Room;
 use crate::state::StateFile;
 use crate::store::{LocalStore, blocking};
@@ -58,6 +62,7 @@ pub struct Attachment {
     pub workshop: Arc<Workshop>,
     pub tasks: Tasks,
     pub metrics: Arc<EdgeMetrics>,
+    pub clock: Arc<dyn Clock>,
     /// Of this process, for what it counts.
     pub run: String,
 }
@@ -67,6 +72,7 @@ pub async fn run(attachment: Attachment, mut ready: Option<ReadyLatch>) {
     let stop = attachment.tasks.life().hard();
     let (mut pause, mut complaints) = (FIRST_PAUSE, Complaints::default());
     while !stop.is_cancelled() {
+        attachment.drop_what_is_too_old().await;
         let broken = tokio::select! {
             broken = session(&attachment, &mut ready, &mut pause) => broken,
             () = a_moment_after(&stop) => return,
@@ -193,6 +199,7 @@ impl Attachment {
                 }
             },
             Next::Totals => {
+                self.note_heard();
                 self.news().says(EdgeReport::Totals(totals(&self.run, &self.metrics, &self.current)))
             }
         };
@@ -210,6 +217,40 @@ impl Attachment {
         let look = move |name| Ok(store.held_file(name)?.map(|held| (name, held)));
         let held = blocking(move || names.into_iter().map(look).filter_map(io::Result::transpose).collect());
         held.await.map_err(|e| Error::internal("look at a file of the store").because(e))
+    }
+
+    /// For how long nobody was heard is known to the hour, also after a restart.
+    fn note_heard(&self) {
+        let (state, now) = (self.state.clone(), self.clock.now());
+        if state.is_heard(now) {
+            return;
+        }
+        self.tasks.spawn_blocking("save state", move || {
+            if let Err(error) = state.note_heard(now) {
+                tracing::warn!(%error, "it can't be kept when control was heard");
+            }
+        });
+    }
+
+    /// Control remembers only for so long what was removed. Who was away for longer is told nothing of it, and what its
+    /// narinfo files vouch for could come back by it. They go when control is there again: until then they are all that
+    /// there is.
+    async fn drop_what_is_too_old(&self) {
+        let is_too_old = |heard| self.clock.now().since(heard) >= REMEMBERED;
+        if !self.state.heard().is_some_and(is_too_old) || self.control.narinfo(NOBODYS).await.is_err() {
+            return;
+        }
+        tracing::warn!(
+            "control was not heard for 90 days: the narinfo files of the store go, control gives them anew"
+        );
+        self.lookups.near.clear();
+        let store = Arc::clone(&self.store);
+        let dropped =
+            blocking(move || store.narinfos()?.into_iter().try_for_each(|hash| store.remove_narinfo(hash)));
+        match dropped.await {
+            Ok(()) => self.workshop.reconciled.store(false, Ordering::SeqCst),
+            Err(error) => tracing::error!(%error, "old narinfo files can't be removed"),
+        }
     }
 
     async fn held(&self) -> Result<Vec<HeldNar>> {
@@ -233,12 +274,15 @@ impl Attachment {
         } else {
             self.workshop.reconcile_once();
         }
+        self.current.set_foreign(foreign);
+        self.note_heard();
         self.meet(settings)?;
         self.metrics.attached.set((), 1);
         tracing::info!(index, upstreams, "attached to control");
         let engine = Arc::clone(&self.engine);
         self.tasks.spawn("announce", async move { engine.announce_pending().await });
         self.room.set_attached(true);
+        self.engine.attached().notify_waiters();
         if let Some(latch) = ready.take() {
             latch.release();
         }
@@ -328,8 +372,10 @@ impl Attachment {
     fn accept(&self, index: String) {
         let (state, workshop) = (self.state.clone(), Arc::clone(&self.workshop));
         let engine = Arc::clone(&self.engine);
+        let current = Arc::clone(&self.current);
         self.tasks.spawn_blocking("accept index", move || match state.accept(&index) {
             Ok(()) => {
+                current.set_foreign(false);
                 tracing::warn!(
                     index,
                     "this edge belongs to this index from now on, as an administrator said"

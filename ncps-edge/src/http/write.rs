@@ -83,6 +83,9 @@ async fn answer(service: &Arc<Service>, request: Request) -> Result<Response, Re
     if !service.may(settings, scope, request.headers()) {
         return Err(Box::new(credentials::refusal()));
     }
+    if scope == Scope::Delete && service.current.is_foreign() {
+        return Err(told(foreign()));
+    }
     let Some((door, target)) = target.map_err(told)? else {
         return Err(Box::new(reply::only(&allowed(settings.writing, false))));
     };
@@ -95,6 +98,12 @@ async fn answer(service: &Arc<Service>, request: Request) -> Result<Response, Re
         true => Ok(StatusCode::NO_CONTENT.into_response()),
         false => Ok(reply::not_found()),
     }
+}
+
+/// The index may be a wrong one: nothing goes for it.
+fn foreign() -> Error {
+    let why = "this edge belongs to another index, and removes nothing until ncps-cli index rebuild";
+    Error::new(Code::Refused, why)
 }
 
 fn told(error: Error) -> Refused {

@@ -18,6 +18,7 @@ use bearer::{Bearing, TokenFile};
 pub use bearer::read as read_token;
 pub use channel::dial;
 pub(crate) use guarded::Guarded;
+pub(crate) use reach::NOBODYS;
 
 /// How long a reader waits for control before the disk has to do.
 pub const DEADLINE: Duration = Duration::from_millis(500);

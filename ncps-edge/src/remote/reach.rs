@@ -20,7 +20,7 @@ use crate::upstream::health::Health;
 const FIRST_PROBE: Duration = Duration::from_millis(100);
 const LONGEST_PROBE: Duration = Duration::from_secs(2);
 /// A path that nobody has.
-const NOBODYS: StorePathHash = StorePathHash::from_bytes([0; 20]);
+pub(crate) const NOBODYS: StorePathHash = StorePathHash::from_bytes([0; 20]);
 
 /// The breaker of the way to control.
 pub(super) struct Reach {
@@ -131,3 +131,7 @@ async fn probe(reach: Weak<Reach>, stop: CancellationToken) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "reach_tests.rs"]
+mod tests;

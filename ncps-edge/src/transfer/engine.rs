@@ -68,6 +68,8 @@ pub struct Engine {
     counters: Counters,
     /// A transfer left the registry.
     left: Notify,
+    /// A session with control begins.
+    attached: Notify,
 }
 
 /// Made from the first configuration; a changed limit counts from the next start.
@@ -123,6 +125,7 @@ impl Engine {
             encodings: Encodings::default(),
             counters: Counters::default(),
             left: Notify::new(),
+            attached: Notify::new(),
         })
     }
 
@@ -182,6 +185,11 @@ impl Engine {
 
     pub(crate) fn is_running(&self, name: NarFileName) -> bool {
         self.running.lock().contains_key(&name)
+    }
+
+    /// Told when a session with control begins.
+    pub(crate) fn attached(&self) -> &Notify {
+        &self.attached
     }
 
     /// How many transfers run or wait.

@@ -114,7 +114,11 @@ impl HeldTurn {
 /// Whatever control says: what has begun goes on.
 async fn renew(engine: &Engine, name: NarFileName) {
     loop {
-        tokio::time::sleep(RENEW_EVERY).await;
+        tokio::select! {
+            () = tokio::time::sleep(RENEW_EVERY) => {}
+            // A control that was started anew knows of no turn.
+            () = engine.attached().notified() => {}
+        }
         match engine.control().begin_fetch(engine.instance(), name, &[]).await {
             Ok(Turn::Yours(_)) => {}
             Ok(Turn::Theirs(_)) => tracing::info!(nar = %name, "a turn went over to another edge"),

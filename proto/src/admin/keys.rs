@@ -14,6 +14,9 @@ pub struct Keys {
     pub signing: Option<PublicKey>,
     /// What signed before, the newest first. Clients may go on trusting them: their signatures stay.
     pub former: Vec<FormerKey>,
+    /// Those of the upstreams, which clients have to trust beside ours: what an edge serves without control has no
+    /// signature of ours.
+    pub trusted: Vec<PublicKey>,
 }
 
 /// A key that signs no more.
@@ -47,6 +50,7 @@ pub(super) fn keys_wire(keys: Keys) -> wire::KeysReply {
     wire::KeysReply {
         signing: keys.signing.map(|key| key.to_string()).unwrap_or_default(),
         former: keys.former.into_iter().map(former).collect(),
+        trusted: keys.trusted.iter().map(PublicKey::to_string).collect(),
     }
 }
 
@@ -54,7 +58,11 @@ fn keys(reply: wire::KeysReply) -> Result<Keys> {
     let signing = Some(&reply.signing).filter(|text| !text.is_empty());
     let former =
         |former: wire::FormerKey| Ok(FormerKey { key: key(&former.key)?, retired_at: former.retired_at });
-    Ok(Keys { signing: signing.map(|text| key(text)).transpose()?, former: all(reply.former, former)? })
+    Ok(Keys {
+        signing: signing.map(|text| key(text)).transpose()?,
+        former: all(reply.former, former)?,
+        trusted: all(reply.trusted, |text| key(&text))?,
+    })
 }
 
 fn key(text: &str) -> Result<PublicKey> {

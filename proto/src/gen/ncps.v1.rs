@@ -2200,6 +2200,9 @@ pub struct KeysReply {
     /// the newest first
     #[prost(message, repeated, tag = "2")]
     pub former: ::prost::alloc::vec::Vec<FormerKey>,
+    /// NAME:BASE64, of upstreams
+    #[prost(string, repeated, tag = "283")]
+    pub trusted: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FormerKey {

@@ -4,6 +4,7 @@
 use ncps_nix::{NarFileName, NarInfo};
 use ncps_proto::{ControlPlane, WhenAway};
 use ncps_runtime::telemetry::Labels;
+use ncps_tests::cluster::EdgeNode;
 use ncps_tests::{Cluster, Fixture, Link, Request, Upstream, UpstreamKey, eventually};
 
 use crate::asking::{ask, get};
@@ -99,36 +100,36 @@ async fn is_whole_again(cluster: &Cluster, there: &There, other: &Fixture) {
         };
         eventually("our signature", signed).await;
     }
-    agree(cluster).await;
+    agree(cluster, cluster.at(0)).await;
     let known = cluster.control().locate("", name(&other.canonical_nar_path())).await.expect("it answers");
     let known = known.expect("it is told where the file came from");
     assert_eq!((known.proven, known.origins[0].url.as_str()), (true, "blobs/9?of=nar"));
     let old = cluster.narinfo(&there.misnamed).await;
     is_corrected(cluster, &old, &there.misnamed).await;
-    agree(cluster).await;
+    agree(cluster, cluster.at(0)).await;
 }
 
 fn name(path: &str) -> NarFileName {
     NarFileName::parse(path.strip_prefix("/nar/").expect("a NAR")).expect("a name")
 }
 
-/// Every file of the store is in the index, and each narinfo beside it is the one that is served.
-pub(crate) async fn agree(cluster: &Cluster) {
+/// Every file of an edge's store is in the index, and each narinfo beside it is the one that is served.
+pub(crate) async fn agree(cluster: &Cluster, edge: &EdgeNode) {
     let as_one = async || {
         let mut agreed = true;
-        for file in cluster.stored_files() {
+        for file in edge.stored_files() {
             let known =
                 cluster.control().locate("", name(&format!("/nar/{file}"))).await.expect("it answers");
-            agreed &= known.is_some_and(|known| known.proven && !known.store_paths.is_empty());
+            agreed &= known.is_some_and(|known| !known.store_paths.is_empty());
         }
-        for entry in std::fs::read_dir(cluster.store_dir()).expect("it is there") {
+        for entry in std::fs::read_dir(edge.store_dir()).expect("it is there") {
             let path = entry.expect("listed").path();
             if path.extension().is_none_or(|extension| extension != "narinfo") {
                 continue;
             }
             let text = std::fs::read(&path).expect("read");
             let file = path.file_name().expect("it has one").to_string_lossy().into_owned();
-            agreed &= get(cluster, &format!("/{file}")).await.body == text;
+            agreed &= edge.get(&format!("/{file}")).await.whole().await == text;
         }
         agreed
     };

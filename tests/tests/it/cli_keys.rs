@@ -45,6 +45,8 @@ both_modes! {
         assert_eq!(upstream.count("GET", "/nar/"), 1, "nothing is fetched again");
         assert_eq!(cli.ok(&["key", "show"]).await.trim(), second.to_string());
         assert_eq!(cli.ok(&["key", "export"]).await, format!("{second}\n{first}\n"));
+        let line = format!("trusted-public-keys = {second} {first} {}\n", upstream_key.public());
+        assert_eq!(cli.ok(&["key", "nix-conf"]).await, line, "the upstreams' keys belong to it");
 
         let builder = Cluster::builder(mode).upstream(&upstream).trust(&upstream_key);
         let cluster = cluster.restart(builder).await;

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ncps_nix::Compression;
 use ncps_proto::admin::{EvictionOrder, Goal};
 use ncps_tests::cluster::ClusterBuilder;
-use ncps_tests::{Cluster, Fixture, Mode, Upstream, UpstreamKey, both_modes, eventually};
+use ncps_tests::{Cluster, Fixture, Mode, Request, Upstream, UpstreamKey, both_modes, eventually};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::asking::ask;
 use crate::cli::cli;
 use crate::scene::{is_served, plain};
 use crate::uploads;
@@ -32,6 +33,15 @@ async fn store(cluster: &Cluster, fixture: &Fixture) {
 
 fn narinfo_file(store: &Path, fixture: &Fixture) -> PathBuf {
     store.join(fixture.narinfo_path().trim_start_matches('/'))
+}
+
+/// As if control had been heard so many seconds before it was.
+fn heard_before(state: &Path, seconds: i64) {
+    let bytes = std::fs::read(state).expect("read");
+    let mut lines = bytes.splitn(5, |byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let heard: i64 = String::from_utf8_lossy(&lines[3]).parse().expect("a time");
+    lines[3] = (heard - seconds).to_string().into_bytes();
+    std::fs::write(state, lines.join(&b'\n')).expect("written");
 }
 
 async fn status(cluster: &Cluster, fixture: &Fixture) -> u16 {
@@ -106,7 +116,17 @@ both_modes! {
         let data = cluster.end().await;
         std::fs::remove_dir_all(database(&data, mode)).expect("the database is lost");
         let limited = builder(mode, &upstream, &key).settings(|settings| settings.max_size = Some(4096));
-        let cluster = limited.on(data).start().await;
+        let cluster = limited.writable().on(data).start().await;
+        for path in [fixture.narinfo_path(), fixture.nar_path()] {
+            // Ready by what it was told before, which did not let it delete.
+            let refused = async || {
+                let told = ask(&cluster, Request::delete(&path)).await;
+                assert!(matches!(told.status, 405 | 422), "{}", told.status);
+                told.text().contains("another index")
+            };
+            eventually("it refuses to delete for another index", refused).await;
+        }
+        assert!(narinfo_file(&cluster.store_dir(), &fixture).exists());
         for _ in 0..3 {
             cluster.control().evict(EvictionOrder::default()).await.expect("control lives");
         }
@@ -117,6 +137,31 @@ both_modes! {
             !cluster.stores(&fixture.canonical_nar_path())
         };
         eventually("it is evicted by the index that it belongs to now", evicted).await;
+        cluster.end().await;
+    }
+
+    async fn after_more_than_90_days_away_an_edges_narinfo_files_bring_nothing_back(mode) {
+        let key = UpstreamKey::new("upstream-1");
+        let (known, forgotten) = (plain(300_000).build(&key), plain(1_000).seed(7).build(&key));
+        let upstream = Upstream::with(&[&known]).await;
+        let cluster = builder(mode, &upstream, &key).start().await;
+        store(&cluster, &known).await;
+        let store_dir = cluster.store_dir();
+        let data = cluster.end().await;
+
+        // What was removed so long ago that nobody remembers it.
+        let file = narinfo_file(&store_dir, &forgotten);
+        std::fs::write(&file, forgotten.narinfo.render()).expect("written");
+        let nar = store_dir.join(forgotten.canonical_nar_path().trim_start_matches('/'));
+        std::fs::write(&nar, forgotten.file.to_bytes()).expect("written");
+        heard_before(&store_dir.with_file_name("edge.state"), 91 * 24 * 3600);
+
+        let cluster = builder(mode, &upstream, &key).on(data).start().await;
+        eventually("its narinfo file is dropped", async || !file.exists()).await;
+        let known_file = narinfo_file(&store_dir, &known);
+        eventually("control gives what it knows anew", async || known_file.exists()).await;
+        assert_eq!(status(&cluster, &forgotten).await, 404);
+        is_served(&cluster, &known).await;
         cluster.end().await;
     }
 

@@ -5,6 +5,7 @@ mod admission;
 mod asked_well;
 mod asking;
 mod away;
+mod away_fleet;
 mod away_nix;
 mod away_signed;
 mod cli;

@@ -6,7 +6,7 @@ use ncps_runtime::clock::{Clock, ManualClock, UnixTime};
 use ncps_runtime::logs::capture;
 use tokio_util::sync::CancellationToken;
 
-use super::super::{HOUSEKEEPING, Sessions, housekeeping};
+use super::super::{HOUSEKEEPING, housekeeping};
 
 /// Seconds that pass between two looks.
 const PASS: i64 = HOUSEKEEPING.as_secs() as i64;
@@ -15,8 +15,7 @@ const PASS: i64 = HOUSEKEEPING.as_secs() as i64;
 async fn a_clock_that_was_set_is_said() {
     let (log, clock, stop) = (capture(), ManualClock::at(UnixTime(1_000_000)), CancellationToken::new());
     let mark = log.mark();
-    let sessions = Arc::new(Sessions::default());
-    let keeper = tokio::spawn(housekeeping(sessions, Arc::new(clock.clone()), stop.clone()));
+    let keeper = tokio::spawn(housekeeping(Arc::new(clock.clone()), stop.clone()));
     let said = || {
         let of_clock =
             log.since(mark).into_iter().filter(|event| event.message.starts_with("the clock was set"));

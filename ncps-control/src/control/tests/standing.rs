@@ -156,3 +156,23 @@ async fn an_inventory_tells_what_is_an_upload() {
     assert_eq!(edge.first_to_go(3).await, file_of(&ours));
     house.stop().await;
 }
+
+#[tokio::test]
+async fn what_only_an_edge_has_that_is_away_for_an_hour_is_promised_no_longer() {
+    let (case, edge) = scene().await;
+    let narinfo = case.upload(&edge, 1).await;
+    drop(edge);
+    while case.house.control.edges() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(case.known(&narinfo).await.is_some(), "it may be a broken link");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3601)).await;
+    tokio::time::resume();
+    let start = tokio::time::Instant::now();
+    while case.known(&narinfo).await.is_some() {
+        assert!(start.elapsed() < Duration::from_secs(30), "it is promised still");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    case.house.stop().await;
+}
