@@ -237,7 +237,7 @@ impl Fleet {
         slow
     }
 
-    /// Asks for a turn; see [`Leases`]. That of an edge which did not give the file goes over to who asks: `failed` are
+    /// Asks for a turn; see `Leases`. That of an edge which did not give the file goes over to who asks: `failed` are
     /// the URLs of such edges, and the empty one stands for an edge without a URL.
     pub fn begin(&mut self, instance: &str, name: NarFileName, failed: &[String], now: Instant) -> Turn {
         if let Answer::HeldBy(holder) = self.leases.begin(instance, name, now) {

@@ -5,7 +5,7 @@
 //! What goes wrong: links break (each side notices when it does), messages are late, calls are lost, repeated, or done
 //! although they failed, edges and control crash (rows and disks stay, a disk may be wiped), clocks are set.
 //!
-//! What has to hold is in [`check`]. A [`Defect`] is built in to see that it is found.
+//! What has to hold is in `check.rs`. A [`Defect`] is built in to see that it is found.
 
 mod check;
 mod control;
@@ -47,7 +47,7 @@ impl Defect {
     ];
 }
 
-/// Runs one seed to its end. `strict`: see [`check`].
+/// Runs one seed to its end. `strict`: see `check.rs`.
 ///
 /// # Errors
 /// What did not hold, and when.
