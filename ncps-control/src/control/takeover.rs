@@ -31,7 +31,7 @@ type Refusal = (StorePathHash, NarFileName);
 /// What became of a narinfo file.
 enum Judged {
     Adopted { rewrite: bool },
-    Known,
+    Known { rewrite: bool },
     Refused(String),
 }
 
@@ -139,7 +139,11 @@ impl Control {
                 // It lies in a store already, and may be an upload.
                 self.weigh(meant.map(|(_, name)| name)).await;
             }
-            Judged::Known => adopted.known += 1,
+            Judged::Known { rewrite } => {
+                adopted.known += 1;
+                // It may have come through another edge meanwhile.
+                changed.extend(meant.filter(|_| rewrite).map(|(hash, _)| hash));
+            }
             Judged::Refused(reason) => {
                 tracing::warn!(instance = adopted.instance, reason, "a narinfo file is not believed");
                 adopted.refused += 1;
@@ -183,8 +187,8 @@ impl Control {
         file.uploaded |= known.is_none() && self.policy.trusted.verify(&narinfo).is_none();
         self.put_if_changed(name, known.as_deref(), file);
         let _turn = self.index.lock_narinfos([path.hash()]).await;
-        if self.index.narinfo(path.hash()).await?.is_some() {
-            return Ok(Judged::Known);
+        if let Some(known) = self.index.narinfo(path.hash()).await? {
+            return Ok(Judged::Known { rewrite: known.render() != kept });
         }
         let rewrite = narinfo.render() != kept;
         let edge = self.sessions.name_of(instance).unwrap_or_else(|| instance.to_owned());

@@ -21,7 +21,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "tokens", include_str!("../../../migrations/sqlite/0004_tokens.sql")),
     (5, "pins", include_str!("../../../migrations/sqlite/0005_pins.sql")),
     (6, "integrity", include_str!("../../../migrations/sqlite/0006_integrity.sql")),
-    (7, "uploaded_paths", include_str!("../../../migrations/sqlite/0007_uploaded_paths.sql")),
+    (7, "uploaded paths", include_str!("../../../migrations/sqlite/0007_uploaded_paths.sql")),
     (8, "edges", include_str!("../../../migrations/sqlite/0008_edges.sql")),
 ];
 

@@ -1,21 +1,26 @@
 //! Once a start: narinfo files and NAR files are made to agree, which a process that was killed between the two leaves
 //! undone. A narinfo file whose NAR file is gone goes; a NAR file that control's narinfos name and that has none beside
-//! it is proven again, and said to control, which then gives them.
+//! it is proven again, and said to control, which then gives them. A narinfo file that nothing of ours signed was
+//! written while control was away, by a process that could not tell it: control's takes its place as soon as it has one.
 
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ncps_nix::{NarFileName, NarInfo};
-use ncps_proto::{Commit, HeldNar, Location};
+use ncps_nix::{NarFileName, NarInfo, StorePathHash, TrustedKeys};
+use ncps_proto::{Commit, HeldNar, Location, Lookup};
 
 use super::Workshop;
 use super::check::{Finding, Look};
 use super::pace::Pace;
 use crate::near::named;
 use crate::store::{Fault, LocalStore, blocking};
+
+/// How often, and how far apart, control is asked for what it may be about to take over from this edge or another.
+const TRIES: usize = 10;
+const PAUSE: Duration = Duration::from_secs(3);
 
 impl Workshop {
     /// Begins it, unless it was.
@@ -33,7 +38,8 @@ impl Workshop {
 
     async fn reconcile(self: &Arc<Self>) -> io::Result<()> {
         let store = Arc::clone(&self.store);
-        let bare = blocking(move || bare(&store)).await?;
+        let ours = self.own_keys();
+        let Undone { bare, unsigned } = blocking(move || undone(&store, &ours)).await?;
         for held in bare {
             // Who can't be asked now is asked at the next start.
             let Ok(Some(location)) = self.engine.locate(held.name).await else { continue };
@@ -41,7 +47,37 @@ impl Workshop {
                 self.say_again(held, location).await?;
             }
         }
+        self.sign(unsigned).await;
         Ok(())
+    }
+
+    /// Our keys, of now and of before; none where control signs nothing.
+    fn own_keys(&self) -> TrustedKeys {
+        let live = self.current.get();
+        TrustedKeys::from_iter(live.map(|live| live.settings.public_keys.clone()).unwrap_or_default())
+    }
+
+    async fn sign(&self, mut unsigned: Vec<StorePathHash>) {
+        for _ in 0..TRIES {
+            let mut unknown = Vec::new();
+            for hash in unsigned {
+                match self.engine.control().narinfo(hash).await {
+                    Ok(Lookup::Known(_)) => self.refresh(hash).await,
+                    Ok(_) | Err(_) => unknown.push(hash),
+                }
+            }
+            if unknown.is_empty() {
+                return;
+            }
+            unsigned = unknown;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn refresh(&self, hash: StorePathHash) {
+        if let Err(error) = self.lookups.refresh(hash, false).await {
+            tracing::warn!(%hash, error = error.story(), "the narinfo in the store is behind");
+        }
     }
 
     async fn say_again(self: &Arc<Self>, held: HeldNar, location: Location) -> io::Result<()> {
@@ -88,9 +124,17 @@ impl Workshop {
     }
 }
 
-/// Removes narinfo files whose NAR file is gone; returns the NAR files that no narinfo file names.
-fn bare(store: &LocalStore) -> io::Result<Vec<HeldNar>> {
-    let mut with_narinfo = HashSet::new();
+/// What a former process left.
+struct Undone {
+    /// NAR files that no narinfo file names.
+    bare: Vec<HeldNar>,
+    /// Narinfo files without a signature of ours.
+    unsigned: Vec<StorePathHash>,
+}
+
+/// Removes narinfo files whose NAR file is gone; returns what else is to be done.
+fn undone(store: &LocalStore, ours: &TrustedKeys) -> io::Result<Undone> {
+    let (mut with_narinfo, mut unsigned) = (HashSet::new(), Vec::new());
     for hash in store.narinfos()? {
         let Some(text) = store.narinfo(hash)? else { continue };
         // Who else put something there knows what it is.
@@ -98,12 +142,15 @@ fn bare(store: &LocalStore) -> io::Result<Vec<HeldNar>> {
         let name = named(&narinfo);
         if store.open(name)?.is_some() {
             with_narinfo.insert(name);
+            if !ours.is_empty() && ours.verify(&narinfo).is_none() {
+                unsigned.push(hash);
+            }
         } else {
             tracing::info!(path = %narinfo.store_path, "a narinfo file whose NAR is gone is removed");
             store.remove_narinfo(hash)?;
         }
     }
-    let mut held = store.list()?;
-    held.retain(|held| !with_narinfo.contains(&held.name));
-    Ok(held)
+    let mut bare = store.list()?;
+    bare.retain(|held| !with_narinfo.contains(&held.name));
+    Ok(Undone { bare, unsigned })
 }
