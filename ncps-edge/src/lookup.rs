@@ -1,5 +1,5 @@
 //! A store path's narinfo: near cache, control, upstreams, in this order. All requests for one path share one
-//! lookup, which belongs to none of them: who leaves cancels nobody. What is done without control is in [`without`].
+//! lookup, which belongs to none of them: who leaves cancels nobody. What is done without control is in `without`.
 //!
 //! Knows when a path is absent and when it is only unknown. Absent on purpose: HTTP, NAR bytes.
 
