@@ -264,17 +264,18 @@ impl Lookups {
     }
 
     /// Makes the store's narinfo files agree with control again. Where control knows none, and it `may_remove`, ours goes.
-    pub async fn refresh(&self, hash: StorePathHash, may_remove: bool) -> Result<()> {
+    /// Returns whether control knows one.
+    pub async fn refresh(&self, hash: StorePathHash, may_remove: bool) -> Result<bool> {
         if let Lookup::Known(narinfo) = self.control.narinfo(hash).await? {
             self.write_beside_nar(narinfo);
-            return Ok(());
+            return Ok(true);
         }
         if !may_remove {
-            return Ok(());
+            return Ok(false);
         }
         let store = Arc::clone(&self.store);
         let removed = blocking(move || store.remove_narinfo(hash)).await;
-        removed.map_err(|e| Error::internal("remove a narinfo of the store").because(e))
+        removed.map(|()| false).map_err(|e| Error::internal("remove a narinfo of the store").because(e))
     }
 }
 

@@ -355,7 +355,7 @@ impl Attachment {
         self.tasks.spawn("refresh narinfos", async move {
             for hash in paths {
                 match lookups.refresh(hash, !foreign).await {
-                    Ok(()) => engine.news().agrees(hash),
+                    Ok(_) => engine.news().agrees(hash),
                     Err(error) => {
                         tracing::warn!(%hash, error = error.story(), "the narinfo in the store is behind");
                     }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ncps_nix::{NarFileName, NarInfo, StorePathHash, TrustedKeys};
-use ncps_proto::{Commit, HeldNar, Location, Lookup};
+use ncps_proto::{Commit, HeldNar, Location};
 
 use super::Workshop;
 use super::check::{Finding, Look};
@@ -61,9 +61,9 @@ impl Workshop {
         for _ in 0..TRIES {
             let mut unknown = Vec::new();
             for hash in unsigned {
-                match self.engine.control().narinfo(hash).await {
-                    Ok(Lookup::Known(_)) => self.refresh(hash).await,
-                    Ok(_) | Err(_) => unknown.push(hash),
+                // Nothing is removed: control may be about to take it over.
+                if !self.lookups.refresh(hash, false).await.unwrap_or(false) {
+                    unknown.push(hash);
                 }
             }
             if unknown.is_empty() {
@@ -71,12 +71,6 @@ impl Workshop {
             }
             unsigned = unknown;
             tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    async fn refresh(&self, hash: StorePathHash) {
-        if let Err(error) = self.lookups.refresh(hash, false).await {
-            tracing::warn!(%hash, error = error.story(), "the narinfo in the store is behind");
         }
     }
 
