@@ -17,6 +17,9 @@ use crate::{Mode, Outcome, Process, Request, ReservedPort, Response, Upstream, U
 /// Variable that names the point at which a program under test kills itself: one of [`ncps_runtime::fault::Point`].
 pub const FAULT: &str = "NCPS_TEST_FAULT";
 
+/// What an edge says when it is attached.
+const ATTACHED: &str = "\"attached to control\"";
+
 /// Programs, their data and their address. Processes that still run are killed when it is dropped.
 #[derive(Debug)]
 pub struct Installation {
@@ -185,7 +188,7 @@ impl Installation {
         self.start_control();
         self.start_edge();
         self.ready().await;
-        self.edge().line_with("\"attached to control\"").await;
+        self.edge().line_with(ATTACHED).await;
     }
 
     /// Starts control alone. Nothing to do in combined mode.
@@ -193,6 +196,18 @@ impl Installation {
         if self.mode == Mode::Split {
             self.control = Some(self.spawn(&self.control_command(&self.control_data())));
         }
+    }
+
+    /// Starts control again under an edge that ran on, and waits until that edge is attached to it.
+    ///
+    /// # Panics
+    /// If the edge does not attach within the usual patience.
+    pub async fn control_back(&mut self) {
+        let attachments = |edge: &Process| edge.lines().iter().filter(|l| l.contains(ATTACHED)).count();
+        let before = attachments(self.edge());
+        self.start_control();
+        let edge = self.edge();
+        eventually("the edge is attached again", async || attachments(edge) > before).await;
     }
 
     /// Starts the edge: in combined mode with control.

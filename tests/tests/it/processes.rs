@@ -226,7 +226,7 @@ async fn an_edge_serves_while_control_is_killed_and_started_again() {
 
     upstream.up().await;
     upstream.add(&unknown);
-    ncps.start_control();
+    ncps.control_back().await;
     eventually("a new path", async || status(&ncps, &unknown.narinfo_path()).await == 200).await;
     // What control could not be told, it is told now.
     ncps.stores(&other.narinfo_path(), &other.nar_path()).await;
