@@ -72,6 +72,7 @@ pub async fn compose(
         tasks: tasks.clone(),
         returned: Arc::default(),
         authorities,
+        has_peers: config.url.is_some(),
     };
     let current = Arc::new(Current::new(around));
     let control: Arc<dyn ControlPlane> = Guarded::new(control.into(), &current, &metrics, tasks);

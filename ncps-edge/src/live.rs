@@ -107,6 +107,7 @@ mod tests {
             tasks: life.tasks(),
             returned: Arc::default(),
             authorities: None,
+            has_peers: false,
         })
     }
 

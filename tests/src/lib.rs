@@ -12,6 +12,8 @@
 //! | [`nix`] | the real `nix`, kept apart from the machine's own |
 //! | [`process`] | our programs as processes: signals, logs, memory |
 //! | [`program`] | an installation of them on one host, in either mode |
+//! | [`balancer`] | who spreads clients over servers that are ready |
+//! | [`fleet`] | control and several edges as processes |
 //! | [`mount`] | disks that are full, or that nobody can write on |
 //! | [`administration`] | `ncps-cli`, asked as by a shell |
 //! | [`collector`], [`scrape`] | who is told of metrics, logs and traces |
@@ -20,12 +22,14 @@
 //! Absent on purpose: TLS and HTTP/2 in the raw client.
 
 pub mod administration;
+pub mod balancer;
 mod body;
 pub mod client;
 pub mod cluster;
 mod codec;
 pub mod collector;
 pub mod fixture;
+pub mod fleet;
 pub mod front;
 pub mod gate;
 pub mod go_ncps;
@@ -48,12 +52,14 @@ pub mod wait;
 pub mod zoo;
 
 pub use administration::{Cli, Ran};
+pub use balancer::Balancer;
 pub use body::Body;
 pub use client::{Connection, Outcome, Request, Response, get, head};
 pub use cluster::{Cluster, ClusterBuilder, EdgeNode, Mode};
 pub use codec::{decode, encode};
 pub use collector::Collector;
 pub use fixture::{Fixture, FixtureBuilder, UpstreamKey};
+pub use fleet::Fleet;
 pub use front::{Authority, Front};
 pub use gate::Gate;
 pub use go_ncps::{Era, GoEntry, GoNcps};

@@ -51,6 +51,7 @@ async fn who_asks_pays_three_deadlines_in_ten_minutes() {
         tasks: tasks.clone(),
         returned: Arc::default(),
         authorities: None,
+        has_peers: false,
     };
     let way = Way::default();
     let path = ControlPath { plane: way.to_control(), deadline: Some(DEADLINE) };

@@ -93,6 +93,8 @@ pub struct Surroundings {
     pub returned: Arc<Notify>,
     /// Who may certify other edges beside the authorities of the system, in PEM.
     pub authorities: Option<Arc<str>>,
+    /// Other edges are told of this one, and so it of them.
+    pub has_peers: bool,
 }
 
 /// All upstreams of one configuration.
@@ -117,7 +119,7 @@ impl Upstreams {
         });
         let make = |one| Upstream::new(one, settings, &common).map(Arc::new);
         let list = settings.upstreams.iter().map(make).collect::<Result<_, _>>()?;
-        let peers = Peers::new(settings, around);
+        let peers = Peers::new(settings, around)?;
         Ok(Upstreams { list, peers, hedge_delay: settings.hedge_delay, around: around.clone() })
     }
 

@@ -49,6 +49,18 @@ impl Rules {
         })
     }
 
+    /// Those of the other edges: each is at home wherever it is. Link-local addresses and metadata services are nobody's
+    /// home, and no proxy is asked.
+    pub(super) fn of_peers() -> Arc<Rules> {
+        Arc::new(Rules {
+            home: String::new(),
+            at_home_in_private: AtomicBool::new(true),
+            allowed: Vec::new(),
+            proxies: Matcher::builder().build(),
+            proxy_hosts: Vec::new(),
+        })
+    }
+
     /// Checks what the resolver won't see: an address in the place of a name. For one that needs it, finds out
     /// first where the upstream itself is.
     pub(super) async fn permit(&self, url: &Url) -> Result<(), UpstreamError> {
@@ -180,6 +192,16 @@ mod tests {
         assert!(permits(&rules, "http://127.0.0.1/x").await);
         assert!(!permits(&rules, "http://169.254.169.254/latest").await, "not even when named");
         assert!(rules.resolve("localhost").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_peer_may_be_anywhere_but_at_metadata() {
+        let rules = Rules::of_peers();
+        for home in ["http://10.0.0.1/", "http://[::1]:8501/", "http://9.9.9.9/"] {
+            assert!(permits(&rules, home).await, "{home}");
+        }
+        assert!(rules.resolve("localhost").await.is_ok());
+        assert!(!permits(&rules, "http://169.254.169.254/").await);
     }
 
     #[tokio::test]

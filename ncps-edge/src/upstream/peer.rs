@@ -47,14 +47,15 @@ pub(crate) enum Lends {
 pub(crate) struct Peers {
     settings: EdgeSettings,
     known: Mutex<HashMap<String, Arc<Peer>>>,
+    rules: Arc<Rules>,
+    /// One for all of them, since it takes a while to make: no client is to wait for that.
+    client: Mutex<Option<reqwest::Client>>,
     authorities: Option<Arc<str>>,
     metrics: Arc<EdgeMetrics>,
 }
 
 struct Peer {
     base: Url,
-    client: reqwest::Client,
-    rules: Arc<Rules>,
     away_until: Mutex<Option<Instant>>,
 }
 
@@ -70,13 +71,21 @@ pub(crate) struct Wish<'a> {
 }
 
 impl Peers {
-    pub(super) fn new(settings: &EdgeSettings, around: &Surroundings) -> Peers {
-        Peers {
+    /// # Errors
+    /// Where a TLS client can't be made.
+    pub(super) fn new(settings: &EdgeSettings, around: &Surroundings) -> Result<Peers, Error> {
+        let peers = Peers {
             settings: settings.clone(),
             known: Mutex::default(),
+            rules: Rules::of_peers(),
+            client: Mutex::default(),
             authorities: around.authorities.clone(),
             metrics: Arc::clone(&around.metrics),
+        };
+        if around.has_peers {
+            peers.client()?;
         }
+        Ok(peers)
     }
 
     /// Opens a file at the peer of this URL.
@@ -105,8 +114,8 @@ impl Peers {
         }
         let until = Instant::now() + MOST_WAITING;
         loop {
-            let request = peer.request(wish, secret)?.headers(trace.clone());
-            let response = peer.send(request, self.head_timeout()).await?;
+            let request = self.request(&peer.base, wish, secret)?.headers(trace.clone());
+            let response = self.send(&peer, request).await?;
             match response.status().as_u16() {
                 200 | 206 => return Ok(Some(response)),
                 404 => return Ok(None),
@@ -145,31 +154,31 @@ impl Peers {
         if let Some(peer) = known.get(url) {
             return Ok(Arc::clone(peer));
         }
-        let made = Peer::new(url, &self.settings, self.authorities.as_deref());
-        let peer = Arc::new(made.map_err(|error| UpstreamError::Transport(error.story()))?);
+        let base = base(url).map_err(|error| UpstreamError::Transport(error.story()))?;
+        let peer = Arc::new(Peer { base, away_until: Mutex::default() });
         if known.len() >= MOST {
             known.clear();
         }
         known.insert(url.to_owned(), Arc::clone(&peer));
         Ok(peer)
     }
-}
 
-impl Peer {
-    fn new(url: &str, settings: &EdgeSettings, authorities: Option<&str>) -> Result<Peer, Error> {
-        let base = base(url)?;
-        // It is at home wherever it is; link-local addresses and metadata services are nobody's.
-        let rules = Rules::new(&base, &[]);
-        let client = client::for_peers(settings, authorities, &rules)?;
-        Ok(Peer { base, client, rules, away_until: Mutex::default() })
+    fn client(&self) -> Result<reqwest::Client, Error> {
+        let mut made = self.client.lock();
+        if let Some(client) = &*made {
+            return Ok(client.clone());
+        }
+        let client = client::for_peers(&self.settings, self.authorities.as_deref(), &self.rules)?;
+        Ok(made.insert(client).clone())
     }
 
-    fn request(&self, wish: Wish<'_>, secret: &Secret) -> Result<RequestBuilder, UpstreamError> {
-        let url = super::resolve(&self.base, &wish.name.url())?;
+    fn request(&self, base: &Url, wish: Wish<'_>, secret: &Secret) -> Result<RequestBuilder, UpstreamError> {
+        let url = super::resolve(base, &wish.name.url())?;
         let unusable = |_| UpstreamError::BadUrl(url.to_string());
         let mut shown = HeaderValue::from_str(secret.reveal()).map_err(unusable)?;
         shown.set_sensitive(true);
-        let mut request = self.client.get(url.clone()).header(FLEET, shown);
+        let client = self.client().map_err(|error| UpstreamError::Transport(error.story()))?;
+        let mut request = client.get(url.clone()).header(FLEET, shown);
         if wish.lends == Lends::Stored {
             request = request.header(header::CACHE_CONTROL, ONLY_STORED);
         }
@@ -182,15 +191,17 @@ impl Peer {
         Ok(request)
     }
 
-    async fn send(&self, request: RequestBuilder, timeout: Duration) -> Result<Response, UpstreamError> {
-        self.rules.permit(&self.base).await?;
-        let sent = tokio::time::timeout(timeout, request.send()).await;
+    async fn send(&self, peer: &Peer, request: RequestBuilder) -> Result<Response, UpstreamError> {
+        self.rules.permit(&peer.base).await?;
+        let sent = tokio::time::timeout(self.head_timeout(), request.send()).await;
         let response = sent.map_err(|_| UpstreamError::Timeout).and_then(|sent| Ok(sent?));
         let away = matches!(response, Err(UpstreamError::Timeout)).then(|| Instant::now() + AWAY);
-        *self.away_until.lock() = away;
+        *peer.away_until.lock() = away;
         response
     }
+}
 
+impl Peer {
     fn is_away(&self) -> bool {
         self.away_until.lock().is_some_and(|until| Instant::now() < until)
     }

@@ -85,7 +85,7 @@ async fn read(addr: SocketAddr, path: String) -> anyhow::Result<Digest> {
 }
 
 fn is_right(digest: Digest, sha256: &str) -> anyhow::Result<()> {
-    let Digest { sha256: found, len, whole } = digest;
+    let Digest { sha256: found, len, whole, .. } = digest;
     ensure!(whole, "cut after {len} bytes");
     ensure!(found.to_string() == sha256, "{len} bytes with hash {found}, not {sha256}");
     Ok(())

@@ -1,5 +1,7 @@
 //! What became of a body.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use ncps_nix::Sha256Hash;
 
@@ -54,4 +56,6 @@ pub struct Digest {
     pub len: u64,
     /// Whether the body ended in order.
     pub whole: bool,
+    /// When the first of them came.
+    pub first: Option<Instant>,
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::BorrowMut;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use ncps_nix::Sha256Hash;
@@ -136,14 +136,15 @@ impl<C: BorrowMut<Connection>> Response<C> {
     /// # Panics
     /// As [`Response::outcome`].
     pub async fn digest(&mut self) -> Digest {
-        let (mut hasher, mut len) = (Sha256::new(), 0);
+        let (mut hasher, mut len, mut first) = (Sha256::new(), 0, None);
         let whole = self
             .each(|bytes| {
+                first.get_or_insert_with(Instant::now);
                 hasher.update(bytes);
                 len += bytes.len() as u64;
             })
             .await;
-        Digest { sha256: Sha256Hash::from_bytes(hasher.finalize().into()), len, whole }
+        Digest { sha256: Sha256Hash::from_bytes(hasher.finalize().into()), len, whole, first }
     }
 
     /// As [`Response::outcome`], at this many bytes per second. To be felt by the server, the

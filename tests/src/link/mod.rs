@@ -1,7 +1,8 @@
 //! A link that can be broken: a proxy for byte streams, from TCP or a Unix socket to either.
 //!
 //! It knows nothing of what goes through it. Cutting resets every connection (over a Unix socket:
-//! closes it); refusing cuts and stops listening; hanging accepts connections and passes nothing.
+//! closes it); refusing cuts and stops listening; hanging accepts connections and passes nothing;
+//! a delay makes it as long as a way through the world, and no narrower.
 
 mod pass;
 mod stream;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::UnixListener;
@@ -29,6 +31,8 @@ use stream::Listener;
 struct Shared {
     target: Endpoint,
     hanging: watch::Sender<bool>,
+    /// From one end to the other.
+    delay: Mutex<Duration>,
     /// Bytes that still pass before a connection breaks.
     left: Mutex<Option<u64>>,
     passed: AtomicU64,
@@ -79,6 +83,7 @@ impl Link {
         let shared = Shared {
             target,
             hanging,
+            delay: Mutex::default(),
             left: Mutex::default(),
             passed: AtomicU64::new(0),
             accepted: AtomicUsize::new(0),
@@ -119,6 +124,12 @@ impl Link {
     /// from now on. The byte still arrives, and the link is whole again.
     pub fn break_after(&self, bytes: u64) {
         *self.shared.left.lock() = Some(bytes);
+    }
+
+    /// What goes in from now on comes out so much later, at either end; a new connection takes a round trip before
+    /// that. Whole milliseconds.
+    pub fn delay(&self, one_way: Duration) {
+        *self.shared.delay.lock() = one_way;
     }
 
     /// Breaks all connections and refuses new ones, until [`Link::mend`].

@@ -1,16 +1,28 @@
 //! What goes through a link: connections accepted, joined with the target, and broken.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::stream::{Listener, Stream};
 use super::{Listening, Shared};
+
+const READ: usize = 64 << 10;
+/// Pieces that a delayed way holds, for either direction: 16 MiB.
+const MOST_ON_THE_WAY: usize = 256;
+
+/// What came in at one end, and when it comes out at the other. Nothing: the end.
+type OnTheWay = VecDeque<(Instant, Bytes)>;
 
 pub(super) async fn accept(
     listener: Listener,
@@ -46,6 +58,10 @@ async fn pass(mut near: Stream, shared: Arc<Shared>, cut: CancellationToken) {
 
 async fn connect(shared: &Shared) -> Option<Stream> {
     whole(shared).await;
+    let round_trip = 2 * *shared.delay.lock();
+    if round_trip > Duration::ZERO {
+        tokio::time::sleep(round_trip).await;
+    }
     Stream::connect(&shared.target).await.ok()
 }
 
@@ -61,20 +77,47 @@ async fn one_way(
     mut to: impl AsyncWrite + Unpin,
     shared: &Shared,
 ) -> io::Result<()> {
-    let mut buf = vec![0; 64 << 10];
+    let (mut on_the_way, mut buf) = (OnTheWay::new(), vec![0; READ]);
     loop {
-        let len = from.read(&mut buf).await?;
-        whole(shared).await;
-        if len == 0 {
-            return to.shutdown().await;
-        }
-        let (len, breaks) = let_through(shared, len);
-        to.write_all(&buf[..len]).await?;
-        shared.passed.fetch_add(len as u64, Ordering::Relaxed);
-        if breaks {
-            return Err(io::ErrorKind::ConnectionReset.into());
+        let next = on_the_way.front().map(|(due, _)| *due);
+        tokio::select! {
+            biased;
+            () = until(next) => {
+                let Some((_, bytes)) = on_the_way.pop_front() else { continue };
+                if bytes.is_empty() {
+                    return to.shutdown().await;
+                }
+                come_out(&bytes, &mut to, shared).await?;
+            }
+            read = from.read(&mut buf), if takes_more(&on_the_way, shared) => {
+                let due = Instant::now() + *shared.delay.lock();
+                on_the_way.push_back((due, Bytes::copy_from_slice(&buf[..read?])));
+            }
         }
     }
+}
+
+/// Without a delay one piece after the other, so that a link holds no more than its sockets do.
+fn takes_more(on_the_way: &OnTheWay, shared: &Shared) -> bool {
+    let most = if shared.delay.lock().is_zero() { 1 } else { MOST_ON_THE_WAY };
+    let ended = on_the_way.back().is_some_and(|(_, bytes)| bytes.is_empty());
+    !ended && on_the_way.len() < most
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) if due <= Instant::now() => {}
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn come_out(bytes: &[u8], to: &mut (impl AsyncWrite + Unpin), shared: &Shared) -> io::Result<()> {
+    whole(shared).await;
+    let (len, breaks) = let_through(shared, bytes.len());
+    to.write_all(&bytes[..len]).await?;
+    shared.passed.fetch_add(len as u64, Ordering::Relaxed);
+    if breaks { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
 }
 
 /// How many of so many bytes pass, and whether the connection breaks then.

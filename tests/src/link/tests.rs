@@ -79,6 +79,21 @@ async fn what_hangs_goes_on_when_mended() {
 }
 
 #[tokio::test]
+async fn a_long_way_takes_its_time_and_all_arrives() {
+    const ONE_WAY: Duration = Duration::from_millis(50);
+    let upstream = Upstream::start().await;
+    upstream.put("/x", vec![7; 3 << 20]);
+    let link = Link::tcp(upstream.addr()).await;
+    link.delay(ONE_WAY);
+    let started = std::time::Instant::now();
+    let mut response = client::get(link.addr(), "/x").await.expect("whole");
+    assert!(started.elapsed() >= 4 * ONE_WAY, "a round trip to connect, one to ask");
+    assert!(response.whole().await == vec![7; 3 << 20]);
+    link.delay(Duration::ZERO);
+    assert!(client::get(link.addr(), "/x").await.expect("whole").whole().await == vec![7; 3 << 20]);
+}
+
+#[tokio::test]
 async fn a_target_that_is_away_breaks_the_connection() {
     let upstream = Upstream::start_down();
     let link = Link::tcp(upstream.addr()).await;
