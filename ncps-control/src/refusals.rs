@@ -37,6 +37,8 @@ label! {
         Protocol = "protocol",
         /// Another edge is attached with its name.
         Name = "name",
+        /// It was taken out of the fleet.
+        Removed = "removed",
         /// There are as many edges or connections as there may be.
         Full = "full",
         /// A connection was let in for nothing in its time.

@@ -62,6 +62,14 @@ impl Roster {
         edges.make_room();
     }
 
+    /// An edge was taken out: its name is not known any more, unless it is another one's by now.
+    pub(crate) fn removed(&self, name: &str, instance: &str) {
+        let mut edges = self.edges.lock();
+        if edges.known.get(name).is_some_and(|edge| edge.instance == instance) {
+            edges.forget(name);
+        }
+    }
+
     /// Edges of these names are attached.
     pub(crate) fn seen<'a>(&self, names: impl IntoIterator<Item = &'a str>, now: UnixTime) {
         let mut edges = self.edges.lock();

@@ -9,10 +9,10 @@ use std::task::{Context, Poll, Waker};
 
 use futures::Stream;
 use ncps_nix::{NarFileName, StorePathHash};
-use ncps_proto::admin::EdgeStats;
+use ncps_proto::admin::{EdgeState, EdgeStats};
 use ncps_proto::{
-    Code, Directive, DiskReport, Error, HeldNar, Hello, Job, JobReport, Peer, Result, Told, Totals, Turn,
-    Victim, Welcome,
+    Code, Directive, DiskReport, DurableEdges, Error, HeldNar, Hello, Job, JobReport, Peer, Result, Told,
+    Totals, Turn, Victim, Welcome,
 };
 use ncps_runtime::clock::UnixTime;
 use parking_lot::Mutex;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::eviction::plan::Plan;
 use crate::fleet::{Action, Fleet, SessionId};
-pub(crate) use crate::fleet::{Disk, Gone, Spare};
+pub(crate) use crate::fleet::{Alone, Disk, Gone, Spare};
 use crate::jobs::{JobRun, SessionJobs};
 use crate::record::Standing;
 use crate::refusals::Reason;
@@ -243,6 +243,56 @@ impl Sessions {
         self.look(|fleet| fleet.is_remembered(name))
     }
 
+    /// See [`Fleet::has`].
+    pub(crate) fn has(&self, name: NarFileName, uploaded: bool) -> bool {
+        self.look(|fleet| fleet.has(name, uploaded))
+    }
+
+    /// See [`Fleet::is_kept`].
+    pub(crate) fn is_kept(&self, name: NarFileName) -> bool {
+        self.look(|fleet| fleet.is_kept(name))
+    }
+
+    /// See [`Fleet::is_about_to_go`].
+    pub(crate) fn is_about_to_go(&self, name: NarFileName) -> bool {
+        self.look(|fleet| fleet.is_about_to_go(name))
+    }
+
+    /// See [`Fleet::keeps`].
+    pub(crate) fn keeps(&self, instance: &str) -> bool {
+        self.look(|fleet| fleet.keeps(instance))
+    }
+
+    /// See [`Fleet::durable_edges`].
+    pub(crate) fn durable_edges(&self, instance: &str) -> DurableEdges {
+        self.look(|fleet| fleet.durable_edges(instance))
+    }
+
+    /// See [`Fleet::heir`].
+    pub(crate) fn heir(&self, instance: &str) -> Option<String> {
+        self.look(|fleet| fleet.heir(instance))
+    }
+
+    /// See [`Fleet::state_of`].
+    pub(crate) fn state_of(&self, instance: &str) -> Option<EdgeState> {
+        self.look(|fleet| fleet.state_of(instance))
+    }
+
+    /// See [`Fleet::remembered`].
+    pub(crate) fn remembered(&self, name: &str) -> Option<String> {
+        self.look(|fleet| fleet.remembered(name))
+    }
+
+    /// See [`Fleet::namesakes`].
+    pub(crate) fn namesakes(&self, name: &str, instance: &str) -> Vec<String> {
+        self.look(|fleet| fleet.namesakes(name, instance))
+    }
+
+    /// See [`Fleet::alone`].
+    pub(crate) fn alone(&self, instance: &str) -> Vec<Alone> {
+        self.look(|fleet| fleet.alone(instance))
+    }
+
     /// See [`Fleet::leases`].
     pub(crate) fn leases(&self) -> usize {
         self.look(Fleet::leases)
@@ -305,6 +355,29 @@ impl Sessions {
     /// See [`Fleet::removal`].
     pub(crate) fn removal(&self) -> Vec<(String, String)> {
         self.happens(Fleet::removal)
+    }
+
+    /// See [`Fleet::change`].
+    pub(crate) fn change(&self, paths: &[StorePathHash]) -> Vec<(String, String)> {
+        self.happens(|fleet| fleet.change(paths))
+    }
+
+    /// See [`Fleet::drained`].
+    pub(crate) fn drained(&self, instance: &str) {
+        self.happens(|fleet| fleet.drained(instance));
+    }
+
+    /// See [`Fleet::take_out`].
+    pub(crate) fn take_out(&self, instance: &str) -> Vec<NarFileName> {
+        self.happens(|fleet| fleet.take_out(instance, now()))
+    }
+
+    /// Tells an edge whether it is to leave.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] where it is gone or does not keep up.
+    pub(crate) fn drain(&self, instance: &str, leaves: bool) -> Result<()> {
+        if self.happens(|fleet| fleet.drain(instance, leaves)) { Ok(()) } else { Err(gone()) }
     }
 
     /// See [`Fleet::close`].
@@ -441,6 +514,11 @@ impl Sessions {
             return Some(answered_at_once());
         }
         state.order(|fleet| fleet.evict(instance, victims))
+    }
+
+    /// Tells an edge that narinfos changed; see [`Fleet::outdate`].
+    pub(crate) fn outdate(&self, instance: &str, store_paths: Vec<StorePathHash>) -> Option<Answered> {
+        self.state.lock().order(|fleet| fleet.outdate(instance, store_paths, now()))
     }
 
     /// Tells an edge that paths are out of the index; see [`Fleet::remove`].

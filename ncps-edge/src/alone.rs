@@ -97,6 +97,7 @@ impl Alone {
             nar: Some(NarFacts { hash: first.nar_hash, size: first.nar_size }),
             proven: false,
             uploaded: false,
+            held: false,
             origins: origins.collect(),
             representations: Vec::new(),
             store_paths: vouched.iter().map(|vouched| vouched.served.hash).collect(),

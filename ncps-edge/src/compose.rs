@@ -13,6 +13,7 @@ use ncps_runtime::telemetry::Telemetry;
 use crate::access::AccessLog;
 use crate::attach::{self, Attachment};
 use crate::config::EdgeConfig;
+use crate::drain::Drain;
 use crate::http::{self, Service};
 use crate::jobs::Workshop;
 use crate::listener;
@@ -118,7 +119,9 @@ pub async fn compose(
         metrics: metrics.clone(),
         reconciled: Default::default(),
     });
+    let drain = Drain::new(tasks.life().clone());
     let attachment = Attachment {
+        drain: drain.clone(),
         control,
         hello: Hello {
             url: config.url,
@@ -145,7 +148,7 @@ pub async fn compose(
         lookups: lookups.clone(),
         engine: engine.clone(),
         objects: objects.clone(),
-        uploads: Uploads::new(engine.clone(), lookups.clone(), objects.clone()),
+        uploads: Uploads::new(engine.clone(), lookups.clone(), objects.clone(), config.durable, drain)?,
         current: current.clone(),
         accesses: accesses.clone(),
         life: tasks.life().clone(),

@@ -195,7 +195,7 @@ impl Lookups {
         Ok(stored)
     }
 
-    /// The narinfo of a path whose NAR lies here. No upstream is asked for either.
+    /// The narinfo of a path whose NAR lies here or at another edge. No upstream is asked for either.
     ///
     /// # Errors
     /// Where control can't be asked, or the disk.
@@ -208,7 +208,10 @@ impl Lookups {
         let (store, nar) = (Arc::clone(&self.store), served.nar);
         let stored = blocking(move || store.open(nar)).await;
         let stored = stored.map_err(|e| Error::internal("open a NAR file").because(e))?;
-        Ok(stored.map(|_| served))
+        if stored.is_none() && !self.control.locate("", nar).await?.is_some_and(|known| known.held) {
+            return Ok(None);
+        }
+        Ok(Some(served))
     }
 
     /// Has control admit, sign and store a client's narinfo. Whoever asks from now on gets it.

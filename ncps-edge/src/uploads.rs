@@ -12,8 +12,10 @@ use ncps_proto::{Code, Error, ObjectChange, ObjectNote, Result, Upload, Victim, 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::attach::Ticket;
+use crate::drain::{Coming, Drain};
 use crate::lookup::Lookups;
 use crate::objects::{Objects, read_text};
+use crate::relay::{Answer, Passing, Relay};
 use crate::transfer::{Engine, Incoming, Wanted};
 use crate::upstream::Coding;
 use crate::upstream::body::Chunks;
@@ -38,18 +40,48 @@ pub struct Uploads {
     engine: Arc<Engine>,
     lookups: Arc<Lookups>,
     objects: Arc<Objects>,
+    relay: Relay,
+    /// This edge's disk is kept.
+    durable: bool,
+    drain: Arc<Drain>,
     nars: Semaphore,
     others: Semaphore,
 }
 
 impl Uploads {
-    pub fn new(engine: Arc<Engine>, lookups: Arc<Lookups>, objects: Arc<Objects>) -> Uploads {
-        Uploads { engine, lookups, objects, nars: Semaphore::new(NARS), others: Semaphore::new(OBJECTS) }
+    /// # Errors
+    /// Where other edges could not be asked.
+    pub fn new(
+        engine: Arc<Engine>,
+        lookups: Arc<Lookups>,
+        objects: Arc<Objects>,
+        durable: bool,
+        drain: Arc<Drain>,
+    ) -> Result<Uploads> {
+        let relay = Relay::new(Arc::clone(engine.control()), engine.instance().to_owned())?;
+        let (nars, others) = (Semaphore::new(NARS), Semaphore::new(OBJECTS));
+        Ok(Uploads { engine, lookups, objects, relay, durable, drain, nars, others })
+    }
+
+    /// Whether what clients bring rests here, and will as long as the result lives; else it is passed on.
+    pub(crate) fn rest_here(&self) -> Option<Coming> {
+        self.drain.upload().filter(|_| self.durable)
     }
 
     /// Whether a NAR file need not be sent.
     pub(crate) async fn has_nar(&self, name: NarFileName) -> Result<bool> {
-        self.engine.has_proven(name).await
+        self.engine.has_proven(name, self.durable).await
+    }
+
+    /// Has an edge take something in that can't rest here; see [`Relay::pass_on`].
+    pub(crate) async fn pass_on(&self, passing: Passing<'_>, is_nar: bool) -> Result<Answer> {
+        let _turn = turn(if is_nar { &self.nars } else { &self.others }).await?;
+        self.relay.pass_on(passing).await
+    }
+
+    /// Has every other edge delete an object where it may rest; see [`Relay::delete`].
+    pub(crate) async fn delete_elsewhere(&self, target: &str, headers: &http::HeaderMap) -> Result<bool> {
+        self.relay.delete(target, headers).await
     }
 
     /// Takes a NAR file in; see [`Engine::receive`]. Its body is not looked at before it is its turn.
@@ -58,8 +90,8 @@ impl Uploads {
         self.engine.receive(incoming).await
     }
 
-    /// Takes the narinfo of a path in, whose NAR must be here; at the root it may be an upstream's, and is fetched
-    /// then, since that is where a client saw it.
+    /// Takes the narinfo of a path in, whose NAR must be here or at an edge that keeps it; at the root it may be an
+    /// upstream's, and is fetched then, since that is where a client saw it.
     pub(crate) async fn narinfo(
         &self,
         hash: StorePathHash,
@@ -87,12 +119,14 @@ impl Uploads {
         if self.engine.stored(nar).await?.is_some() {
             return Ok(true);
         }
+        // Nothing is fetched for a narinfo that control can't be asked to admit.
+        if self.engine.locate(nar).await?.is_some_and(|known| known.held) {
+            return Ok(false);
+        }
         let missing = || Error::new(Code::Refused, format!("upload the NAR first: {}", nar.url()));
         if door == Door::Upload {
             return Err(missing());
         }
-        // Nothing is fetched for a narinfo that control can't be asked to admit.
-        self.engine.locate(nar).await?;
         let mut reader = self.engine.join(&Wanted::ours(nar))?;
         match reader.proven().await {
             Ok(_) => {}

@@ -201,7 +201,7 @@ where
             plane.publish_absent(all, Heard::All).await.expect("answers");
             plane.publish_absent(some, Heard::Some).await.expect("answers");
             a.say(EdgeReport::UpstreamBack);
-            tokio::time::timeout(Duration::from_millis(10), a.directives.next()).await.ok();
+            tokio::time::timeout(Duration::from_millis(10), a.directives.recv()).await.ok();
             let all = plane.narinfo(all).await.expect("answers");
             let some = plane.narinfo(some).await.expect("answers");
             if matches!((all, some), (Lookup::Absent(_), Lookup::Unknown)) {
@@ -496,7 +496,29 @@ where
 struct Session {
     settings: crate::EdgeSettings,
     reports: mpsc::UnboundedSender<EdgeReport>,
-    directives: Directives,
+    directives: mpsc::UnboundedReceiver<crate::Result<crate::Told>>,
+}
+
+/// What an edge is told, and its answers to what control waits for.
+fn answering(
+    mut directives: Directives,
+    reports: mpsc::WeakUnboundedSender<EdgeReport>,
+) -> mpsc::UnboundedReceiver<crate::Result<crate::Told>> {
+    let (told, heard) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(directive) = directives.next().await {
+            let number = match directive.as_ref().map(|told| &told.directive) {
+                Ok(Directive::Outdate(outdating)) => Some(outdating.number),
+                Ok(Directive::Remove(removal)) => Some(removal.number),
+                _ => None,
+            };
+            if let (Some(number), Some(reports)) = (number, reports.upgrade()) {
+                reports.send(EdgeReport::Evicted { number, gone: Vec::new() }).ok();
+            }
+            told.send(directive).ok();
+        }
+    });
+    heard
 }
 
 impl Session {
@@ -507,8 +529,10 @@ impl Session {
     /// Waits for the invalidation of a narinfo.
     async fn invalidated(&mut self, narinfo: &NarInfo) {
         loop {
-            match self.directives.next().await.expect("the session lives").expect("no break").directive {
+            match self.directives.recv().await.expect("the session lives").expect("no break").directive {
                 Directive::Invalidate(hashes) if hashes.contains(&narinfo.store_path.hash()) => return,
+                Directive::Outdate(told) if told.store_paths.contains(&narinfo.store_path.hash()) => return,
+                Directive::Remove(told) if told.store_paths.contains(&narinfo.store_path.hash()) => return,
                 _ => {}
             }
         }
@@ -518,17 +542,20 @@ impl Session {
     async fn hang_up(self) {
         let Session { reports, mut directives, .. } = self;
         drop(reports);
-        while let Ok(Some(Ok(_))) = tokio::time::timeout(Duration::from_secs(5), directives.next()).await {}
+        while let Ok(Some(Ok(_))) = tokio::time::timeout(Duration::from_secs(5), directives.recv()).await {}
     }
 }
 
 async fn attach(plane: &Plane, instance: &str) -> Session {
     let (reports, rx) = mpsc::unbounded_channel();
-    let hello = Hello::new(format!("edge-{instance}"), instance);
+    let hello = Hello { durable: true, ..Hello::new(format!("edge-{instance}"), instance) };
     reports.send(EdgeReport::Hello(hello)).expect("the receiver is here");
     let mut directives = plane.attach(stream_of(rx)).await.expect("attached");
     match directives.next().await.expect("a directive").expect("no break").directive {
-        Directive::Configure(settings) => Session { settings: *settings, reports, directives },
+        Directive::Configure(settings) => {
+            let directives = answering(directives, reports.downgrade());
+            Session { settings: *settings, reports, directives }
+        }
         other => panic!("the first directive must configure, not {other:?}"),
     }
 }

@@ -10,10 +10,10 @@ use ncps_nix::{
 
 use crate::gen_v1 as wire;
 use crate::{
-    Accesses, Code, Commit, Counter, Counts, Directive, DiskReport, EdgeReport, Error, Eviction, Heard,
-    HeldNar, Hello, Location, Lookup, NarFacts, ObjectChange, ObjectNote, Origin, Peer, Publication, Removal,
-    Result, Resume, Said, Secret, Told, Totals, Turn, Upload, UpstreamState, UpstreamTotals, Victim, Welcome,
-    Writer,
+    Accesses, Code, Commit, Counter, Counts, Directive, DiskReport, DurableEdges, EdgeReport, Error,
+    Eviction, Heard, HeldNar, Hello, Location, Lookup, NarFacts, ObjectChange, ObjectNote, Origin, Outdating,
+    Peer, Publication, Removal, Result, Resume, Said, Secret, Told, Totals, Turn, Upload, UpstreamState,
+    UpstreamTotals, Victim, Welcome, Writer,
 };
 use crate::{jobs, settings};
 
@@ -140,6 +140,7 @@ fn location(wire: wire::Location) -> Result<Location> {
         nar: wire.facts.as_ref().map(nar_facts).transpose()?,
         proven: wire.proven,
         uploaded: wire.uploaded,
+        held: wire.held,
         origins: all(wire.origins, origin)?,
         representations: all(wire.representations, |n| nar_file_name(Some(n)))?,
         store_paths: all(wire.store_path_hashes, |h| store_path_hash(&h))?,
@@ -163,6 +164,7 @@ fn location_wire(location: Location) -> wire::Location {
         facts: location.nar.map(nar_facts_wire),
         proven: location.proven,
         uploaded: location.uploaded,
+        held: location.held,
         origins: location.origins.into_iter().map(origin_wire).collect(),
         representations: location.representations.into_iter().map(nar_file_name_wire).collect(),
         store_path_hashes: location.store_paths.into_iter().map(store_path_hash_bytes).collect(),
@@ -176,6 +178,14 @@ fn peer(wire: wire::Peer) -> Peer {
 
 fn peer_wire(peer: Peer) -> wire::Peer {
     wire::Peer { url: peer.url, zone: peer.zone }
+}
+
+pub(crate) fn durable_edges(wire: wire::DurableEdgesReply) -> DurableEdges {
+    DurableEdges { urls: wire.urls, known: wire.known }
+}
+
+pub(crate) fn durable_edges_wire(durable: DurableEdges) -> wire::DurableEdgesReply {
+    wire::DurableEdgesReply { urls: durable.urls, known: durable.known }
 }
 
 pub(crate) fn turn(wire: wire::BeginFetchReply) -> Result<Turn> {
@@ -311,6 +321,7 @@ fn report(wire: Option<wire::edge_report::Report>) -> Result<EdgeReport> {
             gone: all(evicted.nars, |n| nar_file_name(Some(n)))?,
         },
         Report::UpstreamBack(_) => EdgeReport::UpstreamBack,
+        Report::Drained(_) => EdgeReport::Drained,
         Report::Totals(totals) => EdgeReport::Totals(self::totals(totals)?),
         Report::Job(report) => EdgeReport::Job(jobs::report(report)?),
     })
@@ -353,6 +364,7 @@ pub(crate) fn said_wire(Said { number, heard, report }: Said) -> wire::EdgeRepor
             number,
         }),
         EdgeReport::UpstreamBack => Report::UpstreamBack(wire::UpstreamBack {}),
+        EdgeReport::Drained => Report::Drained(wire::Drained {}),
         EdgeReport::Totals(totals) => Report::Totals(totals_wire(totals)),
         EdgeReport::Job(report) => Report::Job(jobs::report_wire(report)),
     };
@@ -462,6 +474,16 @@ fn removal(wire: wire::Removal) -> Result<Removal> {
     })
 }
 
+fn outdating(wire: wire::Outdating) -> Result<Outdating> {
+    let store_paths = all(wire.store_path_hashes, |h| store_path_hash(&h))?;
+    Ok(Outdating { number: wire.number, store_paths })
+}
+
+fn outdating_wire(Outdating { number, store_paths }: Outdating) -> wire::Outdating {
+    let store_path_hashes = store_paths.into_iter().map(store_path_hash_bytes).collect();
+    wire::Outdating { number, store_path_hashes }
+}
+
 fn removal_wire(removal: Removal) -> wire::Removal {
     wire::Removal {
         number: removal.number,
@@ -497,6 +519,8 @@ fn directive(wire: Option<wire::directive::Directive>) -> Result<Directive> {
         Wire::Job(wire) => Directive::Job { id: wire.id, job: jobs::job(wire)? },
         Wire::EndJob(id) => Directive::EndJob(id),
         Wire::Remove(wire) => Directive::Remove(removal(wire)?),
+        Wire::Drain(drain) => Directive::Drain(drain),
+        Wire::Outdate(wire) => Directive::Outdate(outdating(wire)?),
         Wire::AcceptIndex(id) => Directive::AcceptIndex(id),
     })
 }
@@ -514,6 +538,8 @@ pub(crate) fn told_wire(Told { number, welcome, directive }: Told) -> wire::Dire
         Directive::Job { id, job } => Wire::Job(jobs::job_wire(id, job)),
         Directive::EndJob(id) => Wire::EndJob(id),
         Directive::Remove(removal) => Wire::Remove(removal_wire(removal)),
+        Directive::Drain(drain) => Wire::Drain(drain),
+        Directive::Outdate(outdating) => Wire::Outdate(outdating_wire(outdating)),
         Directive::AcceptIndex(id) => Wire::AcceptIndex(id),
     };
     wire::Directive { number, welcome, directive: Some(directive) }

@@ -14,9 +14,9 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::{
-    Code, Commit, ControlPlane, Directive, Directives, EdgeReport, EdgeSettings, Error, Heard, Location,
-    Lookup, NarFacts, ObjectChange, ObjectNote, Origin, Publication, Reports, Result, Said, Scope, Told,
-    Turn, Upload, Victim, Writer, tokens,
+    Code, Commit, ControlPlane, Directive, Directives, DurableEdges, EdgeReport, EdgeSettings, Error, Heard,
+    Location, Lookup, NarFacts, ObjectChange, ObjectNote, Origin, Publication, Reports, Result, Said, Scope,
+    Told, Turn, Upload, Victim, Writer, tokens,
 };
 
 /// Control in memory.
@@ -197,6 +197,7 @@ impl ControlPlane for FakeControl {
             nar,
             proven: file.is_some_and(|file| file.proven),
             uploaded: file.is_some_and(|file| file.uploaded && file.origins.is_empty()),
+            held: file.is_some_and(|file| file.proven),
             origins: file.map(|file| file.origins.clone()).unwrap_or_default(),
             representations: state.files.iter().filter_map(same_nar).collect(),
             store_paths: state.naming(name).iter().map(|n| n.store_path.hash()).collect(),
@@ -305,6 +306,10 @@ impl ControlPlane for FakeControl {
         }
         self.state.lock().noted.push(note);
         Ok(())
+    }
+
+    async fn durable_edges(&self, _instance: &str) -> Result<DurableEdges> {
+        Ok(DurableEdges { urls: Vec::new(), known: !self.state.lock().sessions.is_empty() })
     }
 
     async fn attach(&self, mut reports: Reports) -> Result<Directives> {

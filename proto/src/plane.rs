@@ -9,8 +9,8 @@ use futures::stream::BoxStream;
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 
 use crate::{
-    Commit, Heard, Location, Lookup, ObjectNote, Publication, Result, Said, Told, Turn, Upload, Victim,
-    Writer,
+    Commit, DurableEdges, Heard, Location, Lookup, ObjectNote, Publication, Result, Said, Told, Turn, Upload,
+    Victim, Writer,
 };
 
 /// What an edge says to control.
@@ -59,24 +59,27 @@ pub trait ControlPlane: Send + Sync + 'static {
     /// alias. What it was served for `meanwhile` is published before, like any publication, unless it was removed.
     async fn commit_nar(&self, instance: &str, commit: Commit) -> Result<Vec<NarInfo>>;
 
-    /// Admits, signs and stores a client's narinfo, and returns the stored version: durable when this answers.
+    /// Admits, signs and stores a client's narinfo, and returns the stored version: durable when this answers, and no
+    /// attached edge answers from before any more.
     /// It is admitted where a trusted key signed it, where its CA proves it, or where the writer's token has
     /// [`crate::Scope::Sign`]. The signatures of a path that is there with the same NAR are added to.
     /// [`crate::Code::Refused`], with what the client may do about it, where it is not admitted, where its NAR
     /// is not stored or is another one, and where the path is there with another NAR.
     async fn publish_upload(&self, upload: Upload) -> Result<NarInfo>;
 
-    /// Forgets a narinfo for a client, at every edge; upstreams may bring the path again. False where it is not
-    /// known.
+    /// Forgets a narinfo for a client, at every attached edge when this answers; upstreams may bring the path again.
+    /// False where it is not known.
     async fn delete_narinfo(&self, hash: StorePathHash, writer: Writer) -> Result<bool>;
 
-    /// Forgets a NAR for a client, with all its representations: other edges are told to remove them, the caller
-    /// removes those that are returned. Narinfos of which no upstream could give the NAR again go with it.
+    /// Forgets a NAR for a client, with all its representations: other attached edges have removed them when this
+    /// answers, the caller removes those that are returned. Narinfos of which no upstream could give the NAR again go with it.
     async fn delete_nar(&self, name: NarFileName, writer: Writer) -> Result<Vec<Victim>>;
 
     /// A client changes an object of the edge: in the audit log when this answers. [`crate::Code::VerbOff`] where clients
     /// may not do that.
     async fn note_object(&self, note: ObjectNote) -> Result<()>;
+    /// Where an upload can rest that the caller can't keep.
+    async fn durable_edges(&self, instance: &str) -> Result<DurableEdges>;
 
     /// The peer at this URL is said to hold a file and did not give it, or gave something else. It is named to nobody
     /// until it has looked. What an edge holds is its own to say: nothing else becomes of the word of another.

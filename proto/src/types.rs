@@ -59,6 +59,8 @@ pub struct Location {
     pub proven: bool,
     /// A client brought it, and no upstream is known to have it.
     pub uploaded: bool,
+    /// An attached edge holds it; where it is `uploaded`, one whose disk is kept.
+    pub held: bool,
     /// Where it can be fetched, best first.
     pub origins: Vec<Origin>,
     /// Other files of the same NAR, as a commit proved: they can stand for it.
@@ -214,6 +216,15 @@ pub struct Resume {
     pub heard: u64,
 }
 
+/// Edges whose disks are kept, where uploads rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DurableEdges {
+    /// How those are reached that take uploads now, without a trailing slash, in the order to ask. Never the caller.
+    pub urls: Vec<String>,
+    /// There is one, whether it can be reached or not.
+    pub known: bool,
+}
+
 /// What an edge says on the attach stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EdgeReport {
@@ -227,7 +238,7 @@ pub enum EdgeReport {
     Committed(HeldNar),
     /// How full its disk is: after the inventory, every few seconds, and at once where a file waits for room.
     Disk(DiskReport),
-    /// The answer to an [`Eviction`] with victims or a [`Removal`], by its number (0 where nobody asked): the files that
+    /// The answer to an [`Eviction`] with victims, a [`Removal`] or an [`Outdating`], by its number (0 where nobody asked): the files that
     /// are gone. Others of an eviction were in use.
     Evicted { number: u64, gone: Vec<NarFileName> },
     /// An upstream that had no say can be asked again: what was called absent without it may be there.
@@ -236,6 +247,8 @@ pub enum EdgeReport {
     Totals(Totals),
     /// What a [`Job`] has to say.
     Job(JobReport),
+    /// It is to leave, and has finished what ran.
+    Drained,
 }
 
 /// An edge's disk. All but the number are bytes.
@@ -288,6 +301,10 @@ pub enum Directive {
     Invalidate(Vec<StorePathHash>),
     /// Files to be removed from the store.
     Evict(Eviction),
+    /// The same, for a client who waits for every edge to know.
+    Outdate(Outdating),
+    /// Whether the edge is to leave: it finishes what runs and takes on nothing more, until it is told otherwise.
+    Drain(bool),
     /// Work to be done in the background. What it has to say comes with this number, which is the session's.
     Job { id: u64, job: Job },
     /// Nobody listens to a job any more.
@@ -320,6 +337,15 @@ pub struct Removal {
     pub store_paths: Vec<StorePathHash>,
     /// What is being read is read on. What is on its way into the store is served to those who wait for it, not kept.
     pub nars: Vec<NarFileName>,
+}
+
+/// Narinfos that changed or went. Answered by [`EdgeReport::Evicted`] without files when neither memory nor a lookup
+/// that runs answers from before any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outdating {
+    /// What the answer says again.
+    pub number: u64,
+    pub store_paths: Vec<StorePathHash>,
 }
 
 /// A NAR file to be removed.

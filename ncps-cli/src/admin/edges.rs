@@ -1,13 +1,20 @@
 //! `ncps-cli edges`: which edges are attached, which were within 7 days, and who was refused and why.
 
+use clap::Args;
 use ncps_proto::admin::{KnownEdge, RefusedEdge, Stats};
 use serde::Serialize;
 
-use super::Session;
 use super::stats::{Edge, or_dash, yes_or_no};
 use super::units::Time;
+use super::{Session, leaving};
 use crate::failure::Done;
 use crate::output::{Shown, Table};
+
+#[derive(Args)]
+pub(super) struct Command {
+    #[command(subcommand)]
+    verb: Option<leaving::Verb>,
+}
 
 #[derive(Serialize)]
 struct Fleet {
@@ -117,7 +124,14 @@ fn refused(attempts: &[Refused]) -> String {
     table.text()
 }
 
-pub(super) async fn run(session: &Session) -> Done {
+pub(super) async fn run(command: Command, session: &Session) -> Done {
+    match command.verb {
+        None => list(session).await,
+        Some(verb) => leaving::run(verb, session).await,
+    }
+}
+
+async fn list(session: &Session) -> Done {
     let stats = session.admin().await?.stats().await?;
     session.output.print(&Fleet::from(stats))
 }

@@ -11,6 +11,7 @@ mod generated;
 mod index;
 mod integrity;
 mod key;
+mod leaving;
 mod paths;
 mod pin;
 mod prefetch;
@@ -85,8 +86,8 @@ enum Command {
     /// Numbers: hit ratios, bytes saved and fetched, sizes, edges and upstreams.
     Stats(stats::Command),
     /// The edges: those that are attached, with what they hold and how full their disks are, those that were within 7
-    /// days, and who was refused lately, and why.
-    Edges,
+    /// days, and who was refused lately, and why. Edges that leave.
+    Edges(edges::Command),
     /// The upstreams, as each edge sees them: whether they are asked, how fast they answer, what failed.
     Upstreams,
     /// What control runs with, and where each value comes from.
@@ -145,7 +146,7 @@ async fn run(command: Command, session: Session) -> Done {
         Command::Prefetch(command) => prefetch::run(command, &session).await,
         Command::Token(command) => token::run(command, &session).await,
         Command::Stats(command) => stats::run(command, &session).await,
-        Command::Edges => edges::run(&session).await,
+        Command::Edges(command) => edges::run(command, &session).await,
         Command::Upstreams => stats::all_upstreams(&session).await,
         Command::Config => config::run(&session).await,
         Command::Completions(wanted) => generated::completions(wanted),

@@ -177,6 +177,8 @@ pub(super) struct Edge {
     zone: Option<String>,
     /// Uploads may rest on it.
     durable: bool,
+    /// Whether it takes part: attached, draining or drained.
+    state: &'static str,
     version: String,
     attached_at: Time,
     /// NAR files that it holds.
@@ -199,6 +201,7 @@ impl Edge {
             url: edge.url,
             zone: edge.zone,
             durable: edge.durable,
+            state: super::leaving::name_of(edge.state),
             version: edge.version,
             attached_at: Time(edge.attached_at),
             files: edge.files,
@@ -214,6 +217,7 @@ impl Edge {
     pub(super) fn table(edges: &[Edge]) -> String {
         let heads = [
             "EDGE",
+            "STATE",
             "ZONE",
             "DURABLE",
             "FILES",
@@ -226,11 +230,12 @@ impl Edge {
             "INSTANCE",
             "URL",
         ];
-        let mut table = Table::new(heads, &[3, 4, 5, 6, 7]);
+        let mut table = Table::new(heads, &[4, 5, 6, 7, 8]);
         let size = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), |bytes| Size(bytes).to_string());
         for edge in edges {
             table.row([
                 edge.name.clone(),
+                edge.state.to_owned(),
                 or_dash(edge.zone.as_deref().unwrap_or_default()),
                 yes_or_no(edge.durable),
                 edge.files.to_string(),

@@ -14,9 +14,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ncps_nix::StorePathHash;
 use ncps_proto::admin::{
-    AdminPlane, BackupPiece, Caller, EdgeEviction, Events, EventsWanted, EvictionOrder, Keys, PathDetails,
-    PathPage, PathsWanted, PinOrder, PinRow, Pinned, PrefetchRequest, PrefetchStream, PurgeOrder, PurgeStep,
-    Rebuilt, ScrubOrder, ScrubStep, Setting, Staged, Stats, Steps, Verification,
+    AdminPlane, BackupPiece, Caller, EdgeEviction, EdgeRemoval, Events, EventsWanted, EvictionOrder, Keys,
+    PathDetails, PathPage, PathsWanted, PinOrder, PinRow, Pinned, PrefetchRequest, PrefetchStream,
+    PurgeOrder, PurgeStep, Rebuilt, ScrubOrder, ScrubStep, Setting, Staged, Stats, Steps, Verification,
 };
 use ncps_proto::{MadeToken, NewToken, Result, Scope, Secret, TokenInfo};
 
@@ -84,6 +84,14 @@ impl AdminPlane for Control {
 
     async fn purge(&self, caller: &Caller, order: PurgeOrder) -> Result<Steps<PurgeStep>> {
         self.begin_purge(order, caller.clone())
+    }
+
+    async fn drain_edge(&self, caller: &Caller, edge: &str, undo: bool) -> Result<()> {
+        self.drain(caller, edge, undo).await
+    }
+
+    async fn remove_edge(&self, caller: &Caller, edge: &str, dry_run: bool) -> Result<EdgeRemoval> {
+        self.take_edge_out(caller, edge, dry_run).await
     }
 
     async fn add_pin(&self, caller: &Caller, order: PinOrder) -> Result<Pinned> {

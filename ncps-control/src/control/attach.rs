@@ -23,6 +23,7 @@ use super::lost::{self, Left, Lost};
 use super::removal::{Removed, Remover};
 use super::tokens::as_told_to;
 use super::{Control, standing};
+use crate::db::Leaving;
 use crate::eviction::job::Pressure;
 use crate::fleet::SessionId;
 use crate::index::Index;
@@ -38,11 +39,20 @@ const HELLO: Duration = Duration::from_secs(10);
 impl Control {
     pub(super) async fn attach_edge(&self, mut reports: Reports) -> Result<Directives> {
         let hello = hello(&mut reports).await.map_err(|turned| self.turn_away(turned))?;
+        self.is_drained(&hello).await?;
         let opened = self.sessions.open(&hello, self.clock.now());
         let Opened { id, welcome, directives, cut } =
             opened.map_err(|(reason, error)| self.turn_away(TurnedAway::named(&hello, reason, error)))?;
-        self.roster.attached(&hello, self.clock.now());
         let edge = hello.name.clone();
+        // Who calls may leave at each of the next steps.
+        let session = Over { sessions: Arc::clone(&self.sessions), hello, id };
+        let hello = &session.hello;
+        self.roster.attached(hello, self.clock.now());
+        // Once more: it may have been drained or removed just before it was there to be told.
+        if self.is_drained(hello).await? {
+            self.sessions.drain(&hello.instance, true)?;
+        }
+        self.bury_namesakes(&edge, &hello.instance).await;
         tracing::info!(
             edge,
             instance = hello.instance,
@@ -65,7 +75,7 @@ impl Control {
             tasks: self.tasks.clone(),
             unknown: Vec::new(),
             stop: self.tasks.life().hard(),
-            session: Over { sessions: Arc::clone(&self.sessions), hello, id },
+            session,
             cut: cut.clone(),
         };
         self.tasks.spawn_background("edge-session", listener.run(reports));
@@ -76,6 +86,22 @@ impl Control {
 }
 
 impl Control {
+    /// Whether an edge is to leave.
+    ///
+    /// # Errors
+    /// Where it was taken out, or that can't be read.
+    async fn is_drained(&self, hello: &Hello) -> Result<bool> {
+        match self.index.db().leaving(&hello.instance).await? {
+            None => Ok(false),
+            Some(Leaving::Drained) => Ok(true),
+            Some(Leaving::Removed) => {
+                let why =
+                    format!("edge {} was removed: to add it again, wipe its data path first", hello.name);
+                Err(self.turn_away(TurnedAway::named(hello, Reason::Removed, Error::new(Code::Refused, why))))
+            }
+        }
+    }
+
     fn turn_away(&self, TurnedAway { name, reason, error }: TurnedAway) -> Error {
         self.refusals.turn_away(&Who { name, peer: None }, reason, error)
     }
@@ -215,6 +241,13 @@ impl Listener {
                 self.pressure.consider(&disk, self.session.hello.capacity);
             }
             EdgeReport::Totals(totals) => self.count(totals).await,
+            EdgeReport::Drained => {
+                tracing::info!(
+                    edge = self.session.hello.name,
+                    "an edge that is to leave has finished what ran"
+                );
+                self.sessions.drained(instance);
+            }
             EdgeReport::UpstreamBack => self.index.forget_tentative_absences(),
             EdgeReport::Job(report) => self.sessions.heard_of_job(self.session.id, report).await,
             EdgeReport::Evicted { number, gone } => self.hear_of_removal(number, gone).await,

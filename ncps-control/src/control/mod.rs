@@ -9,6 +9,7 @@ mod attach;
 mod backup;
 mod commit;
 mod doubt;
+mod leaving;
 mod locate;
 mod lost;
 mod pinning;
@@ -35,13 +36,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ncps_nix::{NarFileName, NarInfo, PublicKey, SecretKey, StorePathHash};
-use ncps_proto::admin::{EventKind, EvictionOrder, Setting};
+use ncps_proto::admin::{EdgeState, EventKind, EvictionOrder, Setting};
 use ncps_proto::{
-    Code, Commit, ControlPlane, Directives, EdgeSettings, Error, Heard, Location, Lookup, ObjectNote,
-    Publication, Reports, Result, Token, Turn, Upload, Victim, Writer,
+    Code, Commit, ControlPlane, Directives, DurableEdges, EdgeSettings, Error, Heard, Location, Lookup,
+    ObjectNote, Publication, Reports, Result, Token, Turn, Upload, Victim, Writer,
 };
 use ncps_runtime::clock::{Clock, Pace};
 use ncps_runtime::tasks::Tasks;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use adoption::Adoption;
@@ -142,6 +144,7 @@ pub struct Control {
     /// One path at a time is verified: an edge does one job of a kind.
     verifying: tokio::sync::Mutex<()>,
     pub(crate) clock: Arc<dyn Clock>,
+    started: Instant,
     pub(crate) tasks: Tasks,
     metrics: Arc<ControlMetrics>,
 }
@@ -234,6 +237,7 @@ impl Control {
             copies: Copies::default(),
             verifying: tokio::sync::Mutex::default(),
             clock,
+            started: Instant::now(),
             tasks: tasks.clone(),
             metrics,
         });
@@ -478,6 +482,9 @@ impl ControlPlane for Control {
     }
 
     async fn begin_fetch(&self, instance: &str, name: NarFileName, failed: &[String]) -> Result<Turn> {
+        if self.sessions.state_of(instance).is_some_and(|state| state != EdgeState::Attached) {
+            return Err(Error::new(Code::Unavailable, "an edge that is to leave gets no turns"));
+        }
         Ok(self.sessions.begin(instance, name, failed))
     }
 
@@ -513,6 +520,10 @@ impl ControlPlane for Control {
 
     async fn doubt_placement(&self, instance: &str, peer: &str, name: NarFileName) -> Result<()> {
         self.doubt(instance, peer, name)
+    }
+
+    async fn durable_edges(&self, instance: &str) -> Result<DurableEdges> {
+        Ok(self.sessions.durable_edges(instance))
     }
 
     async fn attach(&self, reports: Reports) -> Result<Directives> {

@@ -21,6 +21,8 @@ use crate::sessions::{Answered, Sessions};
 const STEP: usize = 64;
 /// How long an edge may take for these.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How long it may take where a client waits, whose own edge waits for 10 s.
+const PROMPT: Duration = Duration::from_secs(8);
 /// How long it is remembered what was removed.
 pub(crate) const MEMORY: Duration = ncps_proto::REMEMBERED;
 
@@ -143,12 +145,9 @@ impl Remover {
         if paths.is_empty() {
             return;
         }
-        let told = self.sessions.removal().into_iter().map(|(instance, edge)| {
-            let answer = self.sessions.remove(&instance, paths.to_vec(), files.to_vec());
-            (instance, edge, answer)
-        });
-        for (instance, edge, answer) in told.collect::<Vec<_>>() {
-            match self.heard(&instance, answer).await {
+        let tell = |instance: &str| self.sessions.remove(instance, paths.to_vec(), files.to_vec());
+        for (edge, heard) in self.ask(self.sessions.removal(), ANSWER, tell).await {
+            match heard {
                 Some(bytes) => removed.bytes = removed.bytes.saturating_add(bytes),
                 None if !removed.unheard.contains(&edge) => removed.unheard.push(edge),
                 None => {}
@@ -156,12 +155,46 @@ impl Remover {
         }
     }
 
+    /// The same for a client who waits, at whose edge (`but`) it is done by itself.
+    pub(super) async fn drop_promptly(
+        &self,
+        paths: &[StorePathHash],
+        files: &[NarFileName],
+        but: Option<&str>,
+    ) {
+        let mut edges = self.sessions.removal();
+        edges.retain(|(instance, _)| but != Some(instance));
+        let tell = |instance: &str| self.sessions.remove(instance, paths.to_vec(), files.to_vec());
+        self.ask(edges, PROMPT, tell).await;
+    }
+
+    /// Narinfos changed, and a client waits: returns when no attached edge answers from before any more.
+    pub(super) async fn outdate(&self, paths: &[StorePathHash]) {
+        let edges = self.sessions.change(paths);
+        self.ask(edges, PROMPT, |instance| self.sessions.outdate(instance, paths.to_vec())).await;
+    }
+
+    /// Tells edges something, and waits until each has answered, or is attached no longer. Returns their
+    /// names with the bytes that each has dropped; `None` where it does not answer.
+    async fn ask(
+        &self,
+        edges: Vec<(String, String)>,
+        patience: Duration,
+        tell: impl Fn(&str) -> Option<Answered>,
+    ) -> Vec<(String, Option<u64>)> {
+        let asked = edges.into_iter().map(|(instance, edge)| {
+            let answer = tell(&instance);
+            async move { (edge, self.heard(&instance, patience, answer).await) }
+        });
+        futures::future::join_all(asked.collect::<Vec<_>>()).await
+    }
+
     /// How many bytes an edge has dropped. One that does not answer is cut: it compares when it attaches again.
-    async fn heard(&self, instance: &str, answer: Option<Answered>) -> Option<u64> {
-        match tokio::time::timeout(ANSWER, answer?).await {
+    async fn heard(&self, instance: &str, patience: Duration, answer: Option<Answered>) -> Option<u64> {
+        match tokio::time::timeout(patience, answer?).await {
             Ok(answer) => answer.ok().map(|gone| gone.bytes),
             Err(_) => {
-                tracing::warn!(%instance, "an edge does not confirm a removal, its session is cut");
+                tracing::warn!(%instance, "an edge does not confirm a change, its session is cut");
                 self.sessions.cut(instance);
                 None
             }

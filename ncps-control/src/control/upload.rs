@@ -2,6 +2,7 @@
 //! when the call answers, since a client believes it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ncps_nix::{MAX_NARINFO_BYTES, NarFileName, NarInfo, StorePathHash};
 use ncps_proto::admin::{Caller, EventKind};
@@ -17,12 +18,33 @@ use crate::journal::{Audited, Note};
 use crate::metrics::Published;
 use crate::record::{facts_of, file_of, point_at};
 
+/// How long after control's start edges may take to come back and say what they hold.
+const RETURN: Duration = Duration::from_secs(60);
+
+/// Whether the NAR of an upload is there.
+enum Rests {
+    Here,
+    /// Whoever may hold it has not been heard yet.
+    Unknown,
+    /// Whoever holds it was told to remove it.
+    Going,
+    Nowhere,
+}
+
 impl Control {
     pub(super) async fn take_upload(&self, upload: Upload) -> Result<NarInfo> {
         allowed(self.settings.get().writing.put)?;
         let (stored, audited) = self.put_upload(upload).await?;
         fault::point(Point::UploadPut);
-        self.settled(audited).await?;
+        let paths = [stored.store_path.hash()];
+        let told = async {
+            // Nothing changed where there is nothing to be noted.
+            if audited.is_some() {
+                self.remover.outdate(&paths).await;
+            }
+        };
+        // The client may ask any edge next.
+        tokio::join!(self.settled(audited), told).0?;
         fault::point(Point::UploadWritten);
         Ok(stored)
     }
@@ -36,7 +58,7 @@ impl Control {
         let name = self.index.resolve(nar).await?;
         let file_turns = self.index.lock_files([nar, name]).await;
         self.not_leaving(&writer.instance, name)?;
-        self.check_nar(&admitted, name, held).await?;
+        self.check_nar(&admitted, name, held, &writer).await?;
         let hash = admitted.store_path.hash();
         let turn = self.index.lock_narinfos([hash]).await;
         let by = caller(token.as_ref());
@@ -53,17 +75,17 @@ impl Control {
 
     /// What an edge was told to remove, and may not have removed yet, is nothing to promise.
     pub(super) fn not_leaving(&self, instance: &str, name: NarFileName) -> Result<()> {
-        if self.sessions.is_leaving(instance, name) {
-            return Err(Error::new(
-                Code::Unavailable,
-                format!("{name} is just being removed here: try again"),
-            ));
-        }
-        Ok(())
+        if self.sessions.is_leaving(instance, name) { Err(is_going(name)) } else { Ok(()) }
     }
 
     /// The NAR has to be there, and be what the narinfo says of it.
-    async fn check_nar(&self, narinfo: &NarInfo, name: NarFileName, held: bool) -> Result<()> {
+    async fn check_nar(
+        &self,
+        narinfo: &NarInfo,
+        name: NarFileName,
+        held: bool,
+        writer: &Writer,
+    ) -> Result<()> {
         let refused = |why: &str| {
             Err(Error::new(Code::Refused, format!("{why} of {}: {}", narinfo.store_path, name.url())))
         };
@@ -72,8 +94,27 @@ impl Control {
                 refused("NarHash and NarSize are not those of the NAR")
             }
             Some(file) if !file.is_proven(facts_of(narinfo)) => refused("upload the NAR first"),
+            Some(file) if file.is_irreplaceable() => match self.rests(name, held, writer) {
+                Rests::Here => Ok(()),
+                Rests::Unknown => Err(Error::new(
+                    Code::Unavailable,
+                    format!("control has just started, and the edge that holds {name} is not back yet"),
+                )),
+                Rests::Going => Err(is_going(name)),
+                Rests::Nowhere => refused("upload the NAR first"),
+            },
             Some(file) if held || !file.origins.is_empty() || self.sessions.is_held(name) => Ok(()),
             _ => refused("upload the NAR first"),
+        }
+    }
+
+    /// Where an upload rests: only a disk that is kept counts.
+    fn rests(&self, name: NarFileName, held: bool, writer: &Writer) -> Rests {
+        match (held && self.sessions.keeps(&writer.instance)) || self.sessions.is_kept(name) {
+            true => Rests::Here,
+            false if self.sessions.is_about_to_go(name) => Rests::Going,
+            false if self.started.elapsed() < RETURN => Rests::Unknown,
+            false => Rests::Nowhere,
         }
     }
 
@@ -86,7 +127,6 @@ impl Control {
         self.name_file(&mut narinfo, name).await?;
         let audited = self.uploaded(by, &narinfo, "");
         self.index.put_new_narinfo(Arc::new(narinfo.clone()));
-        self.invalidate(&[narinfo.store_path.hash()]);
         self.metrics.publications.inc(Published::Stored);
         Ok((narinfo, Some(audited)))
     }
@@ -139,7 +179,6 @@ impl Control {
         }
         let audited = self.uploaded(by, &merged, " again, with more signatures or another file");
         self.index.put_narinfo(Arc::new(merged.clone()));
-        self.invalidate(&[merged.store_path.hash()]);
         self.metrics.publications.inc(Published::Replaced);
         Ok((merged, Some(audited)))
     }
@@ -161,10 +200,10 @@ impl Control {
         let audited = self.journal.audit_with_rows(&by, note.path(hash).nar(named));
         // For edges that are away, and for this one, should it be killed now.
         take_narinfo_out(&self.index, hash, &[named]);
-        self.invalidate(&[hash]);
         drop(turn);
         self.weigh([named]).await;
-        self.settled(Some(audited)).await?;
+        let paths = [hash];
+        tokio::join!(self.settled(Some(audited)), self.remover.drop_promptly(&paths, &[], None)).0?;
         fault::point(Point::NarinfoDeleted);
         Ok(true)
     }
@@ -184,10 +223,12 @@ impl Control {
             let why = Note::new(EventKind::Deleted, "with its NAR, an upload that nobody could give again");
             lost::give_up(self.told(), name, &why, Back::Dropped).await?;
         }
-        self.tell_others(&writer.instance, &victims);
         // The caller removes them.
         victims.iter().for_each(|victim| self.sessions.lost(&writer.instance, victim.name));
-        self.settled(audited).await?;
+        let paths: Vec<_> = victims.iter().flat_map(|victim| victim.narinfos.iter().copied()).collect();
+        let files: Vec<_> = victims.iter().map(|victim| victim.name).collect();
+        let gone = self.remover.drop_promptly(&paths, &files, Some(&writer.instance));
+        tokio::join!(self.settled(audited), gone).0?;
         Ok(victims)
     }
 
@@ -221,16 +262,7 @@ impl Control {
         self.journal.written(self.journal.audit_with_rows(&by, note)).await
     }
 
-    fn tell_others(&self, caller: &str, victims: &[Victim]) {
-        let paths = || victims.iter().flat_map(|victim| victim.narinfos.iter().copied()).collect();
-        let files = || victims.iter().map(|victim| victim.name).collect();
-        for (edge, _) in self.sessions.removal().into_iter().filter(|(edge, _)| edge != caller) {
-            // One that does not keep up is cut, and says what it has when it is back.
-            self.sessions.remove(&edge, paths(), files());
-        }
-    }
-
-    fn told(&self) -> Told<'_> {
+    pub(super) fn told(&self) -> Told<'_> {
         Told { index: &self.index, sessions: &self.sessions, journal: &self.journal }
     }
 
@@ -254,4 +286,8 @@ fn caller(token: Option<&Token>) -> Caller {
 
 fn allowed(verb: bool) -> Result<()> {
     if verb { Ok(()) } else { Err(Error::new(Code::VerbOff, "clients may not do that here")) }
+}
+
+fn is_going(name: NarFileName) -> Error {
+    Error::new(Code::Unavailable, format!("{name} is just being removed: try again"))
 }

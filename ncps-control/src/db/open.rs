@@ -23,6 +23,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "integrity", include_str!("../../../migrations/sqlite/0006_integrity.sql")),
     (7, "uploaded paths", include_str!("../../../migrations/sqlite/0007_uploaded_paths.sql")),
     (8, "edges", include_str!("../../../migrations/sqlite/0008_edges.sql")),
+    (10, "leaving", include_str!("../../../migrations/sqlite/0010_leaving.sql")),
 ];
 
 /// How long a connection waits for another program's lock (a backup, a shell).

@@ -89,6 +89,10 @@ pub(super) const UPLOADS: &str = "SELECT n.store_path_hash, n.name, n.nar_size, 
      AND f.file_hash = n.file_hash AND f.compression = n.compression AND NOT EXISTS \
      (SELECT 1 FROM origins o WHERE o.file_hash = f.file_hash AND o.compression = f.compression) \
      ORDER BY u.store_path_hash LIMIT $2";
+pub(super) const LEAVING: &str = "SELECT removed FROM leaving WHERE instance = $1";
+pub(super) const PUT_LEAVING: &str = "INSERT INTO leaving (instance, edge, removed, since) VALUES ($1, $2, $3, $4) \
+     ON CONFLICT (instance) DO UPDATE SET removed = excluded.removed, since = excluded.since";
+pub(super) const DELETE_LEAVING: &str = "DELETE FROM leaving WHERE instance = $1 AND removed = 0";
 
 pub(super) const PUT_PIN: &str = "INSERT INTO pins \
      (store_path_hash, label, name, made_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6) \

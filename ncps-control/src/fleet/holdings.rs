@@ -144,7 +144,7 @@ impl Fleet {
     /// copy on one that is not saves nothing: such a disk may be gone tomorrow.
     pub fn is_lost(&self, instance: &str, name: NarFileName, for_room: bool) -> bool {
         match for_room && self.placements.keeps(instance) {
-            true => !self.placements.is_kept(name),
+            true => self.placements.kept_by(name).next().is_none(),
             false => !self.placements.is_remembered(name),
         }
     }

@@ -17,6 +17,7 @@
 
 mod holdings;
 mod leases;
+mod leaving;
 mod membership;
 mod orders;
 mod peers;
@@ -34,6 +35,7 @@ use ncps_runtime::clock::UnixTime;
 pub use crate::eviction::plan::{Access, Candidate, Plan};
 pub use crate::record::Standing;
 use leases::{Answer, Leases};
+pub use leaving::Alone;
 pub use orders::{Gone, Settled, Spare};
 use orders::{Order, Why};
 use peers::{Doubts, Holder};
@@ -116,7 +118,8 @@ impl Fleet {
         }
         let known = hello.resume.as_ref().filter(|resume| !self.run.is_empty() && resume.run == self.run);
         self.leaving.remove(&hello.instance);
-        self.placements.attached(&hello.instance, hello.durable);
+        self.placements.attached(&hello.instance, &hello.name, hello.durable);
+        self.placements.leaves(&hello.instance, false);
         let resumes = self.placements.resumes(&hello.instance, known.map(|Resume { heard, .. }| *heard));
         let mut session = Session::new(hello, at);
         session.acknowledged = resumes;
@@ -329,6 +332,7 @@ impl Fleet {
                 version: totals.map_or(&session.version, |totals| &totals.version).clone(),
                 attached_at: session.since.0,
                 disk: session.disk,
+                state: session.state,
                 files: self.placements.count(&session.instance) as u64,
                 counts: Counts::default(),
                 upstreams: totals.map(|totals| totals.upstreams.clone()).unwrap_or_default(),

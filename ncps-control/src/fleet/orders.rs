@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use ncps_nix::{NarFileName, StorePathHash};
-use ncps_proto::{Directive, Eviction, Removal, Victim};
+use ncps_proto::{Directive, Eviction, Outdating, Removal, Victim};
 
 use super::{Fleet, SessionId};
 use crate::eviction::plan::NARINFO_BYTES;
@@ -22,12 +22,15 @@ pub(super) enum Why {
     Room(Vec<NarFileName>),
     /// Their paths were removed, and these files with them.
     Removed(Vec<NarFileName>),
+    /// None: narinfos changed.
+    Changed,
 }
 
 impl Why {
     pub(super) fn names(&self) -> &[NarFileName] {
         match self {
             Why::Room(names) | Why::Removed(names) => names,
+            Why::Changed => &[],
         }
     }
 }
@@ -122,6 +125,25 @@ impl Fleet {
         let session = self.session_of(instance);
         let mut orders = self.orders.values().filter(|order| Some(order.session) == session);
         orders.any(|order| order.why.names().contains(&name))
+    }
+
+    /// Narinfos changed, and a client waits. Returns the attached edges, instance and name, which are to be told; those
+    /// that are away hear it when they are back.
+    pub fn change(&mut self, paths: &[StorePathHash]) -> Vec<(String, String)> {
+        self.placements.all_away_miss(paths);
+        self.attached()
+    }
+
+    /// Tells an edge that narinfos changed. `None` where it is gone, or does not keep up and is cut.
+    pub fn outdate(&mut self, instance: &str, store_paths: Vec<StorePathHash>, now: Instant) -> Option<u64> {
+        let missed = store_paths.clone();
+        let outdating = |number| Directive::Outdate(Outdating { number, store_paths });
+        let told = self.order(instance, Why::Changed, outdating);
+        if told.is_none() {
+            self.cut(instance, now);
+            self.placements.misses(instance, missed);
+        }
+        told
     }
 
     fn order(&mut self, instance: &str, why: Why, directive: impl FnOnce(u64) -> Directive) -> Option<u64> {

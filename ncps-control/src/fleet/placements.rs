@@ -26,8 +26,11 @@ const MOST_MISSED: usize = 10_000;
 struct Edge {
     /// Since when it is gone; `None` while it is attached.
     gone: Option<Instant>,
+    name: String,
     /// Its disk is kept: uploads may rest there.
     durable: bool,
+    /// It is to leave the fleet: what it holds is no copy to count on.
+    leaves: bool,
     /// Counts its inventories, so that the last page tells what was not said again.
     inventory: u64,
     held: HashMap<NarFileName, Held>,
@@ -76,15 +79,16 @@ pub(crate) struct Placements {
 impl Edge {
     /// Whether its copy of a file is one to count on.
     fn counts(&self, name: NarFileName) -> bool {
-        self.gone.is_none() && self.held.get(&name).is_some_and(|held| !held.going)
+        self.gone.is_none() && !self.leaves && self.held.get(&name).is_some_and(|held| !held.going)
     }
 }
 
 impl Placements {
     /// An edge is there and begins to say what it holds. What it was told to remove before it has heard, or never will.
-    pub(crate) fn attached(&mut self, instance: &str, durable: bool) {
+    pub(crate) fn attached(&mut self, instance: &str, name: &str, durable: bool) {
         let edge = self.edges.entry(instance.to_owned()).or_default();
         (edge.gone, edge.durable) = (None, durable);
+        name.clone_into(&mut edge.name);
         edge.inventory += 1;
         edge.held.values_mut().for_each(|held| held.going = false);
     }
@@ -206,9 +210,44 @@ impl Placements {
         held.into_iter().for_each(|held| held.going = going);
     }
 
-    /// Whether an edge whose disk is kept is believed to hold a file: one that is attached, or away for less than an hour.
-    pub(crate) fn is_kept(&self, name: NarFileName) -> bool {
-        self.holders_of(name).any(|edge| edge.durable)
+    /// The edges whose disks are kept that are believed to hold a file: attached, or away for less than an hour.
+    pub(crate) fn kept_by(&self, name: NarFileName) -> impl Iterator<Item = &str> {
+        let holders = self.holders.get(&name).into_iter().flatten();
+        holders.map(String::as_str).filter(|instance| self.keeps(instance))
+    }
+
+    /// An edge is to leave the fleet, or stays after all.
+    pub(crate) fn leaves(&mut self, instance: &str, leaves: bool) {
+        self.edges.get_mut(instance).into_iter().for_each(|edge| edge.leaves = leaves);
+    }
+
+    /// Other instances of this name, which are away.
+    pub(crate) fn namesakes(&self, name: &str, instance: &str) -> Vec<String> {
+        let away = self.edges.iter().filter(|(other, edge)| edge.name == name && *other != instance);
+        away.filter(|(_, edge)| edge.gone.is_some()).map(|(other, _)| other.clone()).collect()
+    }
+
+    /// The instance of an edge that is away, by its name: the last one to go.
+    pub(crate) fn remembered(&self, name: &str) -> Option<String> {
+        let away = self.edges.iter().filter(|(_, edge)| edge.name == name && edge.gone.is_some());
+        away.max_by_key(|(_, edge)| edge.gone).map(|(instance, _)| instance.clone())
+    }
+
+    /// Forgets an edge with all that it holds, which is returned.
+    pub(crate) fn forget_edge(&mut self, instance: &str) -> Vec<NarFileName> {
+        let held = self.edges.remove(instance).map(|edge| edge.held).unwrap_or_default();
+        held.keys().for_each(|name| self.forget(instance, *name));
+        held.into_keys().collect()
+    }
+
+    /// Whether an attached edge holds a file; where it was `uploaded`, one whose disk is kept.
+    pub(crate) fn has(&self, name: NarFileName, uploaded: bool) -> bool {
+        self.holders_of(name).any(|edge| edge.gone.is_none() && (edge.durable || !uploaded))
+    }
+
+    /// Whether any edge keeps its disk, those included that are away for less than an hour.
+    pub(crate) fn is_any_durable(&self) -> bool {
+        self.edges.values().any(|edge| edge.durable)
     }
 
     /// Whether an edge's disk is kept. One that was never attached has none that counts.
@@ -258,9 +297,8 @@ impl Placements {
             self.edges.iter().filter(|(_, e)| is_over(e)).map(|(i, _)| i.clone()).collect();
         let mut forgotten = Vec::new();
         for instance in over {
-            let held = self.edges.remove(&instance).map(|edge| edge.held).unwrap_or_default();
-            held.keys().for_each(|name| self.forget(&instance, *name));
-            forgotten.push((instance, held.into_keys().collect()));
+            let held = self.forget_edge(&instance);
+            forgotten.push((instance, held));
         }
         forgotten
     }
@@ -329,10 +367,10 @@ mod tests {
     #[test]
     fn inventories_and_commits_place_files() {
         let mut placements = Placements::default();
-        placements.attached("a", true);
+        placements.attached("a", "a", true);
         placements.page("a", page([1, 2]), false);
         placements.page("a", page([3]), true);
-        placements.attached("b", true);
+        placements.attached("b", "b", true);
         placements.committed("b", held(1), at(0));
         assert_eq!(placements.holders(file(1)), ["a", "b"]);
         assert_eq!(placements.holders(file(3)), ["a"]);
@@ -342,10 +380,10 @@ mod tests {
     #[test]
     fn a_new_inventory_replaces_the_old_one_at_its_end() {
         let mut placements = Placements::default();
-        placements.attached("a", true);
+        placements.attached("a", "a", true);
         placements.page("a", page([1, 2]), true);
         placements.detached("a", Instant::now());
-        placements.attached("a", true);
+        placements.attached("a", "a", true);
         placements.page("a", page([2]), false);
         assert_eq!(placements.holders(file(1)), ["a"], "not yet said to be gone");
         placements.committed("a", held(3), at(0));
@@ -365,16 +403,16 @@ mod tests {
     #[test]
     fn an_edge_that_is_gone_counts_not_but_is_remembered_for_an_hour() {
         let (mut placements, start) = (Placements::default(), Instant::now());
-        placements.attached("a", true);
+        placements.attached("a", "a", true);
         placements.page("a", page([1]), true);
         placements.detached("a", start);
         assert_eq!(placements.holders(file(1)), [""; 0]);
         placements.expire(start + MEMORY - Duration::from_secs(1));
-        placements.attached("a", true);
+        placements.attached("a", "a", true);
         assert_eq!(placements.holders(file(1)), ["a"], "it came back in time");
         placements.detached("a", start);
         placements.expire(start + MEMORY);
-        placements.attached("a", true);
+        placements.attached("a", "a", true);
         assert_eq!(placements.holders(file(1)), [""; 0], "it was away too long");
         assert!(placements.holders.is_empty(), "nothing is left behind");
     }
@@ -384,7 +422,7 @@ mod tests {
         let mut placements = Placements::default();
         placements.stands(file(1), Standing::Promised);
         for instance in ["a", "b"] {
-            placements.attached(instance, true);
+            placements.attached(instance, instance, true);
             placements.page(instance, page([1, 2]), true);
         }
         let of = |placements: &Placements, instance, seed| {
@@ -392,7 +430,7 @@ mod tests {
         };
         assert_eq!(of(&placements, "a", 1), Standing::Replaceable, "nobody had it when it was said");
         placements.stands(file(1), Standing::Promised);
-        placements.attached("a", true);
+        placements.attached("a", "a", true);
         placements.page("a", page([1, 2]), true);
         assert_eq!([of(&placements, "a", 1), of(&placements, "b", 1)], [Standing::Promised; 2]);
         assert_eq!(of(&placements, "a", 2), Standing::Replaceable);
@@ -403,7 +441,7 @@ mod tests {
     fn two_edges(durable: [bool; 2]) -> Placements {
         let mut placements = Placements::default();
         for (instance, durable) in ["a", "b"].into_iter().zip(durable) {
-            placements.attached(instance, durable);
+            placements.attached(instance, instance, durable);
             placements.page(instance, page([1]), true);
         }
         placements
@@ -421,11 +459,24 @@ mod tests {
         assert!(!spare(&placements, "a"), "that it still has it changes nothing");
         placements.going("b", file(1), false);
         assert!(spare(&placements, "a"), "it stays");
+        placements.leaves("b", true);
+        assert!(!spare(&placements, "a") && spare(&placements, "b"), "it leaves, and loses nothing");
+        placements.leaves("b", false);
         placements.detached("b", Instant::now());
         assert!(!spare(&placements, "a"), "it is away");
-        placements.attached("b", true);
+        assert_eq!((placements.remembered("b"), placements.remembered("a")), (Some("b".to_owned()), None));
+        placements.attached("b", "b", true);
         placements.evicted("b", file(1));
         assert!(!spare(&placements, "a"));
+    }
+
+    #[test]
+    fn an_edge_that_is_taken_out_leaves_nothing() {
+        let mut placements = two_edges([true, true]);
+        assert_eq!(placements.forget_edge("b"), [file(1)]);
+        assert_eq!(placements.holders(file(1)), ["a"]);
+        assert_eq!((placements.forget_edge("a"), placements.forget_edge("a")), (vec![file(1)], vec![]));
+        assert!(placements.edges.is_empty() && placements.holders.is_empty());
     }
 
     #[test]
@@ -433,7 +484,7 @@ mod tests {
         let mut placements = two_edges([true, true]);
         placements.going("b", file(1), true);
         placements.detached("b", Instant::now());
-        placements.attached("b", true);
+        placements.attached("b", "b", true);
         assert!(placements.is_spare("a", file(1), false));
     }
 
@@ -444,20 +495,20 @@ mod tests {
         assert!(placements.is_spare("b", file(1), true) && placements.is_spare("a", file(1), false));
         assert!(placements.keeps("a") && !placements.keeps("b"));
         let mut placements = two_edges([false, false]);
-        assert!(!placements.is_spare("a", file(1), true) && !placements.is_kept(file(1)));
-        placements.attached("b", true);
+        assert!(!placements.is_spare("a", file(1), true) && placements.kept_by(file(1)).next().is_none());
+        placements.attached("b", "b", true);
         placements.detached("b", Instant::now());
-        assert!(placements.is_kept(file(1)));
+        assert!(placements.kept_by(file(1)).eq(["b"]));
     }
 
     #[test]
     fn accesses_only_move_forward_and_evictions_forget() {
         let mut placements = Placements::default();
-        placements.attached("a", true);
+        placements.attached("a", "a", true);
         placements.page("a", [(held(1), at(5))], true);
         assert!(placements.accessed("a", file(1), at(9)));
         assert!(!placements.accessed("a", file(2), at(9)) && !placements.accessed("b", file(1), at(9)));
-        placements.attached("a", true);
+        placements.attached("a", "a", true);
         placements.page("a", [(held(1), at(5))], true);
         let held = placements.held("a", file(1)).expect("it is there");
         assert_eq!((held.accessed, held.disk_bytes), (at(9), 4096), "the database may be behind");

@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 
 use ncps_nix::StorePathHash;
-use ncps_proto::{Directive, DiskReport, Hello, Told, Totals};
+use ncps_proto::admin::EdgeState;
+use ncps_proto::{Directive, DiskReport, Hello, Outdating, Told, Totals};
 use ncps_runtime::clock::UnixTime;
 
 /// Directives that may wait for one edge.
@@ -38,6 +39,8 @@ pub(super) struct Session {
     pub(super) since: UnixTime,
     /// It was told that the reports up to this one need not be said again.
     pub(super) acknowledged: Option<u64>,
+    /// Whether it is to leave.
+    pub(super) state: EdgeState,
     untold: VecDeque<Told>,
     /// The number of the last directive.
     last: u64,
@@ -60,6 +63,7 @@ impl Session {
             totals: None,
             since: at,
             acknowledged: None,
+            state: EdgeState::Attached,
             untold: VecDeque::new(),
             last: 0,
             unheard: VecDeque::new(),
@@ -72,7 +76,9 @@ impl Session {
             return false;
         }
         self.last += 1;
-        if let Directive::Invalidate(paths) = &directive {
+        if let Directive::Invalidate(paths) | Directive::Outdate(Outdating { store_paths: paths, .. }) =
+            &directive
+        {
             self.unheard.push_back((self.last, paths.clone()));
         }
         self.untold.push_back(Told { number: self.last, welcome: None, directive });

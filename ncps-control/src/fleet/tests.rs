@@ -266,3 +266,23 @@ fn a_file_is_leaving_until_its_edge_has_answered() {
     open(&mut fleet, "a");
     assert!(!fleet.is_leaving("a", name), "it attaches when it has");
 }
+
+#[test]
+fn an_upload_that_its_only_keeper_was_told_to_remove_is_kept_by_nobody_until_it_has_answered() {
+    let mut fleet = Fleet::default();
+    let name = file("x", Compression::Xz);
+    let [a, b] = ["a", "b"].map(|instance| open(&mut fleet, instance));
+    let held = HeldNar { name, file_size: 1, disk_bytes: 4096 };
+    fleet.committed(a, held, Standing::Promised, UnixTime(1));
+    assert!(fleet.is_kept(name) && !fleet.is_about_to_go(name));
+    let number = fleet.evict("a", vec![Victim { name, narinfos: Vec::new() }]).expect("it is attached");
+    assert!(!fleet.is_kept(name) && fleet.is_about_to_go(name));
+    fleet.committed(b, held, Standing::Promised, UnixTime(1));
+    assert!(fleet.is_kept(name) && !fleet.is_about_to_go(name), "another one keeps it, too");
+    fleet.evicted(b, 0, vec![name]);
+    fleet.evicted(a, number, Vec::new());
+    assert!(fleet.is_kept(name), "it was in use, and stays");
+    let number = fleet.evict("a", vec![Victim { name, narinfos: Vec::new() }]).expect("it is attached");
+    fleet.evicted(a, number, vec![name]);
+    assert!(!fleet.is_kept(name) && !fleet.is_about_to_go(name));
+}

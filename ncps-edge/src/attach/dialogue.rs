@@ -18,8 +18,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::{
-    Directive, EdgeReport, EdgeSettings, Eviction, HeldNar, Hello, Job, Removal, Resume, Said, Told, Victim,
-    Welcome,
+    Directive, EdgeReport, EdgeSettings, Eviction, HeldNar, Hello, Job, Outdating, Removal, Resume, Said,
+    Told, Victim, Welcome,
 };
 
 use super::changes::{Change, Changes};
@@ -52,6 +52,8 @@ pub enum Next {
     Look { number: u64, change: Change },
     /// An upstream can be asked again.
     UpstreamBack,
+    /// What ran has ended.
+    Drained,
     /// What was served since the last time.
     Accesses,
     /// How full the disk is.
@@ -73,6 +75,13 @@ pub enum Effect {
     Configure(Box<EdgeSettings>),
     /// Narinfos that changed or went are to be forgotten, and the store's made to agree.
     Forget(Vec<StorePathHash>),
+    /// The same, for a client who waits for the answer.
+    Outdate {
+        ticket: Ticket,
+        store_paths: Vec<StorePathHash>,
+    },
+    /// Whether we are to leave the fleet.
+    Drain(bool),
     /// Paths and files are out of the index.
     Remove {
         ticket: Ticket,
@@ -128,6 +137,7 @@ enum Phase {
 #[derive(Clone, Copy, Debug, Default)]
 struct Due {
     upstream_back: bool,
+    drained: bool,
     accesses: bool,
     disk: bool,
     totals: bool,
@@ -208,9 +218,14 @@ impl Dialogue {
             Directive::Configure(settings) => Effect::Configure(settings),
             Directive::Heard(number) => return self.acknowledged(number),
             Directive::Invalidate(paths) => {
-                self.behind.extend(paths.iter().take(MOST_BEHIND.saturating_sub(self.behind.len())));
+                self.is_behind(&paths);
                 Effect::Forget(paths)
             }
+            Directive::Outdate(Outdating { number, store_paths }) => {
+                self.is_behind(&store_paths);
+                Effect::Outdate { ticket: self.begins(number, Vec::new()), store_paths }
+            }
+            Directive::Drain(leaves) => Effect::Drain(leaves),
             Directive::Evict(eviction) => return self.eviction(eviction),
             Directive::Remove(Removal { number, store_paths, nars }) if self.foreign => {
                 let files = nars.len().max(store_paths.len());
@@ -223,6 +238,10 @@ impl Dialogue {
             Directive::EndJob(id) => Effect::EndJob(id),
             Directive::AcceptIndex(index) => Effect::Accept(index),
         })
+    }
+
+    fn is_behind(&mut self, paths: &[StorePathHash]) {
+        self.behind.extend(paths.iter().take(MOST_BEHIND.saturating_sub(self.behind.len())));
     }
 
     fn acknowledged(&mut self, number: u64) -> Option<Effect> {
@@ -295,6 +314,11 @@ impl Dialogue {
         self.due.upstream_back = true;
     }
 
+    /// What ran has ended, since we are to leave.
+    pub fn is_drained(&mut self) {
+        self.due.drained = true;
+    }
+
     /// It is time to say what was served and how full the disk is.
     pub fn all_is_due(&mut self) {
         (self.due.accesses, self.due.disk, self.due.totals) = (true, true, true);
@@ -349,6 +373,7 @@ impl Dialogue {
     /// Accesses first: what was just read is not evicted because of the disk report that follows.
     fn due(&mut self) -> Option<Next> {
         let all = [
+            (&mut self.due.drained, Next::Drained),
             (&mut self.due.accesses, Next::Accesses),
             (&mut self.due.disk, Next::Disk),
             (&mut self.due.totals, Next::Totals),
@@ -359,8 +384,8 @@ impl Dialogue {
     /// Whether everything was said that is to be said now.
     pub fn has_said_all(&self) -> bool {
         let Phase::Talking { said } = self.phase else { return false };
-        let Due { upstream_back, accesses, disk, totals } = self.due;
-        self.changes.last() <= said && !(upstream_back || accesses || disk || totals)
+        let Due { upstream_back, drained, accesses, disk, totals } = self.due;
+        self.changes.last() <= said && !(upstream_back || drained || accesses || disk || totals)
     }
 
     /// What the store holds, listed after [`Next::List`].

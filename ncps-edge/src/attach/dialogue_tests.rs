@@ -48,7 +48,7 @@ fn says(dialogue: &mut Dialogue, stored: &[u8]) -> Vec<(u64, EdgeReport)> {
                 Some(said) => said,
                 None => continue,
             },
-            Next::UpstreamBack | Next::Accesses | Next::Disk | Next::Totals => continue,
+            Next::UpstreamBack | Next::Drained | Next::Accesses | Next::Disk | Next::Totals => continue,
         };
         all.push((said.number, said.report));
     }

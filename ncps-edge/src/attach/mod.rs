@@ -30,6 +30,7 @@ use self::dialogue::{Effect, Next};
 pub use self::news::News;
 use crate::access::AccessLog;
 use crate::complaints::Complaints;
+use crate::drain::Drain;
 use crate::jobs::{SessionJobs, Workshop};
 use crate::live::{Current, Live};
 use crate::lookup::Lookups;
@@ -54,6 +55,7 @@ pub struct Attachment {
     pub hello: Hello,
     pub store: Arc<LocalStore>,
     pub engine: Arc<Engine>,
+    pub drain: Arc<Drain>,
     pub lookups: Arc<Lookups>,
     pub current: Arc<Current>,
     pub accesses: Arc<AccessLog>,
@@ -186,6 +188,7 @@ impl Attachment {
                     None => return Ok(()),
                 }
             }
+            Next::Drained => self.news().says(EdgeReport::Drained),
             Next::UpstreamBack => self.news().says(EdgeReport::UpstreamBack),
             Next::Accesses => match self.accesses.take() {
                 accesses if accesses.is_empty() => return Ok(()),
@@ -332,7 +335,7 @@ impl Attachment {
             Effect::EndJob(id) => jobs.end(id),
             Effect::Remove { ticket, store_paths, nars } => {
                 // Here already: what follows may be about paths that came back.
-                self.lookups.near.invalidate(&store_paths);
+                self.lookups.outdate(&store_paths);
                 let engine = Arc::clone(&self.engine);
                 self.tasks.spawn("removal", async move { engine.remove(ticket, store_paths, nars).await });
             }
@@ -341,8 +344,31 @@ impl Attachment {
                 self.lookups.outdate(&paths);
                 self.refresh(paths);
             }
+            Effect::Outdate { ticket, store_paths } => {
+                self.lookups.outdate(&store_paths);
+                self.news().done(ticket, Vec::new());
+                self.refresh(store_paths);
+            }
+            Effect::Drain(leaves) => self.leave(leaves),
         }
         Ok(())
+    }
+
+    /// The edge is to leave, or stays after all. Control hears when what ran has ended.
+    fn leave(&self, leaves: bool) {
+        let change = self.drain.set(leaves);
+        if !leaves {
+            return tracing::info!("this edge stays, as an administrator said");
+        }
+        tracing::info!("this edge is to leave, as an administrator said: it finishes what runs");
+        let (drain, engine) = (Arc::clone(&self.drain), Arc::clone(&self.engine));
+        let stop = self.tasks.life().hard();
+        self.tasks.spawn_background("drain", async move {
+            let runs = || engine.running() > 0 || !engine.pending().is_empty();
+            if stop.run_until_cancelled(drain.idle(change, runs)).await == Some(true) {
+                engine.news().is_drained();
+            }
+        });
     }
 
     /// Makes narinfos of the store agree with control. Those of which that fails are named again in the next session.

@@ -71,6 +71,11 @@ impl News {
         self.happens(Dialogue::upstream_is_back);
     }
 
+    /// See [`Dialogue::is_drained`].
+    pub(super) fn is_drained(&self) {
+        self.happens(Dialogue::is_drained);
+    }
+
     /// See [`Dialogue::next`].
     pub(super) fn next(&self) -> Result<Option<Next>, Broken> {
         self.dialogue.lock().next()

@@ -87,6 +87,21 @@ pub(super) async fn from_running(
     Ok(with(FromUpstream { shared: true }, response))
 }
 
+/// A file that another edge holds, of this length where it is known: read from there.
+pub(super) async fn from_peer(
+    service: &Arc<Service>,
+    method: &Method,
+    headers: HeaderMap,
+    wanted: Wanted,
+    length: Option<u64>,
+) -> Result<Response, Refusal> {
+    let request = Asked::new(headers, wanted);
+    match *method {
+        Method::HEAD => Ok(request.described(length)),
+        _ => request.get(service, None).await,
+    }
+}
+
 struct Asked {
     name: NarFileName,
     wanted: Wanted,

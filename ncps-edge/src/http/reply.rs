@@ -95,6 +95,23 @@ pub(super) fn only(allowed: &str) -> Response {
     response
 }
 
+/// The same with the reason.
+pub(super) fn only_since(allowed: &str, why: &Error) -> Response {
+    let mut response = only(allowed);
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    *response.body_mut() = Body::from(line(&why.to_string()));
+    response
+}
+
+/// What another edge said.
+pub(super) fn said(status: StatusCode, said: String) -> Response {
+    let mut response = text(status, said);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    response
+}
+
 pub(super) fn text(status: StatusCode, body: String) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from(body)).into_response()
 }

@@ -1,5 +1,5 @@
-//! `GET` and `HEAD` under `/upload/`: what is stored here, and nothing else. No upstream is asked, so that a client that
-//! is about to upload a closure does not make the cache fetch it first.
+//! `GET` and `HEAD` under `/upload/`: what is stored, at this edge or at another one, and nothing else. No upstream is
+//! asked, so that a client that is about to upload a closure does not make the cache fetch it first.
 
 use std::sync::Arc;
 
@@ -43,10 +43,13 @@ pub(super) async fn nar(
         Method::HEAD => service.engine.stored_for_sender(wanted.name).await?,
         _ => service.engine.stored(wanted.name).await?,
     };
-    Ok(match stored {
-        Some(stored) => nar::from_store(&method, headers, wanted, stored),
-        None => reply::not_found(),
-    })
+    if let Some(stored) = stored {
+        return Ok(nar::from_store(&method, headers, wanted, stored));
+    }
+    match service.engine.held_elsewhere(wanted.name).await? {
+        Some(length) => nar::from_peer(&service, &method, headers, wanted, length).await,
+        None => Ok(reply::not_found()),
+    }
 }
 
 pub(super) async fn object(State(service): State<Arc<Service>>, uri: Uri, headers: HeaderMap) -> Answer {

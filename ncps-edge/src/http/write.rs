@@ -18,6 +18,7 @@ use ncps_proto::{Code, EdgeSettings, Error, Scope, Writer, Writing};
 use super::credentials::{self, secret};
 use super::reply::{self, Told};
 use super::{Service, object};
+use crate::relay::{Answer, Passing, is_passed_on};
 use crate::transfer::{Incoming, Wanted, too_large};
 use crate::uploads::Door;
 use crate::upstream::body::{Chunks, paced};
@@ -91,12 +92,35 @@ async fn answer(service: &Arc<Service>, request: Request) -> Result<Response, Re
     };
     let (head, body) = request.into_parts();
     let done = match scope {
-        Scope::Write => service.put(settings, door, target, &head, body).await.map(|()| true),
-        _ => service.delete(target, &head.headers).await,
+        Scope::Write => service.put(settings, door, target, &head, body).await,
+        _ => service.delete(target, &head).await,
     };
-    match done.map_err(told)? {
-        true => Ok(StatusCode::NO_CONTENT.into_response()),
-        false => Ok(reply::not_found()),
+    match done {
+        Ok(Done::Here) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Ok(Done::Absent) => Ok(reply::not_found()),
+        Ok(Done::Elsewhere(answer)) => Ok(passed_back(answer)),
+        Err(error) if error.code() == Code::VerbOff => {
+            let settings = Writing { put: false, ..settings.writing };
+            Err(Box::new(reply::only_since(&allowed(settings, true), &error)))
+        }
+        Err(error) => Err(told(error)),
+    }
+}
+
+/// What became of a request.
+enum Done {
+    Here,
+    Absent,
+    /// At another edge, which said this.
+    Elsewhere(Answer),
+}
+
+/// The other edge's answer as ours.
+fn passed_back(Answer { status, text }: Answer) -> Response {
+    match status {
+        status if status.is_success() => StatusCode::NO_CONTENT.into_response(),
+        StatusCode::UNAUTHORIZED => credentials::refusal(),
+        status => reply::said(status, text),
     }
 }
 
@@ -130,12 +154,16 @@ impl Service {
         target: Target,
         head: &Parts,
         body: Body,
-    ) -> Result<(), Error> {
+    ) -> Result<Done, Error> {
         let coding = Coding::of(&head.headers);
         if let Coding::Other(other) = &coding {
             return Err(Error::new(Code::Invalid, format!("Content-Encoding {other:?} can't be decoded")));
         }
         let chunks = chunks(body, settings);
+        let coming = self.uploads.rest_here();
+        if !matches!(target, Target::Narinfo(_)) && coming.is_none() {
+            return self.pass_on(settings, target, head, chunks).await;
+        }
         match target {
             Target::Nar(wanted) => self.put_nar(settings, wanted, head, chunks).await,
             Target::Narinfo(hash) => {
@@ -145,6 +173,40 @@ impl Service {
                 self.uploads.object(name, chunks, &coding, self.writer(&head.headers)).await
             }
         }
+        .map(|()| Done::Here)
+    }
+
+    /// What can't rest here goes on to where it can. What is clear without the other edge is said before it is asked.
+    async fn pass_on(
+        &self,
+        settings: &EdgeSettings,
+        target: Target,
+        head: &Parts,
+        body: Chunks,
+    ) -> Result<Done, Error> {
+        if is_passed_on(&head.headers) {
+            return Err(Error::new(
+                Code::Unavailable,
+                "an upload was passed on to an edge that can't keep it",
+            ));
+        }
+        let mut most = u64::MAX;
+        if let Target::Nar(wanted) = &target {
+            most = settings.writing.max_upload_bytes;
+            fits(&head.headers, most)?;
+            if self.uploads.has_nar(wanted.name).await? {
+                return drain(head, body, most).await.map(|()| Done::Here);
+            }
+        }
+        let passing = Passing {
+            method: head.method.clone(),
+            target: head.uri.path_and_query().map_or("/", |target| target.as_str()),
+            headers: &head.headers,
+            body,
+            most,
+        };
+        let answer = self.uploads.pass_on(passing, matches!(target, Target::Nar(_))).await?;
+        Ok(Done::Elsewhere(answer))
     }
 
     async fn put_nar(
@@ -161,22 +223,35 @@ impl Service {
             ));
         }
         let most = settings.writing.max_upload_bytes;
-        let length = head.headers.get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
-        if length.is_some_and(|length: u64| length > most) {
-            return Err(too_large(most));
-        }
+        let length = fits(&head.headers, most)?;
         if self.uploads.has_nar(wanted.name).await? {
             return drain(head, chunks, most).await;
         }
         self.uploads.nar(Incoming { name: wanted.name, length, most, chunks }).await
     }
 
-    async fn delete(&self, target: Target, headers: &HeaderMap) -> Result<bool, Error> {
-        match target {
-            Target::Narinfo(hash) => self.uploads.delete_narinfo(hash, self.writer(headers)).await,
-            Target::Nar(wanted) => self.uploads.delete_nar(wanted.name, self.writer(headers)).await,
-            Target::Object(name) => self.uploads.delete_object(name, self.writer(headers)).await,
-        }
+    async fn delete(&self, target: Target, head: &Parts) -> Result<Done, Error> {
+        let headers = &head.headers;
+        let found = match target {
+            Target::Narinfo(hash) => self.uploads.delete_narinfo(hash, self.writer(headers)).await?,
+            Target::Nar(wanted) => self.uploads.delete_nar(wanted.name, self.writer(headers)).await?,
+            Target::Object(name) => {
+                let removed = self.uploads.delete_object(name, self.writer(headers)).await?;
+                let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+                // Control does not know where objects are: whoever may have one is asked.
+                removed | (!is_passed_on(headers) && self.uploads.delete_elsewhere(target, headers).await?)
+            }
+        };
+        Ok(if found { Done::Here } else { Done::Absent })
+    }
+}
+
+/// The announced length of a body, of at most so many bytes.
+fn fits(headers: &HeaderMap, most: u64) -> Result<Option<u64>, Error> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
+    match length {
+        Some(length) if length > most => Err(too_large(most)),
+        length => Ok(length),
     }
 }
 

@@ -124,6 +124,7 @@ impl Lookups {
                 nar: Some(NarFacts { hash: narinfo.nar_hash, size: narinfo.nar_size }),
                 proven: false,
                 uploaded: false,
+                held: false,
                 origins: Vec::new(),
                 representations: Vec::new(),
                 store_paths: near.iter().map(|served| served.hash).collect(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 use ncps_proto::{
-    Code, Commit, ControlPlane, Directives, Error, Heard, Location, Lookup, ObjectNote, Publication, Reports,
-    Result, Turn, Upload, Victim, Writer,
+    Code, Commit, ControlPlane, Directives, DurableEdges, Error, Heard, Location, Lookup, ObjectNote,
+    Publication, Reports, Result, Turn, Upload, Victim, Writer,
 };
 use tokio::sync::Semaphore;
 
@@ -125,6 +125,10 @@ impl ControlPlane for Guarded {
 
     async fn note_object(&self, note: ObjectNote) -> Result<()> {
         self.patiently(self.plane.note_object(note)).await
+    }
+
+    async fn durable_edges(&self, instance: &str) -> Result<DurableEdges> {
+        self.in_time(self.plane.durable_edges(instance)).await
     }
 
     /// Tried whatever the breaker says: it is what is tried again in the background.

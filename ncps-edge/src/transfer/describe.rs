@@ -17,6 +17,9 @@ impl Engine {
         let upstreams = Arc::clone(&self.live()?.upstreams);
         let plan = self.plan(wanted, &upstreams).await;
         if plan.uploaded && plan.sources.is_empty() {
+            if let Some(length) = self.held_elsewhere(wanted.name).await? {
+                return Ok(length);
+            }
             return Err(Error::new(Code::Absent, "it was uploaded, and nobody has it any more"));
         }
         if plan.nar.is_some() {

@@ -40,16 +40,19 @@ pub(crate) struct Incoming {
 }
 
 impl Engine {
-    /// Whether a file is in the store and control knows what it is, so that it need not be sent again.
+    /// Whether a file is stored and control knows what it is, so that it need not be sent again: here, where this edge's
+    /// disk is kept (`durable`), else at such an edge.
     ///
     /// # Errors
     /// Where control can't be asked, or the disk fails.
-    pub(crate) async fn has_proven(&self, name: NarFileName) -> Result<bool> {
+    pub(crate) async fn has_proven(&self, name: NarFileName, durable: bool) -> Result<bool> {
         let known = self.locate(name).await?.filter(|known| known.proven && known.name == name);
-        let (Some(known), Some(stored)) = (known, self.stored_for_sender(name).await?) else {
-            return Ok(false);
-        };
-        let Some(nar) = known.nar else { return Ok(false) };
+        let Some(known) = known else { return Ok(false) };
+        if !durable {
+            return Ok(known.held && (known.uploaded || !known.origins.is_empty()));
+        }
+        let stored = self.stored_for_sender(name).await?;
+        let (Some(nar), Some(stored)) = (known.nar, stored) else { return Ok(false) };
         if known.origins.is_empty() && !known.uploaded {
             // Nobody knew yet that this is where it comes from.
             self.tell(&uploaded(name, stored.size, nar)).await?;
@@ -78,6 +81,19 @@ impl Engine {
     /// The narinfo of such a NAR is there.
     pub(crate) fn narinfo_came(&self, name: NarFileName) {
         self.awaited().came(name);
+    }
+
+    /// How long a file is that another edge holds; `None` inside where that is not known.
+    ///
+    /// # Errors
+    /// Where control can't be asked.
+    pub(crate) async fn held_elsewhere(&self, name: NarFileName) -> Result<Option<Option<u64>>> {
+        let known = self.locate(name).await?.filter(|known| known.held && known.name == name);
+        if known.is_some() {
+            // It may be us of whom control believes that: then it hears that it is not so.
+            self.news().changed(name);
+        }
+        Ok(known.map(|known| known.file_size))
     }
 
     /// Takes a file in. When this answers it is durable and control knows of it.

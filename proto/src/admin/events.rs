@@ -100,6 +100,12 @@ kinds! {
     KeyExported = "key-exported",
     /// An administrator made a job run.
     JobRun = "job-run",
+    /// An edge is to leave the fleet.
+    EdgeDrained = "edge-drained",
+    /// It stays.
+    EdgeUndrained = "edge-undrained",
+    /// It was taken out, with what it held.
+    EdgeRemoved = "edge-removed",
     /// A copy of the database was made.
     BackedUp = "backed-up",
     /// The database became an earlier one.

@@ -13,6 +13,7 @@ mod events;
 mod eviction;
 mod integrity;
 mod keys;
+mod leaving;
 mod paths;
 mod pins;
 mod prefetch;
@@ -37,12 +38,13 @@ pub use integrity::{
     AdoptedEdge, BackupPiece, EdgeScrub, Rebuilt, ScrubOrder, ScrubStep, Staged, Steps, Verification,
 };
 pub use keys::{FormerKey, Keys};
+pub use leaving::EdgeRemoval;
 pub use paths::{PathDetails, PathPage, PathRow, PathsWanted};
 pub use pins::{PinOrder, PinRow, Pinned};
 pub use prefetch::{MOST_PREFETCHED, PrefetchNews, PrefetchRequest, PrefetchStream};
 pub use purge::{MOST_PURGED, PurgeOrder, PurgeReport, PurgeStep, PurgedPath};
 pub use server::{AdminPlaneService, server};
-pub use stats::{EdgeStats, Stats, Sum};
+pub use stats::{EdgeState, EdgeStats, Stats, Sum};
 
 /// What happens, one after the other.
 pub type Events = BoxStream<'static, Result<Event>>;
@@ -113,6 +115,17 @@ pub trait AdminPlane: Send + Sync + 'static {
 
     /// Every pin that counts, by label and path.
     async fn pins(&self) -> Result<Vec<PinRow>>;
+
+    /// Whether an attached edge is to leave: it is not ready any more, takes on nothing, finishes what runs and says so
+    /// (see [`EdgeStats::state`]); so it is again after a restart, until that is undone. [`crate::Code::Absent`] where no
+    /// attached edge has this name.
+    async fn drain_edge(&self, caller: &Caller, edge: &str, undo: bool) -> Result<()>;
+
+    /// Takes an edge out of the fleet, that is drained or away: its uploads are copied to another edge whose disk is kept,
+    /// where there is one; what only it holds then is absent. It can't come back with its data. Of a dry run: says what
+    /// would be lost. [`crate::Code::Absent`] where no edge is known by this name, [`crate::Code::Invalid`] where it takes
+    /// part.
+    async fn remove_edge(&self, caller: &Caller, edge: &str, dry_run: bool) -> Result<EdgeRemoval>;
 
     /// Has edges compare what they store with its names. It goes on when nobody listens any more. Overloaded where a
     /// scrub runs, invalid where no attached edge is meant.

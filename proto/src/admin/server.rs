@@ -7,8 +7,8 @@ use futures::stream::{self, BoxStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    AdminPlane, Caller, Steps, config, events, eviction, integrity, keys, paths, pins, prefetch, purge,
-    stats, tokens,
+    AdminPlane, Caller, Steps, config, events, eviction, integrity, keys, leaving, paths, pins, prefetch,
+    purge, stats, tokens,
 };
 use crate::convert::store_path_hash;
 use crate::gen_v1::{self as wire, admin_plane_server as generated};
@@ -160,6 +160,18 @@ impl generated::AdminPlane for Adapter {
         let caller = Caller::of(request.extensions());
         let order = eviction::order(request.into_inner());
         reply(self.plane.evict(&caller, order).await.map(eviction::evictions_wire))
+    }
+
+    async fn drain_edge(&self, request: Request<wire::DrainEdgeRequest>) -> Reply<wire::DrainEdgeReply> {
+        let caller = Caller::of(request.extensions());
+        let wire::DrainEdgeRequest { edge, undo } = request.into_inner();
+        reply(self.plane.drain_edge(&caller, &edge, undo).await.map(|()| wire::DrainEdgeReply {}))
+    }
+
+    async fn remove_edge(&self, request: Request<wire::RemoveEdgeRequest>) -> Reply<wire::RemoveEdgeReply> {
+        let caller = Caller::of(request.extensions());
+        let wire::RemoveEdgeRequest { edge, dry_run } = request.into_inner();
+        reply(self.plane.remove_edge(&caller, &edge, dry_run).await.map(leaving::removal_wire))
     }
 
     async fn purge(&self, request: Request<wire::PurgeRequest>) -> Reply<Self::PurgeStream> {

@@ -38,6 +38,18 @@ pub struct Sum {
     pub bytes: u64,
 }
 
+/// Whether an edge takes part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EdgeState {
+    /// It does.
+    #[default]
+    Attached,
+    /// It is to leave, and finishes what runs.
+    Draining,
+    /// It has: it can be stopped.
+    Drained,
+}
+
 /// An attached edge.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EdgeStats {
@@ -54,6 +66,8 @@ pub struct EdgeStats {
     pub attached_at: i64,
     /// What it said last of its disk.
     pub disk: Option<DiskReport>,
+    /// Whether it is to leave.
+    pub state: EdgeState,
     /// NAR files that it holds.
     pub files: u64,
     /// Over all of its restarts.
@@ -94,6 +108,7 @@ fn edge_wire(edge: EdgeStats) -> wire::EdgeStats {
         version: edge.version,
         attached_at: edge.attached_at,
         disk: edge.disk.map(convert::disk_report_wire),
+        state: state_wire(edge.state).into(),
         files: edge.files,
         counts: convert::counts_wire(&edge.counts),
         upstreams: edge.upstreams.into_iter().map(convert::upstream_totals_wire).collect(),
@@ -115,8 +130,26 @@ fn stats(wire: wire::StatsReply) -> Result<Stats> {
     })
 }
 
+fn state_wire(state: EdgeState) -> wire::EdgeState {
+    match state {
+        EdgeState::Attached => wire::EdgeState::Unspecified,
+        EdgeState::Draining => wire::EdgeState::Draining,
+        EdgeState::Drained => wire::EdgeState::Drained,
+    }
+}
+
+fn state(wire: wire::EdgeState) -> EdgeState {
+    match wire {
+        wire::EdgeState::Unspecified => EdgeState::Attached,
+        wire::EdgeState::Draining => EdgeState::Draining,
+        wire::EdgeState::Drained => EdgeState::Drained,
+    }
+}
+
 fn edge(wire: wire::EdgeStats) -> Result<EdgeStats> {
+    let state = state(wire.state());
     Ok(EdgeStats {
+        state,
         name: wire.name,
         instance: wire.instance,
         url: non_empty(wire.url),

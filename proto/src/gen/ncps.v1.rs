@@ -124,6 +124,9 @@ pub struct Location {
     /// who holds the file, in the order to ask
     #[prost(message, repeated, tag = "241")]
     pub peers: ::prost::alloc::vec::Vec<Peer>,
+    /// by an attached edge; where it is uploaded, by one whose disk is kept
+    #[prost(bool, tag = "260")]
+    pub held: bool,
 }
 /// Another edge, as the one that asks may reach it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -301,6 +304,21 @@ pub struct ObjectDeleted {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NoteObjectReply {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DurableEdgesRequest {
+    /// of the edge that asks: it is not among them
+    #[prost(string, tag = "1")]
+    pub instance: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DurableEdgesReply {
+    /// of those that can be reached, in the order to ask
+    #[prost(string, repeated, tag = "1")]
+    pub urls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// there is one, whether it can be reached or not
+    #[prost(bool, tag = "2")]
+    pub known: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DoubtPlacementRequest {
     /// of the edge that could not read it
     #[prost(string, tag = "1")]
@@ -321,7 +339,7 @@ pub struct EdgeReport {
     /// the number of the last directive
     #[prost(uint64, tag = "301")]
     pub heard: u64,
-    #[prost(oneof = "edge_report::Report", tags = "1, 2, 3, 4, 5, 6, 7, 40, 20")]
+    #[prost(oneof = "edge_report::Report", tags = "1, 2, 3, 4, 5, 6, 7, 40, 20, 262")]
     pub report: ::core::option::Option<edge_report::Report>,
 }
 /// Nested message and enum types in `EdgeReport`.
@@ -347,8 +365,13 @@ pub mod edge_report {
         Totals(super::Totals),
         #[prost(message, tag = "20")]
         Job(super::JobReport),
+        #[prost(message, tag = "262")]
+        Drained(super::Drained),
     }
 }
+/// An edge that is to leave has finished what ran.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Drained {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hello {
     #[prost(string, tag = "1")]
@@ -508,7 +531,10 @@ pub struct Directive {
     /// with the first
     #[prost(message, optional, tag = "301")]
     pub welcome: ::core::option::Option<Welcome>,
-    #[prost(oneof = "directive::Directive", tags = "1, 2, 3, 20, 21, 10, 302, 22")]
+    #[prost(
+        oneof = "directive::Directive",
+        tags = "1, 2, 3, 20, 21, 10, 302, 22, 260, 261"
+    )]
     pub directive: ::core::option::Option<directive::Directive>,
 }
 /// Nested message and enum types in `Directive`.
@@ -535,6 +561,11 @@ pub mod directive {
         /// an administrator said that the edge belongs to this index from now on
         #[prost(string, tag = "22")]
         AcceptIndex(::prost::alloc::string::String),
+        #[prost(message, tag = "260")]
+        Outdate(super::Outdating),
+        /// whether the edge is to leave: it finishes what runs and takes on nothing more
+        #[prost(bool, tag = "261")]
+        Drain(bool),
     }
 }
 /// Who speaks, and what it remembers of this edge.
@@ -546,6 +577,15 @@ pub struct Welcome {
     /// It knows what the edge holds up to this report; absent: it wants the whole inventory.
     #[prost(uint64, optional, tag = "2")]
     pub resumes: ::core::option::Option<u64>,
+}
+/// Narinfos that changed or went, for a client who waits for every edge to know: answered by an Evicted without files
+/// when nothing is answered from before any more.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Outdating {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub store_path_hashes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// Work in the background of an edge. It ends with the session.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1306,6 +1346,31 @@ pub mod control_plane_client {
                 .insert(GrpcMethod::new("ncps.v1.ControlPlane", "DoubtPlacement"));
             self.inner.unary(req, path, codec).await
         }
+        /// Edges whose disks are kept, where an upload can rest that the caller can't keep.
+        pub async fn durable_edges(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DurableEdgesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DurableEdgesReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.ControlPlane/DurableEdges",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.ControlPlane", "DurableEdges"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The stream that joins an edge to control. After a break everything is said again that the other side has not
         /// acknowledged.
         pub async fn attach(
@@ -1428,6 +1493,14 @@ pub mod control_plane_server {
             request: tonic::Request<super::DoubtPlacementRequest>,
         ) -> std::result::Result<
             tonic::Response<super::DoubtPlacementReply>,
+            tonic::Status,
+        >;
+        /// Edges whose disks are kept, where an upload can rest that the caller can't keep.
+        async fn durable_edges(
+            &self,
+            request: tonic::Request<super::DurableEdgesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DurableEdgesReply>,
             tonic::Status,
         >;
         /// Server streaming response type for the Attach method.
@@ -2104,6 +2177,51 @@ pub mod control_plane_server {
                     };
                     Box::pin(fut)
                 }
+                "/ncps.v1.ControlPlane/DurableEdges" => {
+                    #[allow(non_camel_case_types)]
+                    struct DurableEdgesSvc<T: ControlPlane>(pub Arc<T>);
+                    impl<
+                        T: ControlPlane,
+                    > tonic::server::UnaryService<super::DurableEdgesRequest>
+                    for DurableEdgesSvc<T> {
+                        type Response = super::DurableEdgesReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DurableEdgesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ControlPlane>::durable_edges(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DurableEdgesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/ncps.v1.ControlPlane/Attach" => {
                     #[allow(non_camel_case_types)]
                     struct AttachSvc<T: ControlPlane>(pub Arc<T>);
@@ -2561,6 +2679,44 @@ pub struct EdgeStats {
     /// its own limit; absent: that of all
     #[prost(uint64, optional, tag = "222")]
     pub capacity: ::core::option::Option<u64>,
+    #[prost(enumeration = "EdgeState", tag = "260")]
+    pub state: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainEdgeRequest {
+    /// its name
+    #[prost(string, tag = "1")]
+    pub edge: ::prost::alloc::string::String,
+    /// it stays
+    #[prost(bool, tag = "2")]
+    pub undo: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainEdgeReply {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveEdgeRequest {
+    /// its name
+    #[prost(string, tag = "1")]
+    pub edge: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveEdgeReply {
+    #[prost(string, tag = "1")]
+    pub instance: ::prost::alloc::string::String,
+    /// that only it holds, and upstreams can give again
+    #[prost(uint64, tag = "2")]
+    pub files: u64,
+    /// of these on its disk
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    /// paths whose NARs only it holds: base names
+    #[prost(string, repeated, tag = "4")]
+    pub uploads: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// uploads that another edge whose disk is kept holds now, too
+    #[prost(uint64, tag = "5")]
+    pub copied: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EvictRequest {
@@ -2899,6 +3055,37 @@ pub struct RestoreReply {
     pub index_id: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]
     pub narinfos: u64,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum EdgeState {
+    /// it takes part
+    Unspecified = 0,
+    Draining = 1,
+    /// and has finished what ran
+    Drained = 2,
+}
+impl EdgeState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "EDGE_STATE_UNSPECIFIED",
+            Self::Draining => "EDGE_STATE_DRAINING",
+            Self::Drained => "EDGE_STATE_DRAINED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "EDGE_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "EDGE_STATE_DRAINING" => Some(Self::Draining),
+            "EDGE_STATE_DRAINED" => Some(Self::Drained),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod admin_plane_client {
@@ -3366,6 +3553,53 @@ pub mod admin_plane_client {
             req.extensions_mut().insert(GrpcMethod::new("ncps.v1.AdminPlane", "Pins"));
             self.inner.unary(req, path, codec).await
         }
+        /// Whether an attached edge is to leave: it finishes what runs and takes on nothing more.
+        pub async fn drain_edge(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DrainEdgeRequest>,
+        ) -> std::result::Result<tonic::Response<super::DrainEdgeReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.AdminPlane/DrainEdge",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.AdminPlane", "DrainEdge"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes an edge out of the fleet with what it holds, or says what would be lost.
+        pub async fn remove_edge(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveEdgeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveEdgeReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.AdminPlane/RemoveEdge",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.AdminPlane", "RemoveEdge"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Stored files are compared with their names. It goes on when nobody listens any more.
         pub async fn scrub(
             &mut self,
@@ -3615,6 +3849,16 @@ pub mod admin_plane_server {
             &self,
             request: tonic::Request<super::PinsRequest>,
         ) -> std::result::Result<tonic::Response<super::PinsReply>, tonic::Status>;
+        /// Whether an attached edge is to leave: it finishes what runs and takes on nothing more.
+        async fn drain_edge(
+            &self,
+            request: tonic::Request<super::DrainEdgeRequest>,
+        ) -> std::result::Result<tonic::Response<super::DrainEdgeReply>, tonic::Status>;
+        /// Takes an edge out of the fleet with what it holds, or says what would be lost.
+        async fn remove_edge(
+            &self,
+            request: tonic::Request<super::RemoveEdgeRequest>,
+        ) -> std::result::Result<tonic::Response<super::RemoveEdgeReply>, tonic::Status>;
         /// Server streaming response type for the Scrub method.
         type ScrubStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::ScrubReply, tonic::Status>,
@@ -4521,6 +4765,96 @@ pub mod admin_plane_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PinsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/DrainEdge" => {
+                    #[allow(non_camel_case_types)]
+                    struct DrainEdgeSvc<T: AdminPlane>(pub Arc<T>);
+                    impl<
+                        T: AdminPlane,
+                    > tonic::server::UnaryService<super::DrainEdgeRequest>
+                    for DrainEdgeSvc<T> {
+                        type Response = super::DrainEdgeReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DrainEdgeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::drain_edge(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DrainEdgeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.AdminPlane/RemoveEdge" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveEdgeSvc<T: AdminPlane>(pub Arc<T>);
+                    impl<
+                        T: AdminPlane,
+                    > tonic::server::UnaryService<super::RemoveEdgeRequest>
+                    for RemoveEdgeSvc<T> {
+                        type Response = super::RemoveEdgeReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveEdgeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminPlane>::remove_edge(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveEdgeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -15,8 +15,8 @@ use super::{MAX_MESSAGE_BYTES, trace};
 use crate::convert::{self, nar_file_name_wire, store_path_hash_bytes};
 use crate::gen_v1::{self as wire, control_plane_client::ControlPlaneClient};
 use crate::{
-    Commit, ControlPlane, Directives, Heard, Location, Lookup, ObjectNote, Publication, Reports, Result,
-    Turn, Upload, Victim, Writer,
+    Commit, ControlPlane, Directives, DurableEdges, Heard, Location, Lookup, ObjectNote, Publication,
+    Reports, Result, Turn, Upload, Victim, Writer,
 };
 
 type Bytes = bytes::Bytes;
@@ -148,6 +148,11 @@ where
         let (instance, peer) = (instance.to_owned(), peer.to_owned());
         call!(self.doubt_placement(wire::DoubtPlacementRequest { instance, peer, nar }));
         Ok(())
+    }
+
+    async fn durable_edges(&self, instance: &str) -> Result<DurableEdges> {
+        let request = wire::DurableEdgesRequest { instance: instance.to_owned() };
+        Ok(convert::durable_edges(call!(self.durable_edges(request))))
     }
 
     async fn attach(&self, reports: Reports) -> Result<Directives> {

@@ -181,6 +181,16 @@ impl generated::ControlPlane for Adapter {
         reply(trace::within(span, doubted).await.map(|()| wire::DoubtPlacementReply {}))
     }
 
+    async fn durable_edges(
+        &self,
+        request: Request<wire::DurableEdgesRequest>,
+    ) -> Reply<wire::DurableEdgesReply> {
+        let span = trace::answers("durable_edges", request.metadata());
+        let instance = request.into_inner().instance;
+        let durable = trace::within(span, self.plane.durable_edges(&instance)).await;
+        reply(durable.map(convert::durable_edges_wire))
+    }
+
     async fn attach(&self, request: Request<Streaming<wire::EdgeReport>>) -> Reply<Self::AttachStream> {
         let admission = request.extensions().get::<Admission>().cloned();
         // A report that does not arrive or does not parse ends the session: the edge says everything again.

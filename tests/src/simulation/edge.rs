@@ -175,7 +175,7 @@ impl World {
                 }
             }
             Some(Next::Disk) => edge.dialogue.says(EdgeReport::Disk(DiskReport::default())),
-            Some(Next::UpstreamBack | Next::Accesses | Next::Totals) => return Ok(true),
+            Some(Next::UpstreamBack | Next::Drained | Next::Accesses | Next::Totals) => return Ok(true),
         };
         link.up.push_back(said);
         Ok(true)

@@ -187,6 +187,26 @@ impl Edge {
         Ok(edge)
     }
 
+    /// Answers by itself, and at once, that it forgot what it was told to: clients wait for that.
+    fn answering(self) -> Self {
+        let Self { reports, mut directives } = self;
+        let (to_say, (told, mut heard)) = (reports.downgrade(), mpsc::unbounded_channel());
+        tokio::spawn(async move {
+            while let Some(directive) = directives.next().await {
+                let number = match directive.as_ref().map(|told| &told.directive) {
+                    Ok(Directive::Outdate(outdating)) => Some(outdating.number),
+                    Ok(Directive::Remove(removal)) if removal.nars.is_empty() => Some(removal.number),
+                    _ => None,
+                };
+                if let (Some(number), Some(to_say)) = (number, to_say.upgrade()) {
+                    to_say.send(EdgeReport::Evicted { number, gone: Vec::new() }).ok();
+                }
+                told.send(directive).ok();
+            }
+        });
+        Self { reports, directives: futures::stream::poll_fn(move |cx| heard.poll_recv(cx)).boxed() }
+    }
+
     /// The next that it is told. That it is to list its narinfos is passed over: who holds what the index does not
     /// know hears it at any time, and no test here is about that.
     async fn next(&mut self) -> Option<Directive> {

@@ -11,7 +11,7 @@ async fn scene() -> (Case, Edge) {
         settings.writing = ncps_proto::Writing { put: true, delete: true, ..settings.writing };
     });
     let case = case.await;
-    let edge = Edge::attach(case.control(), "a").await;
+    let edge = Edge::attach(case.control(), "a").await.answering();
     edge.holds(&[]);
     (case, edge)
 }
