@@ -6,6 +6,7 @@ mod asked_well;
 mod asking;
 mod away;
 mod away_fleet;
+mod away_long;
 mod away_nix;
 mod away_signed;
 mod cli;
