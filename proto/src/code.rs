@@ -138,12 +138,14 @@ impl Code {
         Code::ALL.into_iter().find(|code| code.meaning().name == name)
     }
 
-    /// The nearest code to a gRPC status that carries no name of ours (a broken link, an older version).
+    /// The nearest code to a gRPC status that carries no name of ours (a broken link, a foreign server). What fails inside
+    /// control has a name, so `Internal` without one is the transport's: a connection that took its calls along.
     pub fn from_grpc(grpc: tonic::Code) -> Code {
         match grpc {
             tonic::Code::Unavailable
             | tonic::Code::Cancelled
             | tonic::Code::Unknown
+            | tonic::Code::Internal
             | tonic::Code::DeadlineExceeded => Code::Unavailable,
             other => {
                 Code::ALL.into_iter().find(|code| code.meaning().grpc == other).unwrap_or(Code::Internal)

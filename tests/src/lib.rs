@@ -15,6 +15,7 @@
 //! | [`balancer`] | who spreads clients over servers that are ready |
 //! | [`fleet`] | control and several edges as processes |
 //! | [`mount`] | disks that are full, or that nobody can write on |
+//! | [`netns`] | several hosts on one machine |
 //! | [`administration`] | `ncps-cli`, asked as by a shell |
 //! | [`collector`], [`scrape`] | who is told of metrics, logs and traces |
 //! | [`wait`], [`gate`] | conditions in place of sleeps |
@@ -37,6 +38,7 @@ mod http1;
 pub mod link;
 pub mod mount;
 mod nar;
+pub mod netns;
 pub mod nix;
 mod noise;
 pub mod port;
@@ -66,6 +68,7 @@ pub use go_ncps::{Era, GoEntry, GoNcps};
 pub use http1::Headers;
 pub use link::{Endpoint, Link};
 pub use mount::Mount;
+pub use netns::{Host, Network};
 pub use nix::Nix;
 pub use noise::SplitMix;
 pub use port::ReservedPort;

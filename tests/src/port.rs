@@ -1,9 +1,15 @@
-//! A TCP port of our own on 127.0.0.1 that can be listened on, left, and listened on again.
+//! A TCP port of our own on 127.0.0.1, or on a host of a test's network, that can be listened on, left, and listened on again.
 
+use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::net::{TcpListener, TcpSocket};
+
+use crate::netns::Host;
 
 /// A port that is bound, without being listened on, for as long as this lives: connections to it
 /// are refused, and nobody else is given it. A process that sets `SO_REUSEADDR` (tokio's
@@ -11,6 +17,8 @@ use tokio::net::{TcpListener, TcpSocket};
 #[derive(Debug)]
 pub struct ReservedPort {
     addr: SocketAddr,
+    /// The host that it is on, if not this one.
+    namespace: Option<PathBuf>,
     _held: TcpSocket,
 }
 
@@ -20,12 +28,20 @@ impl ReservedPort {
     /// # Panics
     /// If there is none.
     pub fn new() -> Self {
-        Self::take().expect("a free port on 127.0.0.1")
+        Self::take(Ipv4Addr::LOCALHOST, None).expect("a free port on 127.0.0.1")
     }
 
-    fn take() -> io::Result<Self> {
-        let held = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-        Ok(Self { addr: held.local_addr()?, _held: held })
+    /// Takes a free port of this host.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn on(host: &Host) -> Self {
+        Self::take(host.addr(), Some(host.file())).expect("a free port of the host")
+    }
+
+    fn take(ip: Ipv4Addr, namespace: Option<PathBuf>) -> io::Result<Self> {
+        let held = bind(SocketAddr::from((ip, 0)), namespace.as_deref())?;
+        Ok(Self { addr: held.local_addr()?, namespace, _held: held })
     }
 
     /// Its address.
@@ -38,7 +54,7 @@ impl ReservedPort {
     /// # Errors
     /// If somebody listens already.
     pub fn listen(&self) -> io::Result<TcpListener> {
-        bind(self.addr)?.listen(1024)
+        bind(self.addr, self.namespace.as_deref())?.listen(1024)
     }
 }
 
@@ -48,7 +64,18 @@ impl Default for ReservedPort {
     }
 }
 
-fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
+/// A socket stays where it was made: a thread goes there to make it, and ends.
+fn bind(addr: SocketAddr, namespace: Option<&Path>) -> io::Result<TcpSocket> {
+    let Some(namespace) = namespace else { return bind_here(addr) };
+    let there = || {
+        let namespace = File::open(namespace)?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        bind_here(addr)
+    };
+    std::thread::scope(|scope| scope.spawn(there).join().expect("binding does not panic"))
+}
+
+fn bind_here(addr: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;

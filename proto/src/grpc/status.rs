@@ -66,5 +66,6 @@ mod tests {
     fn a_bare_not_found_of_a_foreign_server_is_not_trusted_blindly() {
         assert_eq!(from_status(Status::unavailable("gone")).code(), Code::Unavailable);
         assert_eq!(from_status(Status::unknown("transport")).code(), Code::Unavailable);
+        assert_eq!(from_status(Status::internal("h2 protocol error")).code(), Code::Unavailable);
     }
 }

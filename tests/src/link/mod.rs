@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ReservedPort;
+use crate::netns::Host;
 
 pub use stream::Endpoint;
 use stream::Listener;
@@ -68,6 +69,14 @@ impl Link {
     /// Outside a tokio runtime, or if there is no port.
     pub async fn tcp(target: impl Into<Endpoint>) -> Self {
         Self::start(Front::Tcp(ReservedPort::new()), target.into()).await
+    }
+
+    /// A link from a new port of a host to the target, which is connected to from here.
+    ///
+    /// # Panics
+    /// As [`Link::tcp`].
+    pub async fn tcp_on(host: &Host, target: impl Into<Endpoint>) -> Self {
+        Self::start(Front::Tcp(ReservedPort::on(host)), target.into()).await
     }
 
     /// A link from a new Unix socket at `path` to the target.

@@ -25,6 +25,8 @@ use ncps_nix::{PublicKey, StorePath};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
+use crate::Host;
+
 pub use run::Output;
 
 /// A machine with Nix and an empty store. Its files are removed when it is dropped.
@@ -34,6 +36,8 @@ pub struct Nix {
     settings: Mutex<BTreeMap<String, String>>,
     /// Whom it belongs to, if not whoever runs the tests.
     user: Option<u32>,
+    /// Where it is on a test's network, if it is on one.
+    host: Option<Host>,
 }
 
 impl Nix {
@@ -56,7 +60,7 @@ impl Nix {
         for sub in ["root", "conf", "home"] {
             std::fs::create_dir(dir.path().join(sub)).expect("room in the temporary directory");
         }
-        let machine = Self { dir, settings: Mutex::default(), user: None };
+        let machine = Self { dir, settings: Mutex::default(), user: None, host: None };
         machine.set("experimental-features", "nix-command");
         machine.set("sandbox", "false");
         machine.set("build-users-group", "");
@@ -76,6 +80,13 @@ impl Nix {
             chown(self.dir.path().join(part), Some(id), Some(id)).expect("root can give files away");
         }
         self.user = Some(id);
+        self
+    }
+
+    /// Makes the machine this host of a test's network.
+    #[must_use]
+    pub fn on(mut self, host: Host) -> Self {
+        self.host = Some(host);
         self
     }
 
@@ -126,7 +137,10 @@ impl Nix {
     /// A program of Nix, to be run on this machine.
     pub fn command(&self, program: &str) -> Command {
         let dir = self.dir.path();
-        let mut command = Command::new(program);
+        let mut command = match &self.host {
+            Some(host) => host.command(program),
+            None => Command::new(program),
+        };
         command.env_clear().current_dir(dir.join("home"));
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", dir.join("home")).env("XDG_CONFIG_HOME", dir.join("home/.config"));

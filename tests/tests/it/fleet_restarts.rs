@@ -108,7 +108,8 @@ impl Client {
 
     async fn gets(&self, path: &str) -> bytes::Bytes {
         let mut response = Request::get(path).send(self.addr).await.expect("an answer");
-        assert_eq!(response.status, 200, "{path}");
-        response.whole().await
+        let (status, body) = (response.status, response.whole().await);
+        assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
+        body
     }
 }

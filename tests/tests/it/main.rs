@@ -33,6 +33,7 @@ mod fleet_restarts;
 mod fleet_uploads;
 mod foreign_names;
 mod full_at_start;
+mod hosts;
 mod house;
 mod import;
 mod import_plain;
