@@ -12,9 +12,12 @@ use ncps_runtime::clock::UnixTime;
 use parking_lot::Mutex;
 
 use crate::db::{Db, DbError};
+use crate::fleet::MEMORY;
 
 /// How long a name is known that nobody attaches with, in seconds.
 const KNOWN_FOR: i64 = 7 * 24 * 3600;
+/// How long it counts what an edge held that is away, in seconds.
+const REMEMBERED: i64 = MEMORY.as_secs().cast_signed();
 /// Names at once: past it the one that was unseen for longest is forgotten.
 const MOST: usize = 10_000;
 
@@ -93,6 +96,19 @@ impl Roster {
     pub(crate) fn away(&self, attached: &BTreeSet<&str>) -> Vec<KnownEdge> {
         let edges = self.edges.lock();
         edges.known.values().filter(|edge| !attached.contains(&*edge.name)).cloned().collect()
+    }
+
+    /// Whether any known edge keeps its disk.
+    pub(crate) fn knows_keepers(&self) -> bool {
+        self.edges.lock().known.values().any(|edge| edge.durable)
+    }
+
+    /// Whether an edge that keeps its disk has none of these names and was seen within the hour for which it is
+    /// remembered what edges hold that are away.
+    pub(crate) fn is_keeper_away(&self, attached: &BTreeSet<&str>, now: UnixTime) -> bool {
+        let edges = self.edges.lock();
+        let mut away = edges.known.values().filter(|edge| edge.durable && !attached.contains(&*edge.name));
+        away.any(|edge| now.0.saturating_sub(edge.last_seen) < REMEMBERED)
     }
 
     /// Nobody writes while this lives, and who would waits.
@@ -181,6 +197,22 @@ mod tests {
         after.forget(UnixTime(200 + KNOWN_FOR));
         after.save().await;
         assert_eq!(names(&roster(&folder).await, &[]), known(&[("a", 300)]));
+    }
+
+    #[tokio::test]
+    async fn who_keeps_its_disk_is_awaited_for_an_hour_and_known_for_a_week() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let roster = roster(&folder).await;
+        roster.attached(&Hello::new("lent", "i1"), UnixTime(100));
+        assert!(!roster.knows_keepers() && !roster.is_keeper_away(&BTreeSet::new(), UnixTime(100)));
+        roster.attached(&Hello { durable: true, ..Hello::new("kept", "i2") }, UnixTime(100));
+        assert!(roster.knows_keepers() && !roster.is_keeper_away(&["kept"].into(), UnixTime(100)));
+        assert!(roster.is_keeper_away(&["lent"].into(), UnixTime(99 + REMEMBERED)));
+        assert!(!roster.is_keeper_away(&["lent"].into(), UnixTime(100 + REMEMBERED)));
+        roster.removed("kept", "another");
+        assert!(roster.knows_keepers(), "the name is another one's");
+        roster.removed("kept", "i2");
+        assert!(!roster.knows_keepers());
     }
 
     #[tokio::test]

@@ -278,6 +278,11 @@ impl Sessions {
         self.look(|fleet| fleet.state_of(instance))
     }
 
+    /// See [`Fleet::may_begin`].
+    pub(crate) fn may_begin(&self, instance: &str, name: NarFileName) -> bool {
+        self.look(|fleet| fleet.may_begin(instance, name, now()))
+    }
+
     /// See [`Fleet::remembered`].
     pub(crate) fn remembered(&self, name: &str) -> Option<String> {
         self.look(|fleet| fleet.remembered(name))

@@ -98,6 +98,7 @@ impl Alone {
             proven: false,
             uploaded: false,
             held: false,
+            away: false,
             origins: origins.collect(),
             representations: Vec::new(),
             store_paths: vouched.iter().map(|vouched| vouched.served.hash).collect(),

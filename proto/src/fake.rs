@@ -198,6 +198,7 @@ impl ControlPlane for FakeControl {
             proven: file.is_some_and(|file| file.proven),
             uploaded: file.is_some_and(|file| file.uploaded && file.origins.is_empty()),
             held: file.is_some_and(|file| file.proven),
+            away: false,
             origins: file.map(|file| file.origins.clone()).unwrap_or_default(),
             representations: state.files.iter().filter_map(same_nar).collect(),
             store_paths: state.naming(name).iter().map(|n| n.store_path.hash()).collect(),

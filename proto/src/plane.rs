@@ -36,7 +36,7 @@ pub trait ControlPlane: Send + Sync + 'static {
     async fn publish_absent(&self, hash: StorePathHash, heard: Heard) -> Result<Duration>;
 
     /// No source has this NAR any more and no upstream knows the path: it becomes absent, if its narinfo
-    /// still names `nar`.
+    /// still names `nar`. [`crate::Code::Unavailable`] where it was uploaded and may lie at an edge that is not reached.
     async fn retract_narinfo(&self, hash: StorePathHash, nar: NarFileName) -> Result<()>;
 
     /// Where the bytes can come from; `None` for a name that no narinfo or commit ever mentioned. An

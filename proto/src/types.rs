@@ -61,6 +61,8 @@ pub struct Location {
     pub uploaded: bool,
     /// An attached edge holds it; where it is `uploaded`, one whose disk is kept.
     pub held: bool,
+    /// It is `uploaded`, and may lie at an edge that is not attached: who does not find it may not say that it is absent.
+    pub away: bool,
     /// Where it can be fetched, best first.
     pub origins: Vec<Origin>,
     /// Other files of the same NAR, as a commit proved: they can stand for it.

@@ -21,6 +21,7 @@ impl Control {
             proven: file.proven,
             uploaded: file.is_irreplaceable(),
             held: self.sessions.has(name, file.is_irreplaceable()),
+            away: file.is_irreplaceable() && self.may_be_away(name),
             origins: self.origins(name, &file, &others),
             representations: others.iter().filter(|(_, file)| file.proven).map(|(other, _)| *other).collect(),
             store_paths: naming.iter().map(|narinfo| narinfo.store_path.hash()).collect(),

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ncps_nix::{NarFileName, NarInfo, PublicKey, SecretKey, StorePathHash};
-use ncps_proto::admin::{EdgeState, EventKind, EvictionOrder, Setting};
+use ncps_proto::admin::{EventKind, EvictionOrder, Setting};
 use ncps_proto::{
     Code, Commit, ControlPlane, Directives, DurableEdges, EdgeSettings, Error, Heard, Location, Lookup,
     ObjectNote, Publication, Reports, Result, Token, Turn, Upload, Victim, Writer,
@@ -467,6 +467,10 @@ impl ControlPlane for Control {
         if named != nar && named != self.index.resolve(nar).await? {
             return Ok(());
         }
+        if self.index.file(named).await?.is_some_and(|file| file.uploaded) && self.may_be_away(named) {
+            let why = format!("{named} was uploaded, and who may hold it can't be reached");
+            return Err(Error::new(Code::Unavailable, why));
+        }
         tracing::info!(path = %narinfo.store_path, %nar, "no source has this path any more");
         self.index.remove_narinfo(hash);
         self.index.put_absent(hash, Heard::All);
@@ -482,7 +486,7 @@ impl ControlPlane for Control {
     }
 
     async fn begin_fetch(&self, instance: &str, name: NarFileName, failed: &[String]) -> Result<Turn> {
-        if self.sessions.state_of(instance).is_some_and(|state| state != EdgeState::Attached) {
+        if !self.sessions.may_begin(instance, name) {
             return Err(Error::new(Code::Unavailable, "an edge that is to leave gets no turns"));
         }
         Ok(self.sessions.begin(instance, name, failed))
@@ -523,7 +527,10 @@ impl ControlPlane for Control {
     }
 
     async fn durable_edges(&self, instance: &str) -> Result<DurableEdges> {
-        Ok(self.sessions.durable_edges(instance))
+        let mut durable = self.sessions.durable_edges(instance);
+        // Right after a start none may be back.
+        durable.known |= self.roster.knows_keepers();
+        Ok(durable)
     }
 
     async fn attach(&self, reports: Reports) -> Result<Directives> {

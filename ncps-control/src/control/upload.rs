@@ -118,6 +118,17 @@ impl Control {
         }
     }
 
+    /// Whether an upload may lie where it can't be had from now: at an edge that is believed to hold it, or, since a
+    /// former process knew who that was, at one that keeps its disk and is away for less than an hour.
+    pub(super) fn may_be_away(&self, name: NarFileName) -> bool {
+        let is_keeper_away = || {
+            let attached = self.sessions.named(None);
+            let attached = attached.iter().map(|(name, _)| &**name).collect();
+            self.roster.is_keeper_away(&attached, self.clock.now())
+        };
+        self.sessions.is_remembered(name) || self.started.elapsed() < RETURN || is_keeper_away()
+    }
+
     async fn put_first(
         &self,
         mut narinfo: NarInfo,

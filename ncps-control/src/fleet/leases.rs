@@ -54,6 +54,11 @@ impl Leases {
         self.taken.get(&name).is_some_and(|lease| now < lease.until)
     }
 
+    /// Whether it is this one's turn.
+    pub(crate) fn is_held_by(&self, instance: &str, name: NarFileName, now: Instant) -> bool {
+        self.taken.get(&name).is_some_and(|lease| lease.holder == instance && now < lease.until)
+    }
+
     /// The turns that are taken, in the order of their files, and their holders.
     pub(crate) fn taken(&self, now: Instant) -> Vec<(NarFileName, String)> {
         let taken = self.taken.iter().filter(|(_, lease)| now < lease.until);

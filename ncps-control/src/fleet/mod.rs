@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use ncps_nix::{NarFileName, StorePathHash};
-use ncps_proto::admin::EdgeStats;
+use ncps_proto::admin::{EdgeState, EdgeStats};
 use ncps_proto::{Counts, Directive, DiskReport, Hello, Peer, Resume, Told, Totals, Turn, Welcome};
 use ncps_runtime::clock::UnixTime;
 
@@ -45,6 +45,7 @@ pub use session::{QUEUE, SessionId};
 
 #[cfg(test)]
 pub(crate) use leases::TTL;
+pub(crate) use placements::MEMORY;
 
 /// Store paths in one invalidation: 20 bytes each on the wire.
 pub(crate) const INVALIDATED_AT_ONCE: usize = 4096;
@@ -254,15 +255,26 @@ impl Fleet {
         Turn::Yours(self.peers(instance, name))
     }
 
-    /// From whom an edge may read a file, in the order to ask: attached edges that hold it, and are not doubted.
+    /// Whether an edge may have a turn. One that is to leave keeps those that it has.
+    pub fn may_begin(&self, instance: &str, name: NarFileName, now: Instant) -> bool {
+        let stays = self.state_of(instance).is_none_or(|state| state == EdgeState::Attached);
+        stays || self.leases.is_held_by(instance, name, now)
+    }
+
+    /// From whom an edge may read a file, in the order to ask: attached edges that hold it, and are not doubted. Those
+    /// that are to leave are named only where nobody else is.
     pub fn peers(&self, asker: &str, name: NarFileName) -> Vec<Peer> {
         let holders = self.placements.holders(name).into_iter();
-        let holders = holders.filter(|instance| !self.doubts.covers(instance, name)).filter_map(|instance| {
+        let holders = holders.filter(|instance| *instance != asker && !self.doubts.covers(instance, name));
+        let holders = holders.filter_map(|instance| {
             let session = self.session(instance)?;
-            Some(Holder { instance, url: session.url.as_deref()?, zone: session.zone.as_deref() })
+            let holder = Holder { instance, url: session.url.as_deref()?, zone: session.zone.as_deref() };
+            Some((session.state == EdgeState::Attached, holder))
         });
+        let (staying, leaving): (Vec<_>, Vec<_>) = holders.partition(|(stays, _)| *stays);
+        let named = if staying.is_empty() { leaving } else { staying };
         let zone = self.session(asker).and_then(|session| session.zone.as_deref());
-        peers::in_order(asker, zone, name, holders)
+        peers::in_order(asker, zone, name, named.into_iter().map(|(_, holder)| holder))
     }
 
     /// Doubts that the attached edge at this URL holds a file. Returns its instance where it is to be told to look; it

@@ -286,3 +286,23 @@ fn an_upload_that_its_only_keeper_was_told_to_remove_is_kept_by_nobody_until_it_
     fleet.evicted(a, number, vec![name]);
     assert!(!fleet.is_kept(name) && !fleet.is_about_to_go(name));
 }
+
+#[test]
+fn an_edge_that_leaves_keeps_its_turns_gets_no_new_one_and_is_a_peer_where_nobody_else_is() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let (x, y) = (file("x", Compression::Xz), file("y", Compression::Xz));
+    let [a, b] = ["a", "b"].map(|instance| open(&mut fleet, instance));
+    open(&mut fleet, "c");
+    fleet.begin("a", x, &[], now);
+    fleet.committed(a, held(y), Standing::Replaceable, UnixTime(1));
+    assert!(fleet.drain("a", true));
+    assert!(fleet.may_begin("a", x, now) && !fleet.may_begin("a", y, now));
+    assert_eq!(urls(&fleet.peers("c", y)), ["http://a"], "it serves what it has");
+    fleet.committed(b, held(y), Standing::Replaceable, UnixTime(1));
+    assert_eq!(urls(&fleet.peers("c", y)), ["http://b"]);
+    assert_eq!(urls(&fleet.peers("b", y)), ["http://a"], "who asks is not somebody else");
+    assert!(!fleet.may_begin("a", x, now + TTL), "it was not renewed");
+    assert!(fleet.drain("a", false));
+    assert!(fleet.may_begin("a", y, now));
+    assert_eq!(urls(&fleet.peers("c", y)).len(), 2);
+}

@@ -125,6 +125,7 @@ impl Lookups {
                 proven: false,
                 uploaded: false,
                 held: false,
+                away: false,
                 origins: Vec::new(),
                 representations: Vec::new(),
                 store_paths: near.iter().map(|served| served.hash).collect(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ncps_nix::NarFileName;
 use ncps_proto::{Code, Error, Result};
 
 use super::engine::Engine;
@@ -17,15 +18,26 @@ impl Engine {
         let upstreams = Arc::clone(&self.live()?.upstreams);
         let plan = self.plan(wanted, &upstreams).await;
         if plan.uploaded && plan.sources.is_empty() {
-            if let Some(length) = self.held_elsewhere(wanted.name).await? {
-                return Ok(length);
-            }
-            return Err(Error::new(Code::Absent, "it was uploaded, and nobody has it any more"));
+            return self.describe_upload(wanted.name).await;
         }
         if plan.nar.is_some() {
             return Ok(plan.size);
         }
         self.ask_by_name(&plan, &upstreams).await
+    }
+
+    async fn describe_upload(&self, name: NarFileName) -> Result<Option<u64>> {
+        if let Some(length) = self.held_elsewhere(name).await? {
+            return Ok(length);
+        }
+        let is_away = self.locate(name).await?.is_some_and(|known| known.away);
+        Err(match is_away {
+            true => Error::new(
+                Code::Unavailable,
+                "it was uploaded, and the edge that may have it can't be reached",
+            ),
+            false => Error::new(Code::Absent, "it was uploaded, and nobody has it any more"),
+        })
     }
 
     async fn ask_by_name(

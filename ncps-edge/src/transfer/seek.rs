@@ -52,6 +52,10 @@ impl Engine {
         if !plan.via.is_direct() {
             return Ok(false);
         }
+        if plan.uploaded {
+            // It may be us of whom control believes that we hold it: then it hears that it is not so.
+            self.news().changed(plan.name);
+        }
         let mut again = false;
         for hash in plan.store_paths.iter().take(MOST_PATHS) {
             again |= self.lookups().doubt(*hash, plan.name).await? == Doubt::SameFile;

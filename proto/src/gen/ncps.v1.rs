@@ -127,6 +127,9 @@ pub struct Location {
     /// by an attached edge; where it is uploaded, by one whose disk is kept
     #[prost(bool, tag = "260")]
     pub held: bool,
+    /// it was uploaded, and may lie at an edge that is not attached
+    #[prost(bool, tag = "261")]
+    pub away: bool,
 }
 /// Another edge, as the one that asks may reach it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -8,6 +8,7 @@ use ncps_tests::cluster::EdgeNode;
 use ncps_tests::{Cluster, ClusterBuilder, Fixture, Gate, Mode, Request, Rule, Upstream, eventually};
 
 use crate::asking::Answer;
+use crate::cli::cli;
 use crate::uploads::{SIGNER, closed, put, refused};
 
 /// Edges of which those `durable` keep their disks; clients may write with a token.
@@ -233,5 +234,79 @@ async fn other_objects_rest_there_and_are_deleted_anywhere() {
         assert_eq!(status(cluster.at(1), Request::get(&format!("/upload{log}"))).await, 404);
         assert_eq!(status(cluster.at(edge), delete(log)).await, 404);
     }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn line_59_what_is_written_through_one_edge_is_read_through_another_at_once() {
+    for (edges, durable) in [(2, &[0, 1][..]), (2, &[1]), (3, &[1])] {
+        let upstream = Upstream::start().await;
+        let cluster = start(of(edges, durable).upstream(&upstream)).await;
+        for writer in 0..edges {
+            let reader = cluster.at((writer + 1) % edges);
+            let fixture = fixture(&format!("written-at-{writer}-of-{edges}-{}", durable.len()));
+            for path in [fixture.narinfo_path(), fixture.nar_path()] {
+                assert_eq!(status(reader, Request::get(&path)).await, 404, "{path} is known to be absent");
+            }
+            let told = ask(cluster.at(writer), put(&fixture.nar_path(), fixture.file.clone())).await;
+            assert_eq!(told.status, 204, "{}", told.text());
+            let nar = ask(reader, Request::get(&fixture.nar_path())).await;
+            assert!(
+                nar.status == 200 && nar.body == fixture.file.to_bytes(),
+                "the NAR alone: {}",
+                nar.status
+            );
+            let told = ask(cluster.at(writer), put(&fixture.narinfo_path(), fixture.narinfo_text())).await;
+            assert_eq!(told.status, 204, "{}", told.text());
+            for door in ["", "/upload"] {
+                let narinfo = ask(reader, Request::get(&format!("{door}{}", fixture.narinfo_path()))).await;
+                assert_eq!(narinfo.status, 200, "{door} {}", narinfo.text());
+                let nar = ask(reader, Request::get(&format!("{door}{}", fixture.nar_path()))).await;
+                assert!(nar.status == 200 && nar.body == fixture.file.to_bytes(), "{door} {}", nar.status);
+            }
+        }
+        cluster.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_purged_or_deleted_lies_at_no_edge_when_that_is_answered() {
+    let cluster = start(of(3, &[1])).await;
+    for purges in [true, false] {
+        let fixture = fixture(&format!("purged-{purges}"));
+        upload(&cluster, "", &fixture, 0, 2).await;
+        for edge in &cluster.edges {
+            assert_eq!(status(edge, Request::get(&fixture.narinfo_path())).await, 200);
+            assert_eq!(status(edge, Request::get(&fixture.nar_path())).await, 200);
+            edge.quiet().await;
+        }
+        assert!(cluster.edges.iter().all(|edge| edge.stores(&fixture.nar_path())), "each has a copy");
+        match purges {
+            true => drop(cli(&cluster).ok(&["purge", "--yes", &fixture.hash_part()]).await),
+            false => assert_eq!(status(cluster.at(2), delete(&fixture.nar_path())).await, 204),
+        }
+        assert!(cluster.edges.iter().all(|edge| !edge.stores(&fixture.nar_path())), "purged: {purges}");
+        is(&cluster, 404, &fixture).await;
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_whose_edge_is_away_is_an_outage_until_it_is_back() {
+    let upstream = Upstream::start().await;
+    let mut cluster = start(of(2, &[1]).upstream(&upstream)).await;
+    let fixture = fixture("away");
+    upload(&cluster, "", &fixture, 0, 0).await;
+    cluster.edges[1].stop().await;
+    eventually("it is gone", async || cluster.attached().await.len() == 1).await;
+    for request in [Request::get(&fixture.nar_path()), Request::head(&fixture.nar_path())] {
+        assert_eq!(status(cluster.at(0), request).await, 503);
+    }
+    assert_eq!(status(cluster.at(0), Request::get(&fixture.narinfo_path())).await, 200);
+    cluster.edges[1].launch().await;
+    eventually("it is back", async || cluster.attached().await.len() == 2).await;
+    let has = async || status(cluster.at(0), Request::get(&fixture.nar_path())).await == 200;
+    eventually("control has heard what it holds", has).await;
+    assert_eq!(status(cluster.at(0), Request::get(&fixture.narinfo_path())).await, 200);
     cluster.end().await;
 }

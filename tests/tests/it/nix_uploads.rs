@@ -6,7 +6,8 @@ use std::hash::{BuildHasher, RandomState};
 use ncps_nix::{Compression, NarInfo, PublicKey, StorePath};
 use ncps_proto::Scope;
 use ncps_tests::{
-    Cluster, Fixture, Link, Mode, Nix, Request, SplitMix, Upstream, UpstreamKey, both_modes, eventually,
+    Balancer, Cluster, ClusterBuilder, Fixture, Link, Mode, Nix, Request, SplitMix, Upstream, UpstreamKey,
+    both_modes, eventually,
 };
 
 use crate::asking::ask;
@@ -44,14 +45,18 @@ impl Maker {
 
     /// Another machine has all of it from there, by our signature.
     async fn is_had_from(&self, cluster: &Cluster) {
+        self.is_had_at(cluster, &cluster.url()).await;
+    }
+
+    async fn is_had_at(&self, cluster: &Cluster, url: &str) {
         let nix = Nix::find().expect("there was one a moment ago");
         nix.login(HOST, "reads");
         let key = ask(cluster, bearing("reads", "/pubkey")).await;
         nix.trust(&[PublicKey::parse(key.text().trim()).expect("a public key")]);
         for fixture in &self.closure {
-            nix.verify(&cluster.url(), fixture.store_path()).await.ok();
+            nix.verify(url, fixture.store_path()).await.ok();
         }
-        nix.copy_from(&cluster.url(), &[self.top()]).await.ok();
+        nix.copy_from(url, &[self.top()]).await.ok();
         for fixture in &self.closure {
             nix.verify_own(fixture.store_path()).await.ok();
         }
@@ -64,9 +69,42 @@ fn bearing(password: &str, path: &str) -> Request {
 
 /// Nobody is admitted who shows no token.
 async fn start(mode: Mode) -> Cluster {
+    closed(mode).start().await
+}
+
+fn closed(mode: Mode) -> ClusterBuilder {
     let builder = Cluster::builder(mode).writable().token("reads", &[Scope::Read]);
     let builder = builder.token("writes", &[Scope::Read, Scope::Write]);
-    builder.token("signs", &[Scope::Read, Scope::Write, Scope::Sign]).start().await
+    builder.token("signs", &[Scope::Read, Scope::Write, Scope::Sign])
+}
+
+/// Edges, the first of which does not keep its disk, behind a balancer: a NAR comes to one and its narinfo to another.
+async fn fleet(edges: usize) -> (Cluster, Balancer) {
+    let builder = closed(Mode::Split).edges(edges);
+    let cluster = builder.edge_at(0, |config| config.durable = false);
+    let cluster =
+        (1..edges).fold(cluster, |builder, edge| builder.edge_at(edge, |config| config.durable = true));
+    let cluster = cluster.start().await;
+    eventually("all are attached", async || cluster.attached().await.len() == edges).await;
+    let balancer = Balancer::before(cluster.edges.iter().map(|edge| edge.addr));
+    eventually("all get connections", async || balancer.ready() == edges).await;
+    (cluster, balancer)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn line_59_what_is_copied_to_a_fleet_is_had_from_each_of_its_edges_at_once() {
+    for edges in [2, 3] {
+        let Some(maker) = Maker::new().await else { return };
+        let (cluster, balancer) = fleet(edges).await;
+        maker.nix.login(HOST, "signs");
+        let url = format!("http://{}?compression=zstd", balancer.addr());
+        maker.nix.copy_to(&url, &[maker.top()]).await.ok();
+        assert_eq!(cluster.at(0).stored_files(), [""; 0], "what came there rests elsewhere");
+        for edge in &cluster.edges {
+            maker.is_had_at(&cluster, &edge.url()).await;
+        }
+        cluster.end().await;
+    }
 }
 
 async fn narinfo_of(cluster: &Cluster, fixture: &Fixture) -> NarInfo {

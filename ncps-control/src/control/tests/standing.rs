@@ -107,6 +107,64 @@ async fn who_holds_an_upload_elsewhere_keeps_its_narinfo() {
 }
 
 #[tokio::test]
+async fn an_upload_whose_edge_is_away_is_not_absent_whatever_upstreams_say() {
+    let (case, edge) = scene().await;
+    let ours = case.upload(&edge, 1).await;
+    let name = file_of(&ours);
+    let retracted = async |case: &Case| case.control().retract_narinfo(ours.store_path.hash(), name).await;
+    let located =
+        async |case: &Case| case.control().locate("b", name).await.expect("answers").expect("known");
+    // An upstream that has it and loses it changes nothing of who brought it.
+    for is_at_an_upstream in [false, true] {
+        if is_at_an_upstream {
+            case.publish(case.upstream.narinfo(1)).await;
+        }
+        let refused =
+            retracted(&case).await.expect_err("its edge is attached, whoever could not read from it");
+        assert_eq!(refused.code(), ncps_proto::Code::Unavailable);
+    }
+    drop(edge);
+    while !case.house.control.holders(name).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(retracted(&case).await.expect_err("it is away").code(), ncps_proto::Code::Unavailable);
+    assert_eq!(case.known(&ours).await.as_ref(), Some(&ours));
+    case.house.control.roster.save().await;
+    let case = case.restart().await;
+    assert_eq!(retracted(&case).await.expect_err("it may come back").code(), ncps_proto::Code::Unavailable);
+    let durable = case.control().durable_edges("b").await.expect("answers");
+    assert!(durable.known && durable.urls.is_empty(), "{durable:?}");
+    // It comes back without it.
+    let edge = Edge::attach(case.control(), "a").await.answering();
+    edge.holds(&[name]);
+    while case.house.control.holders(name).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(located(&case).await.held);
+    edge.say(EdgeReport::Evicted { number: 0, gone: vec![name] });
+    while !case.house.control.holders(name).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    case.house.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_hold_an_upload_and_is_not_there_is_said() {
+    let (case, edge) = scene().await;
+    let ours = case.upload(&edge, 1).await;
+    let name = file_of(&ours);
+    let located = async || case.control().locate("b", name).await.expect("answers").expect("known");
+    assert!(located().await.held);
+    drop(edge);
+    while !case.house.control.holders(name).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let known = located().await;
+    assert!(known.uploaded && known.away && !known.held);
+    case.house.stop().await;
+}
+
+#[tokio::test]
 async fn an_upload_without_a_narinfo_has_a_grace() {
     let (case, mut edge) = scene().await;
     let bare = case.upstream.narinfo(1);
