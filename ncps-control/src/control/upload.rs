@@ -11,9 +11,9 @@ use ncps_proto::{
 };
 use ncps_runtime::fault::{self, Point};
 
-use super::Control;
 use super::lost::{self, Back, Told};
 use super::removal::take_narinfo_out;
+use super::{Control, standing};
 use crate::journal::{Audited, Note};
 use crate::metrics::Published;
 use crate::record::{facts_of, file_of, point_at};
@@ -59,6 +59,9 @@ impl Control {
         let file_turns = self.index.lock_files([nar, name]).await;
         self.not_leaving(&writer.instance, name)?;
         self.check_nar(&admitted, name, held, &writer).await?;
+        if held {
+            self.lies_at(&writer.instance, name).await?;
+        }
         let hash = admitted.store_path.hash();
         let turn = self.index.lock_narinfos([hash]).await;
         let by = caller(token.as_ref());
@@ -106,6 +109,15 @@ impl Control {
             Some(file) if held || !file.origins.is_empty() || self.sessions.is_held(name) => Ok(()),
             _ => refused("upload the NAR first"),
         }
+    }
+
+    /// The edge that passes a narinfo on says that the NAR is there. Its inventory may say so later only: without this, what
+    /// was committed before the edge attached would be taken for lost with the next other copy.
+    async fn lies_at(&self, instance: &str, name: NarFileName) -> Result<()> {
+        let size = self.index.file(name).await?.and_then(|file| file.file_size).unwrap_or(0);
+        let standing = standing::of(&self.index, name).await;
+        self.sessions.announced(instance, name, size, standing, self.clock.now());
+        Ok(())
     }
 
     /// Where an upload rests: only a disk that is kept counts.

@@ -18,7 +18,7 @@ pub(super) struct Order {
 /// Why files had to go.
 #[derive(Debug)]
 pub(super) enum Why {
-    /// To make room: these, which are no copies to count on until the edge has answered.
+    /// To make room.
     Room(Vec<NarFileName>),
     /// Their paths were removed, and these files with them.
     Removed(Vec<NarFileName>),
@@ -72,13 +72,10 @@ impl Fleet {
     }
 
     /// Tells an edge to remove files to make room; the order's number, or `None` where it is gone or does not keep up.
-    /// Until it answers nobody counts on its copies of them.
     pub fn evict(&mut self, instance: &str, victims: Vec<Victim>) -> Option<u64> {
         let names: Vec<_> = victims.iter().map(|victim| victim.name).collect();
         let eviction = |number| Directive::Evict(Eviction { victims, settles: None, number });
-        let number = self.order(instance, Why::Room(names.clone()), eviction)?;
-        names.iter().for_each(|name| self.placements.going(instance, *name, true));
-        Some(number)
+        self.order(instance, Why::Room(names), eviction)
     }
 
     /// Tells an edge that nothing more is removed because of its disk reports up to this one. One that does not keep
@@ -146,6 +143,7 @@ impl Fleet {
         told
     }
 
+    /// Until it is answered nobody counts on the copies that it names.
     fn order(&mut self, instance: &str, why: Why, directive: impl FnOnce(u64) -> Directive) -> Option<u64> {
         let session = self.session_of(instance)?;
         self.last_order += 1;
@@ -153,6 +151,7 @@ impl Fleet {
         if !self.tell(session, directive(number)) {
             return None;
         }
+        self.placements.going(instance, why.names(), true);
         self.orders.insert(number, Order { session, why });
         Some(number)
     }
@@ -172,10 +171,8 @@ impl Fleet {
         self.orders.get(&number).filter(|order| order.session == id)?;
         let Order { why, .. } = self.orders.remove(&number)?;
         let for_room = matches!(why, Why::Room(_));
-        if let Why::Room(told) = why {
-            // What was in use is still there.
-            told.iter().for_each(|name| self.placements.going(&session.instance, *name, false));
-        }
+        // What was in use is still there.
+        self.placements.going(&session.instance, why.names(), false);
         Some(Settled { number, for_room, gone: Gone { names, bytes } })
     }
 }

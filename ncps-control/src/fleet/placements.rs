@@ -34,6 +34,8 @@ struct Edge {
     /// Counts its inventories, so that the last page tells what was not said again.
     inventory: u64,
     held: HashMap<NarFileName, Held>,
+    /// Files that it was told to remove and has not answered for, and by how many orders.
+    going: HashMap<NarFileName, u32>,
     /// What it holds is known up to this report; `None`: it has to say all.
     heard: Option<u64>,
     /// Paths of which it may not have heard that their narinfos changed.
@@ -65,8 +67,6 @@ pub(crate) struct Held {
     pub(crate) disk_bytes: u64,
     pub(crate) accessed: Access,
     pub(crate) standing: Standing,
-    /// The edge was told to remove it to make room, and has not answered yet: no copy to count on.
-    going: bool,
 }
 
 /// What every edge holds.
@@ -77,9 +77,12 @@ pub(crate) struct Placements {
 }
 
 impl Edge {
-    /// Whether its copy of a file is one to count on.
+    /// Whether its copy of a file is one to count on: not what it said to a former session, of which it has not said
+    /// yet whether it is still so.
     fn counts(&self, name: NarFileName) -> bool {
-        self.gone.is_none() && !self.leaves && self.held.get(&name).is_some_and(|held| !held.going)
+        let is_here = self.gone.is_none() && !self.leaves && !self.going.contains_key(&name);
+        let is_said = |held: &Held| self.heard.is_some() || held.inventory == self.inventory;
+        is_here && self.held.get(&name).is_some_and(is_said)
     }
 }
 
@@ -90,7 +93,7 @@ impl Placements {
         (edge.gone, edge.durable) = (None, durable);
         name.clone_into(&mut edge.name);
         edge.inventory += 1;
-        edge.held.values_mut().for_each(|held| held.going = false);
+        edge.going.clear();
     }
 
     /// An edge that is there says what changed after a report that it knows to be `heard`, or everything. Returns up to
@@ -177,8 +180,7 @@ impl Placements {
         let known = edge.held.get(&name);
         let accessed = known.map_or(at, |known| known.accessed.max(at));
         let standing = known.map(|known| known.standing).unwrap_or_default();
-        let going = known.is_some_and(|known| known.going);
-        edge.held.insert(name, Held { inventory: edge.inventory, disk_bytes, accessed, standing, going });
+        edge.held.insert(name, Held { inventory: edge.inventory, disk_bytes, accessed, standing });
         self.holders.entry(name).or_default().insert(instance.to_owned());
     }
 
@@ -204,10 +206,15 @@ impl Placements {
         edges.any(|edge| edge.counts(name) && (edge.durable || !uploaded))
     }
 
-    /// An edge was told to remove a file to make room, or answered that it stays.
-    pub(crate) fn going(&mut self, instance: &str, name: NarFileName, going: bool) {
-        let held = self.edges.get_mut(instance).and_then(|edge| edge.held.get_mut(&name));
-        held.into_iter().for_each(|held| held.going = going);
+    /// An edge was told to remove these files, or answered that. What is there of them meanwhile, even what came after
+    /// the order, is no copy to count on.
+    pub(crate) fn going(&mut self, instance: &str, names: &[NarFileName], going: bool) {
+        let Some(edge) = self.edges.get_mut(instance) else { return };
+        for name in names {
+            let orders = edge.going.entry(*name).or_default();
+            *orders = if going { *orders + 1 } else { orders.saturating_sub(1) };
+        }
+        edge.going.retain(|_, orders| *orders > 0);
     }
 
     /// The edges whose disks are kept that are believed to hold a file: attached, or away for less than an hour.
@@ -452,12 +459,15 @@ mod tests {
         let mut placements = two_edges([true, true]);
         let spare = |placements: &Placements, instance| placements.is_spare(instance, file(1), false);
         assert!(spare(&placements, "a") && spare(&placements, "b"));
-        placements.going("b", file(1), true);
+        placements.going("b", &[file(1)], true);
         assert!(!spare(&placements, "a"), "the other one is about to remove it");
         assert!(spare(&placements, "b"));
         placements.committed("b", held(1), at(9));
         assert!(!spare(&placements, "a"), "that it still has it changes nothing");
-        placements.going("b", file(1), false);
+        placements.going("b", &[file(1)], true);
+        placements.going("b", &[file(1)], false);
+        assert!(!spare(&placements, "a"), "another order waits");
+        placements.going("b", &[file(1)], false);
         assert!(spare(&placements, "a"), "it stays");
         placements.leaves("b", true);
         assert!(!spare(&placements, "a") && spare(&placements, "b"), "it leaves, and loses nothing");
@@ -480,11 +490,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_to_go_counts_again_with_the_next_session() {
+    fn what_was_told_to_go_counts_again_when_the_next_session_says_so() {
         let mut placements = two_edges([true, true]);
-        placements.going("b", file(1), true);
+        placements.going("b", &[file(1)], true);
         placements.detached("b", Instant::now());
         placements.attached("b", "b", true);
+        placements.resumes("b", None);
+        assert!(!placements.is_spare("a", file(1), false), "it may have gone meanwhile");
+        placements.page("b", page([1]), false);
         assert!(placements.is_spare("a", file(1), false));
     }
 

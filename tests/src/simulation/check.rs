@@ -7,10 +7,8 @@
 //! on its disk; a narinfo on a disk lies beside its file and is one that the index has; what was purged is nowhere, unless
 //! somebody asked for it again.
 //!
-//! Strict: a file that makes room because another edge has it is there on another disk, and an upload that a client was
-//! told to be kept is kept. Of 10,000 seeds about 20 break that: where an edge takes an upload while it is not attached
-//! and carries out what a former session ordered, which control forgot with its restart. So it is no part of the run in
-//! CI yet; `NCPS_STRICT=1` shows it.
+//! A file that makes room because another edge has it is there on another disk, and an upload that a client was told to be
+//! kept is kept.
 
 use super::model::{FIRST_UPSTREAM, Path};
 use super::world::World;
@@ -36,7 +34,7 @@ impl World {
         self.tell(format_args!("edge {which} evicts {path}"));
         let was_spare = self.spare.remove(&(instance, path));
         let is_elsewhere = self.edges.iter().any(|edge| edge.disk.contains(&path));
-        if self.strict && was_spare && !is_elsewhere && self.acknowledged.contains(&path) {
+        if was_spare && !is_elsewhere && self.acknowledged.contains(&path) {
             return Err(
                 self.broken(format!("edge {which} evicted the last copy of {path} as one of several"))
             );
@@ -82,7 +80,7 @@ impl World {
         if let Some(path) = self.rows.narinfos.iter().find(|path| self.purged.contains(path)) {
             return Err(self.broken(format!("the index has {path}, which was purged")));
         }
-        if self.strict { self.uploads_are_kept() } else { Ok(()) }
+        self.uploads_are_kept()
     }
 
     fn uploads_are_kept(&self) -> Result<(), Broken> {

@@ -271,7 +271,7 @@ impl World {
         self.tell(format_args!("{instance} is to make room by {paths:?}, of which {spare:?} are spare"));
         if let Some(number) = self.fleet().evict(&instance, victims) {
             for path in paths {
-                if spare.contains(&path) {
+                if spare.contains(&path) && self.is_said_elsewhere(&instance, path) {
                     self.spare.insert((instance.clone(), path));
                 } else {
                     // The last copy that counts: with it its narinfo goes.
@@ -285,6 +285,14 @@ impl World {
         }
         self.carry_out();
         Ok(())
+    }
+
+    /// Whether control believes of another disk that there is that it has a file. Of one that is gone, with its edge, it
+    /// can't know so before it sees the end of the session.
+    fn is_said_elsewhere(&mut self, instance: &str, path: Path) -> bool {
+        let others = self.edges.iter().map(|edge| edge.instance.clone()).filter(|other| other != instance);
+        let (others, name): (Vec<_>, _) = (others.collect(), self.names.file(path));
+        others.iter().any(|other| self.fleet().holdings(other).contains(&name))
     }
 
     /// Who waited for an order gives up: a removal that is not confirmed ends the session.

@@ -420,8 +420,12 @@ impl World {
         let instance = self.edges[which].instance.clone();
         let published = self.call(which, |world| {
             let name = world.names.file(path);
-            let is_known = world.rows.uploads.contains(&path) && !world.fleet().is_leaving(&instance, name);
+            let rests = world.fleet().keeps(&instance) || world.fleet().is_kept(name);
+            let is_known =
+                rests && world.rows.uploads.contains(&path) && !world.fleet().is_leaving(&instance, name);
             if is_known {
+                let (standing, today) = (world.rows.standing(path), world.today());
+                world.fleet().announced(&instance, name, 4096, standing, today);
                 world.rows.publish(path);
                 world.weigh(world.names.file(path));
                 world.invalidate(path);

@@ -47,8 +47,6 @@ pub struct World {
     pub(super) spare: BTreeSet<(String, Path)>,
     /// Nothing goes wrong any more.
     pub(super) is_quiet: bool,
-    /// Uploads are watched over, too; see [`super::check`].
-    pub(super) strict: bool,
     pub(super) runs: u64,
     told: bool,
 }
@@ -80,7 +78,6 @@ impl World {
             purged: BTreeSet::new(),
             spare: BTreeSet::new(),
             is_quiet: false,
-            strict: false,
             runs: 1,
             told,
         }
@@ -93,8 +90,7 @@ impl World {
     }
 
     /// Lets things happen, then waits until they are over.
-    pub(super) fn run(mut self, strict: bool) -> Result<(), Broken> {
-        self.strict = strict;
+    pub(super) fn run(mut self) -> Result<(), Broken> {
         for _ in 0..STEPS {
             self.step()?;
         }

@@ -3,7 +3,6 @@
 //! - `NCPS_SEEDS=100000 cargo test -p ncps-tests --test it simulation::` runs as many seeds.
 //! - `NCPS_SEED=17 cargo test -p ncps-tests --test it simulation::every_seed -- --nocapture` tells one of them; with
 //!   `NCPS_DEFECT=PurgeForgotten` as well, the one with that defect.
-//! - `NCPS_STRICT=1` watches over uploads, too; see there.
 
 use std::env;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +33,7 @@ fn first_broken(seeds: u64, defect: Option<Defect>) -> Option<Broken> {
             if seed >= seeds {
                 return None;
             }
-            if let Err(broken) = simulation::run(seed, defect, false, is_strict()) {
+            if let Err(broken) = simulation::run(seed, defect, false) {
                 // Nobody else goes on.
                 next.store(seeds, Ordering::Relaxed);
                 return Some(broken);
@@ -52,10 +51,6 @@ fn asked<T: std::str::FromStr>(name: &str) -> Option<T> {
     env::var(name).ok()?.parse().ok()
 }
 
-fn is_strict() -> bool {
-    env::var_os("NCPS_STRICT").is_some()
-}
-
 fn asked_defect() -> Option<Defect> {
     let name = env::var("NCPS_DEFECT").ok()?;
     Defect::ALL.into_iter().find(|defect| format!("{defect:?}") == name)
@@ -64,7 +59,7 @@ fn asked_defect() -> Option<Defect> {
 #[test]
 fn every_seed_ends_as_it_should() {
     let broken = match asked("NCPS_SEED") {
-        Some(seed) => simulation::run(seed, asked_defect(), true, is_strict()).err(),
+        Some(seed) => simulation::run(seed, asked_defect(), true).err(),
         None => first_broken(asked("NCPS_SEEDS").unwrap_or(SEEDS), None),
     };
     if let Some(broken) = broken {
@@ -75,7 +70,7 @@ fn every_seed_ends_as_it_should() {
 #[test]
 fn a_seed_is_the_same_story_every_time() {
     let first = first_broken(ENOUGH, Some(Defect::PurgeForgotten)).expect("found");
-    let again = simulation::run(first.seed, Some(Defect::PurgeForgotten), false, is_strict());
+    let again = simulation::run(first.seed, Some(Defect::PurgeForgotten), false);
     assert_eq!(again, Err(first));
 }
 
