@@ -275,8 +275,10 @@ impl Installation {
                 args(&["ncps", "serve"], [&places[..], &control, &self.control_flags, &self.flags])
             }
             Mode::Split => {
-                let control = [format!("--control-url=unix:{}", self.socket().display())];
-                args(&["ncps-edge"], [&places[..], &control, &self.flags])
+                let control = format!("--control-url=unix:{}", self.socket().display());
+                // As that of one process, its disk is kept.
+                let own = [control, "--edge-durable=true".to_owned()];
+                args(&["ncps-edge"], [&places[..], &own, &self.flags])
             }
         }
     }
