@@ -5,10 +5,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use crate::eventually;
 use crate::netns::Host;
 
 /// A port that is bound, without being listened on, for as long as this lives: connections to it
@@ -52,9 +54,27 @@ impl ReservedPort {
     /// Listens on it, until the listener is dropped.
     ///
     /// # Errors
-    /// If somebody listens already.
+    /// If somebody listens already, and goes on to for a second: that a listener was dropped does not mean that it is
+    /// gone, since a process that is begun here has a copy of each socket from its fork to its exec.
     pub fn listen(&self) -> io::Result<TcpListener> {
-        bind(self.addr, self.namespace.as_deref())?.listen(1024)
+        let until = Instant::now() + Duration::from_secs(1);
+        loop {
+            match bind(self.addr, self.namespace.as_deref())?.listen(1024) {
+                Err(taken) if taken.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                listening => return listening,
+            }
+        }
+    }
+
+    /// Waits until nobody listens on it any more, for the same reason.
+    ///
+    /// # Panics
+    /// If somebody goes on to.
+    pub async fn is_left(&self) {
+        let is_left = async || TcpStream::connect(self.addr).await.is_err();
+        eventually("nobody listens on a port that was left", is_left).await;
     }
 }
 
@@ -84,8 +104,6 @@ fn bind_here(addr: SocketAddr) -> io::Result<TcpSocket> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpStream;
-
     use super::*;
 
     #[tokio::test]

@@ -247,7 +247,7 @@ impl ClusterBuilder {
             plane: None,
             deadline: self.deadline,
             prometheus: self.prometheus,
-            _port: None,
+            port: None,
         };
         self.cluster(control, running, telemetry, vec![node])
     }

@@ -34,7 +34,7 @@ pub struct EdgeNode {
     pub(super) deadline: Duration,
     pub(super) prometheus: bool,
     /// Keeps its address while it is stopped.
-    pub(super) _port: Option<ReservedPort>,
+    pub(super) port: Option<ReservedPort>,
 }
 
 /// What a node begins with.
@@ -68,7 +68,7 @@ impl EdgeNode {
             plane: Some(plane),
             deadline,
             prometheus,
-            _port: port,
+            port,
         }
     }
 
@@ -115,6 +115,9 @@ impl EdgeNode {
     /// As [`EdgeNode::start`].
     pub async fn launch(&mut self) {
         assert!(self.plane.is_none(), "{} runs already", self.name());
+        if let Some(port) = &self.port {
+            port.is_left().await;
+        }
         self.telemetry = telemetry(self.prometheus);
         let link = self.link.as_ref().expect("an edge in a process of its own has a link");
         let (plane, edge) = launch(&self.config, link, self.deadline, &self.telemetry).await;
