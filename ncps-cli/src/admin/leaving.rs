@@ -1,6 +1,6 @@
 //! `ncps-cli edges drain`, `undrain` and `remove`: edges that leave the fleet.
 
-use std::io::{BufRead, IsTerminal, Write, stderr, stdin};
+use std::io::{IsTerminal, stderr, stdin};
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::Session;
 use super::units::Size;
+use crate::confirm::is_yes;
 use crate::failure::{Done, Failure};
 use crate::output::Shown;
 
@@ -123,11 +124,7 @@ async fn remove(edge: String, dry_run: bool, yes: bool, session: &Session) -> Do
 /// Says what would be lost, and asks.
 async fn is_wanted(admin: &RemoteAdmin, edge: &str) -> Result<bool, Failure> {
     let removal = admin.remove_edge(edge.to_owned(), true).await?;
-    eprint!("{}Remove it? [y/N] ", Removed::of(edge.to_owned(), removal, true).text());
-    let mut answer = String::new();
-    let asked = stderr().flush().and_then(|()| stdin().lock().read_line(&mut answer));
-    asked.map_err(|error| Failure::Failed(format!("ask: {error}")))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    is_yes(&format!("{}Remove it?", Removed::of(edge.to_owned(), removal, true).text()))
 }
 
 #[derive(Serialize)]

@@ -1,6 +1,6 @@
 //! `ncps-cli purge`: paths out of the cache.
 
-use std::io::{BufRead, IsTerminal, Write, stderr, stdin};
+use std::io::{IsTerminal, stderr, stdin};
 use std::time::Duration;
 
 use clap::Args;
@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::Session;
 use super::units::{PathArg, Size, Time};
+use crate::confirm::is_yes;
 use crate::failure::{Done, Failure};
 use crate::output::{Shown, Table};
 use crate::progress::{Counts, Progress};
@@ -85,11 +86,7 @@ async fn hear(admin: &RemoteAdmin, order: PurgeOrder) -> Result<Shows, Failure> 
 /// Says what would go, and asks.
 async fn is_wanted(admin: &RemoteAdmin, order: &PurgeOrder) -> Result<bool, Failure> {
     let foreseen = hear(admin, PurgeOrder { dry_run: true, ..order.clone() }).await?;
-    eprint!("{}Purge them? [y/N] ", foreseen.text());
-    let mut answer = String::new();
-    let asked = stderr().flush().and_then(|()| stdin().lock().read_line(&mut answer));
-    asked.map_err(|error| Failure::Failed(format!("ask: {error}")))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    is_yes(&format!("{}Purge them?", foreseen.text()))
 }
 
 #[derive(Serialize)]
