@@ -211,10 +211,12 @@ impl Placements {
     pub(crate) fn going(&mut self, instance: &str, names: &[NarFileName], going: bool) {
         let Some(edge) = self.edges.get_mut(instance) else { return };
         for name in names {
-            let orders = edge.going.entry(*name).or_default();
-            *orders = if going { *orders + 1 } else { orders.saturating_sub(1) };
+            let orders = edge.going.get(name).copied().unwrap_or(0);
+            match if going { orders + 1 } else { orders.saturating_sub(1) } {
+                0 => edge.going.remove(name),
+                left => edge.going.insert(*name, left),
+            };
         }
-        edge.going.retain(|_, orders| *orders > 0);
     }
 
     /// The edges whose disks are kept that are believed to hold a file: attached, or away for less than an hour.
