@@ -41,7 +41,7 @@ pub(crate) fn run(args: Vec<OsString>, env: Env<'_>) -> Exit {
     }
 }
 
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     let up = |name| Command::new(name).arg(Arg::new("what").num_args(0..).hide(true));
     Command::new("dbmate")
         .about("Makes or migrates the database of ncps, in the place of dbmate")

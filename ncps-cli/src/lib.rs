@@ -61,3 +61,15 @@ fn dispatch(line: CommandLine, env: Env<'_>) -> Exit {
         _ => Exit::Usage,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_leaves_nothing_out() {
+        for program in [command(), dbmate::command(), admin::command()] {
+            assert_eq!(config::undescribed(program), Vec::<String>::new());
+        }
+    }
+}

@@ -9,15 +9,19 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tonic::transport::server::Connected;
 
+use crate::identity::Certificate;
+use crate::rate::Rate;
 use crate::refusals::{Reason, Refusals, Who};
 
 /// At once. An edge needs one.
@@ -26,6 +30,8 @@ const MOST: usize = 2048;
 const MOST_OF_ONE: usize = 512;
 /// By then a call has to have been let in. Health checks ask for no token, and reconnect.
 const PROVEN_WITHIN: Duration = Duration::from_secs(30);
+/// How long a connection stays whose certificate has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How many may be there.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +72,13 @@ impl Door {
             let (total, own) = (inside.values().sum::<usize>(), inside.get(&ip).copied().unwrap_or(0));
             if total < all && own < of_one {
                 inside.insert(ip, own + 1);
-                return Some(Place { door: Arc::clone(self), peer, admitted: Arc::default() });
+                return Some(Place {
+                    door: Arc::clone(self),
+                    peer,
+                    certificate: None,
+                    heard: false,
+                    conduct: Arc::new(Conduct::new()),
+                });
             }
             if own < of_one {
                 format!("there are {all} connections to control, as many as may be")
@@ -79,22 +91,73 @@ impl Door {
     }
 }
 
+/// What the calls of a connection have shown of it.
+#[derive(Debug)]
+struct Conduct {
+    /// There was one, whatever became of it.
+    called: AtomicBool,
+    /// One was let in.
+    admitted: AtomicBool,
+    rate: Rate,
+    /// Bytes that they take.
+    held: AtomicUsize,
+}
+
+impl Conduct {
+    fn new() -> Conduct {
+        let no = AtomicBool::default;
+        Conduct {
+            called: no(),
+            admitted: no(),
+            rate: Rate::new(Instant::now()),
+            held: AtomicUsize::default(),
+        }
+    }
+}
+
 /// A connection's place, free again when it is dropped.
 pub(crate) struct Place {
     door: Arc<Door>,
     peer: SocketAddr,
-    admitted: Arc<AtomicBool>,
+    certificate: Option<Certificate>,
+    /// It said something for which it was not turned away yet.
+    heard: bool,
+    conduct: Arc<Conduct>,
 }
 
 impl Place {
+    /// Who is at the other end has shown this.
+    pub(crate) fn certified(mut self, certificate: Option<Certificate>) -> Place {
+        self.certificate = certificate;
+        self
+    }
+
     pub(crate) fn hold<S>(self, stream: S) -> Held<S> {
         let patience = Box::pin(sleep(self.door.limits.proven_within));
-        Held { stream, place: self, patience: Some(patience) }
+        let outlived = self.certificate.as_ref().map(|certificate| {
+            let over = certificate.over();
+            let outlived = async move {
+                over.cancelled().await;
+                // Calls that run are told why first.
+                sleep(LAST_WORDS).await;
+            };
+            outlived.boxed()
+        });
+        Held { stream, place: self, patience: Some(patience), outlived }
+    }
+
+    fn turn_away(&mut self, reason: Reason, why: &str) {
+        self.heard = false;
+        self.door.refusals.note(&Who::from(self.peer.ip()), reason, why);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // Who connects and says nothing may only have looked whether somebody is there.
+        if self.heard && !self.conduct.called.load(Ordering::Relaxed) {
+            self.turn_away(Reason::Handshake, "it ended without a call, as where it speaks no HTTP/2");
+        }
         let mut inside = self.door.inside.lock();
         let ip = self.peer.ip();
         match inside.get_mut(&ip) {
@@ -108,13 +171,30 @@ impl Drop for Place {
 #[derive(Clone, Debug)]
 pub(crate) struct Visitor {
     pub(crate) peer: SocketAddr,
-    admitted: Arc<AtomicBool>,
+    /// That the connection has shown.
+    pub(crate) certificate: Option<Certificate>,
+    conduct: Arc<Conduct>,
 }
 
 impl Visitor {
+    /// This connection makes a call.
+    pub(crate) fn call(&self) {
+        self.conduct.called.store(true, Ordering::Relaxed);
+    }
+
     /// A call of this connection was let in: it may stay.
     pub(crate) fn admit(&self) {
-        self.admitted.store(true, Ordering::Relaxed);
+        self.conduct.admitted.store(true, Ordering::Relaxed);
+    }
+
+    /// Bytes that the calls of this connection take, as these count them (see [`crate::calls`]).
+    pub(crate) fn held(&self) -> &AtomicUsize {
+        &self.conduct.held
+    }
+
+    /// Takes a call of this connection. False where it makes too many.
+    pub(crate) fn may_call(&self) -> bool {
+        self.conduct.rate.take(Instant::now())
     }
 }
 
@@ -124,19 +204,21 @@ pub(crate) struct Held<S> {
     place: Place,
     /// Until when it has to be let in; `None` when it was.
     patience: Option<Pin<Box<Sleep>>>,
+    /// When its certificate counts no more: who has another one shows it on another connection.
+    outlived: Option<BoxFuture<'static, ()>>,
 }
 
 impl<S> Held<S> {
     fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(patience) = &mut self.patience else { return false };
-        if self.place.admitted.load(Ordering::Relaxed) {
+        if self.place.conduct.admitted.load(Ordering::Relaxed) {
             self.patience = None;
             return false;
         }
         patience.as_mut().poll(cx).is_ready() && {
             // Once: who polls again after the error is not waited for anew.
             self.patience = None;
-            !self.place.admitted.load(Ordering::Relaxed)
+            !self.place.conduct.admitted.load(Ordering::Relaxed)
         }
     }
 }
@@ -145,7 +227,8 @@ impl<S> Connected for Held<S> {
     type ConnectInfo = Visitor;
 
     fn connect_info(&self) -> Visitor {
-        Visitor { peer: self.place.peer, admitted: Arc::clone(&self.place.admitted) }
+        let Place { peer, certificate, conduct, .. } = &self.place;
+        Visitor { peer: *peer, certificate: certificate.clone(), conduct: Arc::clone(conduct) }
     }
 }
 
@@ -157,10 +240,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
     ) -> Poll<io::Result<()>> {
         if self.is_over(cx) {
             let why = "nothing that this connection asked for was let in in its time";
-            self.place.door.refusals.note(&Who::from(self.place.peer.ip()), Reason::Idle, why);
+            self.place.turn_away(Reason::Idle, why);
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        if self.outlived.as_mut().is_some_and(|outlived| outlived.poll_unpin(cx).is_ready()) {
+            self.outlived = None;
+            let why = "its certificate counts no more";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)));
+        }
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.place.heard |= buf.filled().len() > before;
+        read
     }
 }
 
@@ -191,57 +282,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use ncps_runtime::clock::{ManualClock, UnixTime};
-    use ncps_runtime::telemetry::Telemetry;
-    use tokio::io::AsyncReadExt;
-
-    use super::*;
-    use crate::metrics::ControlMetrics;
-
-    fn door(all: usize, of_one: usize) -> Arc<Door> {
-        let counted = Arc::clone(&ControlMetrics::new(&Telemetry::off()).refused);
-        let refusals = Refusals::new(counted, Arc::new(ManualClock::at(UnixTime(1))));
-        Door::new(Limits { all, of_one, ..Limits::default() }, refusals)
-    }
-
-    fn from(last: u8) -> SocketAddr {
-        SocketAddr::from(([10, 0, 0, last], 1000))
-    }
-
-    #[test]
-    fn one_address_can_not_take_every_place_and_places_come_back() {
-        let door = door(3, 2);
-        let mut held: Vec<_> = (0..2).map(|_| door.enter(from(1)).expect("a place")).collect();
-        assert!(door.enter(from(1)).is_none(), "it has two");
-        held.push(door.enter(from(2)).expect("another has not"));
-        assert!(door.enter(from(3)).is_none(), "there are three");
-        let reasons: Vec<_> =
-            door.refusals().recent().into_iter().map(|r| (r.peer, r.reason, r.times)).collect();
-        let full = |ip: &str| (Some(ip.to_owned()), "full".to_owned(), 1);
-        assert_eq!(reasons, [full("10.0.0.3"), full("10.0.0.1")]);
-        held.clear();
-        assert!(door.inside.lock().is_empty());
-        assert!(door.enter(from(3)).is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_is_let_in_for_nothing_has_to_go() {
-        let door = door(1, 1);
-        let (near, _far) = tokio::io::duplex(64);
-        let mut held = door.enter(from(1)).expect("a place").hold(near);
-        let broken = held.read_u8().await.expect_err("nothing was let in");
-        assert_eq!(broken.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(door.refusals().recent()[0].reason, "idle");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_was_let_in_may_be_silent() {
-        let door = door(1, 1);
-        let (near, _far) = tokio::io::duplex(64);
-        let mut held = door.enter(from(1)).expect("a place").hold(near);
-        held.connect_info().admit();
-        let silent = tokio::time::timeout(10 * PROVEN_WITHIN, held.read_u8()).await;
-        assert!(silent.is_err(), "nothing came, and nothing broke");
-    }
-}
+#[path = "connections_tests.rs"]
+mod tests;

@@ -1,5 +1,6 @@
-//! Who is let in over TCP: a call has to show a token of the service's scope, in its `authorization` metadata. What
-//! let it in goes on with the call. A Unix socket needs no gate: nobody else can connect to it.
+//! Who is let in over TCP: a connection has to show a certificate of the service's scope, or a call a token of it, in
+//! its `authorization` metadata; either is enough. What let it in goes on with the call. A Unix socket needs no gate:
+//! nobody else can connect to it.
 //!
 //! Absent: what a token may do beyond being let in, and how it is kept from others on its way (see [`crate::serve`]).
 
@@ -9,14 +10,17 @@ use ncps_proto::admin::Caller;
 use ncps_proto::grpc::{Admission, Attached, to_status};
 use ncps_proto::{Code, Error, Hello, Result, Scope};
 use ncps_runtime::clock::Clock;
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
 use crate::connections::Visitor;
+use crate::identity::{Certificate, Identity};
+use crate::rate::CALLS;
 use crate::refusals::{Reason, Refusals, Who};
 use crate::sessions::Sessions;
-use crate::tokens::{Entry, Tokens};
+use crate::tokens::Tokens;
 
 /// Which edges are attached, and where it is noted that one is turned away.
 #[derive(Clone)]
@@ -25,15 +29,34 @@ pub(crate) struct Fleet {
     pub(crate) refusals: Arc<Refusals>,
 }
 
-impl Attached for Fleet {
+/// The same for who came in with something that may not be for its name.
+struct Claimed {
+    fleet: Fleet,
+    /// What it is noted as.
+    reason: Reason,
+}
+
+impl Attached for Claimed {
     fn name_of(&self, instance: &str) -> Option<String> {
-        self.sessions.name_of(instance)
+        self.fleet.sessions.name_of(instance)
     }
 
     fn turned_away(&self, hello: &Hello, error: &Error) {
         let who = Who { name: Some(hello.name.clone()), peer: None };
-        self.refusals.note(&who, Reason::Token, &error.to_string());
+        self.fleet.refusals.note(&who, self.reason, &error.to_string());
     }
+}
+
+/// What lets a call in.
+struct Pass {
+    credential: String,
+    /// Whose it is for; none: all edges.
+    edges: Vec<String>,
+    /// They may be such as keep their disks.
+    durable: bool,
+    over: CancellationToken,
+    /// Why somebody would be turned away with it.
+    reason: Reason,
 }
 
 /// The door of one service.
@@ -58,43 +81,90 @@ impl Gate {
         Gate { tokens: Arc::clone(tokens), fleet, clock: Arc::clone(clock), scope, lenient }
     }
 
-    /// The token that lets a call in. `None` where none is asked for.
-    fn admit(&self, metadata: &MetadataMap) -> Result<Option<Arc<Entry>>> {
-        if self.lenient && !self.tokens.any(self.scope) {
-            return Ok(None);
+    /// What lets a call in. `None` where nothing is asked for.
+    fn admit(
+        &self,
+        certificate: Option<&Certificate>,
+        metadata: &MetadataMap,
+    ) -> std::result::Result<Option<Pass>, (Reason, Error)> {
+        let certified = certificate.map(|certificate| self.certified(certificate));
+        match (certified, secret(metadata)) {
+            (Some(Ok(pass)), _) => Ok(Some(pass)),
+            // With a token it needs no certificate.
+            (_, Some(secret)) if !self.is_open() => {
+                self.with_token(secret).map(Some).map_err(|error| (self.wants_token(), error))
+            }
+            (Some(Err(why)), _) => Err((Reason::Certificate, refusal(why))),
+            (None, _) if self.is_open() => Ok(None),
+            (None, _) => {
+                let scope = self.scope;
+                let why = format!("control asks for a token of scope {scope}, and none was shown");
+                Err((self.wants_token(), refusal(why)))
+            }
         }
-        let Some(secret) = secret(metadata) else {
-            return Err(refusal(format!(
-                "control asks for a token of scope {}, and none was shown",
-                self.scope
-            )));
-        };
+    }
+
+    fn is_open(&self) -> bool {
+        self.lenient && !self.tokens.any(self.scope)
+    }
+
+    fn wants_token(&self) -> Reason {
+        if self.scope == Scope::Edge { Reason::Token } else { Reason::AdminToken }
+    }
+
+    fn certified(&self, certificate: &Certificate) -> std::result::Result<Pass, String> {
+        let Identity { scope, name, durable } = certificate.check(self.scope)?;
+        Ok(Pass {
+            credential: format!("certificate {name}"),
+            edges: if *scope == Scope::Edge { vec![name.clone()] } else { Vec::new() },
+            durable: *durable,
+            over: certificate.over(),
+            reason: Reason::Certificate,
+        })
+    }
+
+    fn with_token(&self, secret: &[u8]) -> Result<Pass> {
         let token = self.tokens.of(secret).ok_or_else(|| refusal("the token is not known to control"))?;
         token.check(self.scope, self.clock.now()).map_err(refusal)?;
-        Ok(Some(token))
+        Ok(Pass {
+            credential: format!("token {}", token.info.name),
+            edges: token.info.edges.clone(),
+            durable: token.info.scopes.contains(&Scope::Durable),
+            over: token.over.clone(),
+            reason: Reason::Token,
+        })
     }
 }
 
 impl Interceptor for Gate {
     fn call(&mut self, mut request: Request<()>) -> std::result::Result<Request<()>, Status> {
         let visitor = request.extensions().get::<Visitor>().cloned();
-        let admitted = self.admit(request.metadata());
+        if let Some(flooder) = visitor.as_ref().filter(|visitor| !visitor.may_call()) {
+            let why = Error::new(
+                Code::Overloaded,
+                format!("this connection makes more than {CALLS} calls a second"),
+            );
+            let who = Who::from(flooder.peer.ip());
+            return Err(to_status(self.fleet.refusals.turn_away(&who, Reason::Flood, why)));
+        }
+        let certificate = visitor.as_ref().and_then(|visitor| visitor.certificate.as_ref());
+        let admitted = self.admit(certificate, request.metadata());
         if let (Ok(_), Some(visitor)) = (&admitted, &visitor) {
             visitor.admit();
         }
         match admitted {
-            Ok(Some(token)) => {
-                let name = token.info.name.clone();
-                request.extensions_mut().insert(Caller { who: format!("token {name}") });
-                let (edges, over) = (token.info.edges.clone(), token.over.clone());
-                let attached = Arc::new(self.fleet.clone());
-                request.extensions_mut().insert(Admission { token: name, edges, attached, over });
+            Ok(Some(Pass { credential, edges, durable, over, reason })) => {
+                request.extensions_mut().insert(Caller { who: credential.clone() });
+                let attached = Arc::new(Claimed { fleet: self.fleet.clone(), reason });
+                request.extensions_mut().insert(Admission { credential, edges, durable, attached, over });
                 Ok(request)
             }
             Ok(None) => Ok(request),
-            Err(error) => {
-                let who = visitor.map(|visitor| Who::from(visitor.peer.ip())).unwrap_or_default();
-                let reason = if self.scope == Scope::Edge { Reason::Token } else { Reason::AdminToken };
+            Err((reason, error)) => {
+                let who = Who {
+                    name: certificate.and_then(Certificate::name).map(str::to_owned),
+                    peer: visitor.as_ref().map(|visitor| visitor.peer.ip()),
+                };
                 Err(to_status(self.fleet.refusals.turn_away(&who, reason, error)))
             }
         }

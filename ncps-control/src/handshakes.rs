@@ -14,14 +14,14 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::accepting::Accepting;
 use crate::connections::{Door, Held, Place};
+use crate::identity::Certificate;
 use crate::refusals::{Reason, Who};
 
 /// Handshakes at once; more connections wait in the kernel's queue. More than one address may have connections.
 const AT_ONCE: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
-/// When the process is out of file descriptors, a moment may bring one back.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection whose handshake is done.
 type Secured = io::Result<Held<TlsStream<TcpStream>>>;
@@ -50,25 +50,18 @@ struct Front {
 impl Front {
     async fn accept(self, listener: TcpListener) {
         let (drain, places) = (self.tasks.life().soft(), Arc::new(Semaphore::new(AT_ONCE)));
-        let next = async || {
-            let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
-            Ok::<_, io::Error>((place, listener.accept().await?))
+        let mut accepting = Accepting::default();
+        let mut next = async || {
+            let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
+            (place, accepting.next(|| listener.accept()).await)
         };
-        while let Some(accepted) = drain.run_until_cancelled(next()).await {
-            match accepted {
-                Ok((place, (stream, peer))) => {
-                    let Some(inside) = self.door.enter(peer) else { continue };
-                    let front = self.clone();
-                    self.tasks.spawn_background("control-handshake", async move {
-                        front.shake(stream, peer, inside).await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection can't be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+        while let Some((place, (stream, peer))) = drain.run_until_cancelled(next()).await {
+            let Some(inside) = self.door.enter(peer) else { continue };
+            let front = self.clone();
+            self.tasks.spawn_background("control-handshake", async move {
+                front.shake(stream, peer, inside).await;
+                drop(place);
+            });
         }
     }
 
@@ -77,7 +70,11 @@ impl Front {
         stream.set_nodelay(true).ok();
         let handshake = tokio::time::timeout(PATIENCE, self.handshake(stream));
         match self.tasks.life().hard().run_until_cancelled(handshake).await {
-            Some(Ok(Ok(stream))) => self.done.send(Ok(inside.hold(stream))).await.unwrap_or_default(),
+            Some(Ok(Ok(stream))) => {
+                let certificate = self.tls.shown(&stream).map(Certificate::of);
+                let held = inside.certified(certificate).hold(stream);
+                self.done.send(Ok(held)).await.unwrap_or_default();
+            }
             Some(Ok(Err(error))) => self.failed(peer, reason(&error), &error.to_string()),
             Some(Err(_)) => self.failed(peer, Reason::Handshake, "it took too long"),
             None => {}

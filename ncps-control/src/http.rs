@@ -22,6 +22,8 @@ use ncps_runtime::telemetry::{PROMETHEUS_TEXT, Telemetry};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::accepting::Accepting;
+
 /// The port by default.
 pub const PORT: u16 = 8503;
 /// For the head of a request, and so for how long a silent connection is kept.
@@ -29,8 +31,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Probes and scrapes are few and short; past this, connections wait in the kernel's queue or are closed.
 const MAX_CONNECTIONS: usize = 64;
 const CONNECTION_TIME: Duration = Duration::from_secs(600);
-/// When the process is out of file descriptors, a moment may bring one back.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The port can't be used.
@@ -64,31 +64,24 @@ pub async fn serve(addr: ListenAddr, tasks: &Tasks, telemetry: &Telemetry) -> Re
 
 async fn accept(listener: TcpListener, answers: Answers, tasks: Tasks) {
     let (stop, places) = (tasks.life().hard(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
-    let next = async || {
+    let mut accepting = Accepting::default();
+    let mut next = async || {
         // A place first: without one the connection is left to the kernel.
-        let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, _) = listener.accept().await?;
-        Ok::<_, io::Error>((stream, place))
+        let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
+        let (stream, _) = accepting.next(|| listener.accept()).await;
+        (stream, place)
     };
-    while let Some(accepted) = stop.run_until_cancelled(next()).await {
-        match accepted {
-            Ok((stream, place)) => {
-                let connection = connection(stream, answers.clone());
-                let until = stop.clone().cancelled_owned();
-                tasks.spawn_background("control-http-connection", async move {
-                    tokio::select! {
-                        () = connection => {}
-                        () = until => {}
-                        () = tokio::time::sleep(CONNECTION_TIME) => {}
-                    }
-                    drop(place);
-                });
+    while let Some((stream, place)) = stop.run_until_cancelled(next()).await {
+        let connection = connection(stream, answers.clone());
+        let until = stop.clone().cancelled_owned();
+        tasks.spawn_background("control-http-connection", async move {
+            tokio::select! {
+                () = connection => {}
+                () = until => {}
+                () = tokio::time::sleep(CONNECTION_TIME) => {}
             }
-            Err(error) => {
-                tracing::warn!(%error, "a connection can't be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+            drop(place);
+        });
     }
 }
 

@@ -10,9 +10,11 @@
 //!
 //! Absent on purpose: HTTP towards clients or upstreams, and any NAR body.
 
+mod accepting;
 mod admin;
 mod admission;
 mod announce;
+mod calls;
 pub mod compose;
 pub mod config;
 mod connections;
@@ -23,16 +25,19 @@ pub mod fleet;
 mod gate;
 mod handshakes;
 pub mod http;
+mod identity;
 pub mod import;
 mod index;
 mod introspection;
 mod jobs;
 pub mod journal;
 pub mod keys;
+mod messages;
 pub mod metrics;
 pub mod migrate;
 mod pins;
 mod publish;
+mod rate;
 mod record;
 mod refusals;
 mod roster;
@@ -44,6 +49,7 @@ mod settings;
 mod testing;
 mod tokens;
 mod totals;
+mod warrants;
 
 pub use admission::Admission;
 pub use control::{Control, Parts, Removed, Scrubbing, Scrubs};
@@ -51,3 +57,9 @@ pub use db::{Db, OpenError};
 pub use eviction::{EvictionReport, Schedule, Trigger, Zone};
 pub use pins::{Extent, Pin};
 pub use tokens::Tokens;
+
+/// The pure part of eviction, for its benchmark.
+#[doc(hidden)]
+pub mod planner {
+    pub use crate::eviction::plan::{Access, Candidate, Plan, plan};
+}

@@ -65,15 +65,23 @@ metrics! {
     BATCHES = "ncps_index_batches_total", Kind::Counter, "{batch}", ["outcome"],
         "Batches of rows on their way into the database.";
     BATCH_DURATION = "ncps_index_batch_duration_seconds", SECONDS, "s", [], "Time that writing a batch took.";
+    ROWS = "ncps_index_rows_total", Kind::Counter, "{row}", [],
+        "Rows that were written in them: states, accesses and events. Of accesses 5,000 a second at most.";
+    ACCESSES = "ncps_accesses_waiting", Kind::Gauge, "{row}", [],
+        "Times of last access that wait for their row, merged by what was read.";
     WAITING = "ncps_index_waiting", Kind::Gauge, "{row}", [], "States that wait for their row.";
     NARINFO_COUNT = "ncps_narinfo_count", Kind::Gauge, "{narinfo}", [],
         "Narinfos in the index: counted at the start, and kept up since.";
     ADOPTED = "ncps_adopted_narinfos_total", Kind::Counter, "{narinfo}", [],
         "Narinfos that were taken over from what an edge holds.";
     EDGES = "ncps_edges", Kind::Gauge, "{edge}", [], "Edges that are attached.";
+    PLACEMENTS = "ncps_placements", Kind::Gauge, "{file}", [],
+        "NAR files that edges are believed to hold, one that several hold counted for each; those of edges that are away \
+         for less than an hour included.";
     REFUSED = "ncps_refused_edges_total", Kind::Counter, "{attempt}", ["reason"],
         "Attempts to attach, to call or to connect that were refused. `token`, `certificate`: credentials; `handshake`: \
-         no TLS; `hello`, `protocol`, `name`: what an edge says of itself; `full`, `idle`: limits of the port.";
+         no TLS or HTTP/2; `malformed`: calls that can't be understood; `hello`, `protocol`, `name`: what an edge says of itself; `full`, `idle`, `flood`: limits of the \
+         port; `inventory`: more files than an edge may hold.";
     LEASES = "ncps_leases", Kind::Gauge, "{lease}", [],
         "Turns to fetch that are taken, those that ran out and were not yet forgotten included.";
 
@@ -103,6 +111,7 @@ pub struct ControlMetrics {
     pub(crate) absences: Arc<Counters<()>>,
     pub(crate) adopted: Arc<Counters<()>>,
     pub(crate) batches: Arc<Counters<Written>>,
+    pub(crate) rows: Arc<Counters<()>>,
     pub(crate) batch_duration: Histograms<()>,
     pub(crate) narinfos: Arc<Gauges<()>>,
     pub(crate) refused: Arc<Counters<Reason>>,
@@ -122,6 +131,7 @@ impl ControlMetrics {
             absences: telemetry.counters(&ABSENCES_TOTAL),
             adopted: telemetry.counters(&ADOPTED),
             batches: telemetry.counters(&BATCHES),
+            rows: telemetry.counters(&ROWS),
             batch_duration: telemetry.histograms(&BATCH_DURATION),
             narinfos: telemetry.gauges(&NARINFO_COUNT),
             refused: telemetry.counters(&REFUSED),
@@ -139,6 +149,8 @@ impl ControlMetrics {
         self.look(&PINNED_PATHS, index, |index| index.closures().len() as u64);
         self.look(&ABSENCES, index, |index| index.absences() as u64);
         self.look(&WAITING, index, |index| index.waiting() as u64);
+        self.look(&ACCESSES, index, |index| index.accesses() as u64);
+        self.look(&PLACEMENTS, sessions, |sessions| sessions.placements() as u64);
         self.look(&EDGES, sessions, |sessions| sessions.count() as u64);
         self.look(&LEASES, sessions, |sessions| sessions.leases() as u64);
     }

@@ -69,6 +69,12 @@ impl NarFile {
         self.proven && self.nar == Some(nar)
     }
 
+    /// Whether it was proven to decode to another NAR, or to have another size. A name is the hash of its bytes, so one
+    /// of both is a mistake or a lie.
+    pub(crate) fn denies(&self, nar: NarFacts, file_size: u64) -> bool {
+        self.proven && (self.nar != Some(nar) || self.file_size != Some(file_size))
+    }
+
     /// Whether the file is known to decode to another NAR.
     pub(crate) fn contradicts(&self, nar: NarFacts) -> bool {
         self.proven && self.nar.is_some_and(|proven| proven != nar)

@@ -29,8 +29,10 @@ label! {
         AdminToken = "admin_token",
         /// A certificate is not trusted, by it or by us.
         Certificate = "certificate",
-        /// It speaks no TLS, or was too slow to.
+        /// It speaks no TLS, or was too slow to; or no HTTP/2.
         Handshake = "handshake",
+        /// A call is none of gRPC, or says what can't be understood.
+        Malformed = "malformed",
         /// What it says of itself can't be, or it says nothing.
         Hello = "hello",
         /// It is of a release that control does not understand.
@@ -41,7 +43,11 @@ label! {
         Removed = "removed",
         /// There are as many edges or connections as there may be.
         Full = "full",
-        /// A connection was let in for nothing in its time.
+        /// A connection makes more calls than one may, or an address begins more than it ends.
+        Flood = "flood",
+        /// An edge says that it holds more than one may.
+        Inventory = "inventory",
+        /// A connection was let in for nothing in its time, or a call did not say in its time what it is.
         Idle = "idle",
     }
 }

@@ -104,7 +104,7 @@ impl Roster {
     }
 
     /// Whether an edge that keeps its disk has none of these names and was seen within the hour for which it is
-    /// remembered what edges hold that are away.
+    /// remembered what edges hold that are away, or after `now`.
     pub(crate) fn is_keeper_away(&self, attached: &BTreeSet<&str>, now: UnixTime) -> bool {
         let edges = self.edges.lock();
         let mut away = edges.known.values().filter(|edge| edge.durable && !attached.contains(&*edge.name));

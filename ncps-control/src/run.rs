@@ -49,3 +49,13 @@ async fn start(config: ControlConfig, tasks: Tasks, telemetry: Telemetry) -> any
     serve(ControlListener::bind(&addr).await?, control, &tasks);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_help_leaves_nothing_out() {
+        assert_eq!(ncps_runtime::config::undescribed(PROGRAM.command()), Vec::<String>::new());
+    }
+}

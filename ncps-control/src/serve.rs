@@ -10,20 +10,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
 use ncps_proto::admin::{self, AdminPlane};
 use ncps_proto::{ControlPlane, Scope, grpc};
 use ncps_runtime::config::ListenAddr;
 use ncps_runtime::tasks::Tasks;
 use ncps_runtime::tls::{Tls, TlsError};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
+use tower::layer::layer_fn;
 
 use crate::Control;
-use crate::config::ControlAddr;
-use crate::connections::{Door, Held, Limits};
+use crate::accepting;
+use crate::calls::{self, Calls, Intake};
+use crate::config::{ControlAddr, PortTls};
+use crate::connections::{Door, Limits};
 use crate::handshakes::secured;
 use crate::introspection;
 
@@ -48,7 +49,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// TLS can't be used.
-    #[error("--control-tls-cert, --control-tls-key")]
+    #[error("--control-tls-cert, --control-tls-key, --control-tls-client-ca, --control-tls-client-crl")]
     Tls(#[from] TlsError),
     /// None of the default places can have a socket.
     #[error("can't make a socket in any of the default places; name one with --control-addr ({tried})")]
@@ -64,6 +65,7 @@ pub struct Port {
     listener: TcpListener,
     addr: SocketAddr,
     tls: Option<Tls>,
+    calls: calls::Limits,
 }
 
 /// A bound socket.
@@ -96,7 +98,8 @@ impl ControlListener {
                 unix(path).await.map_err(|e| at(format!("unix:{}", path.display()), e))
             }
             ControlAddr::Tcp { addr, tls } => {
-                let tls = tls.as_ref().map(|files| Tls::load(files, &["h2"])).transpose()?;
+                let load = |tls: &PortTls| Tls::load(&tls.files, tls.clients.as_ref(), &["h2"]);
+                let tls = tls.as_ref().map(load).transpose()?;
                 tcp(*addr, tls).await.map_err(|e| at(addr.to_string(), e))
             }
             ControlAddr::FirstOf(paths) => first_of(paths).await,
@@ -111,7 +114,7 @@ fn at(at: String, source: io::Error) -> BindError {
 async fn tcp(addr: ListenAddr, tls: Option<Tls>) -> io::Result<ControlListener> {
     let listener = addr.bind().await?;
     let addr = listener.local_addr()?;
-    Ok(ControlListener::Tcp(Port { listener, addr, tls }))
+    Ok(ControlListener::Tcp(Port { listener, addr, tls, calls: calls::Limits::default() }))
 }
 
 async fn first_of(paths: &[PathBuf]) -> Result<ControlListener, BindError> {
@@ -250,11 +253,14 @@ async fn run(
         ControlListener::Unix(listener, _file) => {
             let router = server.add_service(grpc::server(plane)).add_service(admin::server(admin));
             let router = router.add_service(health).add_service(reflection);
-            router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await?;
+            router.serve_with_incoming_shutdown(accepting::unix(listener), stop).await?;
         }
-        ControlListener::Tcp(Port { listener, addr, tls }) => {
-            // Until there is a token, whoever is on this machine may be an edge.
-            let edges = control.gate(Scope::Edge, addr.ip().is_loopback());
+        ControlListener::Tcp(Port { listener, addr, tls, calls }) => {
+            let intake = Intake::new(calls, Arc::clone(&control.refusals));
+            let mut server = server.layer(layer_fn(|inner| Calls::new(inner, &intake)));
+            // Until there is a token or an authority, whoever is on this machine may be an edge.
+            let certified = tls.as_ref().is_some_and(Tls::asks_clients);
+            let edges = control.gate(Scope::Edge, addr.ip().is_loopback() && !certified);
             let edges = InterceptedService::new(grpc::server(plane), edges);
             let admins = InterceptedService::new(admin::server(admin), control.gate(Scope::Admin, false));
             let described = InterceptedService::new(reflection, control.gate(Scope::Admin, false));
@@ -264,8 +270,8 @@ async fn run(
             let door = Door::new(Limits::default(), Arc::clone(&control.refusals));
             match tls {
                 None => {
-                    let incoming = plain(listener, door);
-                    router.serve_with_incoming_shutdown(incoming, stop).await?;
+                    let plain = accepting::plain(listener, door);
+                    router.serve_with_incoming_shutdown(plain, stop).await?;
                 }
                 Some(tls) => {
                     let secured = secured(listener, &tls, door, tasks);
@@ -276,21 +282,6 @@ async fn run(
         }
     }
     Ok(())
-}
-
-/// Connections in plaintext that have a place; others are closed.
-fn plain(
-    listener: TcpListener,
-    door: Arc<Door>,
-) -> impl Stream<Item = io::Result<Held<TcpStream>>> + Send + 'static {
-    TcpListenerStream::new(listener).filter_map(move |accepted| {
-        let held = accepted.and_then(|stream| {
-            stream.set_nodelay(true).ok();
-            let peer = stream.peer_addr()?;
-            Ok(door.enter(peer).map(|place| place.hold(stream)))
-        });
-        std::future::ready(held.transpose())
-    })
 }
 
 #[cfg(test)]

@@ -5,20 +5,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt;
 use hyper_util::rt::TokioIo;
-use ncps_nix::ObjectName;
+use ncps_nix::{FileHash, NarInfo, ObjectName, SecretKey, Sha256Hash};
 use ncps_proto::admin::Caller;
 use ncps_proto::{
-    Accesses, Code, Directive, EdgeReport, Expiry, Hello, Lookup, NewToken, ObjectChange, ObjectNote, Upload,
-    Writer,
+    Accesses, Bearer, ChangedBy, Code, Commit, Directive, EdgeReport, Errand, Error, Expiry, Hello, Lookup,
+    NewToken, ObjectChange, ObjectNote, Secret, Upload, Writer,
 };
 use ncps_runtime::exit::Exit;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::*;
 use crate::record::file_of;
-use crate::testing::{House, Upstream, commit, own_key, path, settings, unsigned};
+use crate::testing::{House, Upstream, commit, own_key, path, publication, same_key, settings, unsigned};
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a directory")
@@ -162,16 +163,21 @@ async fn control_is_served_at_a_loopback_address() {
     drop(directives);
 }
 
-/// A session of an edge, over a channel whose calls show this secret.
-async fn edge(uri: &str, secret: &str, name: &str) -> (Arc<dyn ControlPlane>, ncps_proto::Directives) {
+/// Control, over a channel whose calls show this secret.
+async fn shows(uri: &str, secret: &str) -> impl ControlPlane + use<> {
     let channel = Endpoint::from_shared(uri.to_owned()).expect("a URI").connect().await.expect("connects");
     let bearer: tonic::metadata::MetadataValue<_> = format!("Bearer {secret}").parse().expect("a value");
     let shown = move |mut request: tonic::Request<()>| {
         request.metadata_mut().insert("authorization", bearer.clone());
         Ok(request)
     };
-    let plane = grpc::RemoteControl::new(InterceptedService::new(channel, shown));
-    let hello = Hello::new(name, name);
+    grpc::RemoteControl::new(InterceptedService::new(channel, shown))
+}
+
+/// A session of an edge that shows this secret.
+async fn edge(uri: &str, secret: &str, name: &str) -> (Arc<dyn ControlPlane>, ncps_proto::Directives) {
+    let plane = shows(uri, secret).await;
+    let hello = Hello { durable: true, ..Hello::new(name, name) };
     let reports =
         futures::stream::iter([EdgeReport::Hello(hello).into()]).chain(futures::stream::pending()).boxed();
     let mut directives = plane.attach(reports).await.expect("attaches");
@@ -185,7 +191,8 @@ async fn calls_as(plane: &dyn ControlPlane, instance: &str) -> Vec<ncps_proto::R
     let narinfo = unsigned(1);
     let nar = file_of(&narinfo);
     let name = ObjectName::Listing(narinfo.store_path.hash());
-    let note = ObjectNote { name, change: ObjectChange::Deleted, writer: writer() };
+    let note = ObjectNote { name, change: ObjectChange::Deleted, by: ChangedBy::Client(writer()) };
+    let bearer = Bearer { instance: instance.to_owned(), warrant: Secret::new("a guess") };
     let upload = Upload { narinfo: narinfo.clone(), nar, held: true, writer: writer() };
     vec![
         plane.begin_fetch(instance, nar, &[]).await.map(drop),
@@ -195,6 +202,8 @@ async fn calls_as(plane: &dyn ControlPlane, instance: &str) -> Vec<ncps_proto::R
         plane.delete_narinfo(narinfo.store_path.hash(), writer()).await.map(drop),
         plane.delete_nar(nar, writer()).await.map(drop),
         plane.note_object(note).await,
+        plane.warrant(Errand::KeepNar(nar), writer()).await.map(drop),
+        plane.redeem(bearer, Errand::KeepNar(nar)).await,
     ]
 }
 
@@ -208,7 +217,7 @@ async fn who_has_a_bound_token_speaks_for_no_other_edge() {
     serve(listener, Arc::clone(&house.control), &house.tasks());
     let mut secrets = Vec::new();
     for name in ["a", "b"] {
-        let (scopes, edges) = (vec![Scope::Edge], vec![name.to_owned()]);
+        let (scopes, edges) = (vec![Scope::Edge, Scope::Durable], vec![name.to_owned()]);
         let new = NewToken { name: name.to_owned(), scopes, edges, expiry: Expiry::Never };
         let by = Caller { who: "test".to_owned() };
         secrets.push(house.control.create_token(&by, new).await.expect("made").secret);
@@ -219,20 +228,27 @@ async fn who_has_a_bound_token_speaks_for_no_other_edge() {
         let codes = answers.into_iter().map(|answer| answer.err().map(|error| error.code()));
         codes.filter(|code| *code == Some(Code::Unauthenticated)).count()
     };
-    assert_eq!(refused(calls_as(&*a, "b").await), 7);
-    assert_eq!(refused(calls_as(&*b, "a").await), 7);
-    assert_eq!(refused(calls_as(&*a, "a").await), 0);
-    assert_eq!(refused(calls_as(&*b, "of nobody that is attached").await), 0);
+    assert_eq!(refused(calls_as(&*a, "b").await), 9);
+    assert_eq!(refused(calls_as(&*b, "a").await), 9);
+    // The warrant is guessed.
+    assert_eq!(refused(calls_as(&*a, "a").await), 1);
+    assert_eq!(refused(calls_as(&*b, "of nobody that is attached").await), 1);
     drop((of_a, of_b));
     assert_eq!(house.end_softly().await, Exit::Ok);
 }
 
 /// Control at a port of the loopback.
 async fn at_a_port(house: &House) -> SocketAddr {
-    let any = ControlAddr::Tcp { addr: ListenAddr::At((Ipv4Addr::LOCALHOST, 0).into()), tls: None };
-    let listener = ControlListener::bind(&any).await.expect("binds");
-    let addr = listener.to_string().parse().expect("an address");
-    serve(listener, Arc::clone(&house.control), &house.tasks());
+    at_a_port_with(house, calls::Limits::default()).await
+}
+
+async fn at_a_port_with(house: &House, calls: calls::Limits) -> SocketAddr {
+    let any = ListenAddr::At((Ipv4Addr::LOCALHOST, 0).into());
+    let ControlListener::Tcp(port) = tcp(any, None).await.expect("binds") else {
+        panic!("a port was asked for")
+    };
+    let addr = port.addr;
+    serve(ControlListener::Tcp(Port { calls, ..port }), Arc::clone(&house.control), &house.tasks());
     addr
 }
 
@@ -255,8 +271,35 @@ async fn garbage_is_closed_and_delays_nobody() {
         stream.read_to_end(&mut Vec::new()).await.ok();
     }
     let directives = served(&house, channel(addr).await).await;
+    is_noted(&house, "handshake", 3).await;
     assert_eq!(house.end_softly().await, Exit::Ok);
     drop(directives);
+}
+
+/// Waits until there were so many such refusals.
+async fn is_noted(house: &House, reason: &str, times: u64) {
+    let noted = || house.control.refusals.recent().into_iter().find(|refused| refused.reason == reason);
+    while noted().is_none_or(|refused| refused.times < times) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_sends_nothing_has_to_go_and_a_session_may_be_silent() {
+    let folder = folder();
+    let house = house(&folder).await;
+    let within = Duration::from_secs(1);
+    let addr = at_a_port_with(&house, calls::Limits { within, ..calls::Limits::default() }).await;
+    let silent = grpc::RemoteControl::new(channel(addr).await);
+    let mut session = served(&house, channel(addr).await).await;
+    let told = silent.attach(futures::stream::pending().boxed()).await;
+    assert_eq!(told.err().map(|error| error.code()), Some(Code::Invalid), "it said no hello");
+    is_noted(&house, "idle", 1).await;
+    tokio::time::sleep(3 * within).await;
+    assert_eq!(house.control.edges(), 1, "who was taken in may be silent");
+    assert!(futures::poll!(session.next()).is_pending(), "and hears on");
+    drop((session, silent));
+    assert_eq!(house.end_softly().await, Exit::Ok);
 }
 
 #[tokio::test]
@@ -266,7 +309,7 @@ async fn past_the_limit_a_connection_is_closed_at_once() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let addr = listener.local_addr().expect("bound");
     let door = Door::new(Limits { of_one: 2, ..Limits::default() }, Arc::clone(&house.control.refusals));
-    let mut incoming = plain(listener, door);
+    let mut incoming = accepting::plain(listener, door);
     let mut clients = Vec::new();
     for _ in 0..2 {
         clients
@@ -320,5 +363,94 @@ async fn what_is_not_heard_yet_waits_with_the_edge_that_says_it() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     drop(directives);
+    assert_eq!(house.end_softly().await, Exit::Ok);
+}
+
+/// Narinfos of one path for which nobody vouches who is trusted, each with a NAR file of its own.
+fn forged(upstream: &Upstream, own: &SecretKey) -> Vec<(&'static str, NarInfo)> {
+    let signed = || upstream.narinfo(1);
+    let mut by_us = unsigned(1);
+    by_us.signatures = vec![own.sign(&by_us.fingerprint())];
+    let lies = [
+        ("signed with our own key", by_us),
+        ("unsigned", unsigned(1)),
+        ("another NarHash than was signed", NarInfo { nar_hash: unsigned(2).nar_hash, ..signed() }),
+        ("another NarSize than was signed", NarInfo { nar_size: 5001, ..signed() }),
+        ("another path's signature", NarInfo { signatures: upstream.narinfo(2).signatures, ..signed() }),
+    ];
+    let file = |lie: &str| Some(FileHash(Sha256Hash::of(lie.as_bytes())));
+    lies.map(|(lie, narinfo)| (lie, NarInfo { file_hash: file(lie), ..narinfo })).to_vec()
+}
+
+async fn made(house: &House, name: &str, scopes: &[Scope]) -> Secret {
+    let (name, scopes) = (name.to_owned(), scopes.to_vec());
+    let new = NewToken { name, scopes, edges: Vec::new(), expiry: Expiry::Never };
+    let by = Caller { who: "test".to_owned() };
+    house.control.create_token(&by, new).await.expect("made").secret
+}
+
+async fn revoked(house: &House, name: &str, scopes: &[Scope]) -> Secret {
+    let secret = made(house, name, scopes).await;
+    let by = Caller { who: "test".to_owned() };
+    house.control.revoke_token(&by, name).await.expect("revoked");
+    secret
+}
+
+async fn upload_of(
+    plane: &dyn ControlPlane,
+    narinfo: &NarInfo,
+    secret: Option<&Secret>,
+) -> Result<NarInfo, Error> {
+    let secret = secret.map(|secret| Secret::new(secret.reveal()));
+    let writer = Writer { instance: "edge".to_owned(), secret };
+    plane.publish_upload(Upload { narinfo: narinfo.clone(), nar: file_of(narinfo), held: true, writer }).await
+}
+
+/// Nothing of it is known, and nobody who is refused is handed a signature of ours.
+async fn stays_unknown(plane: &dyn ControlPlane, told: Result<NarInfo, Error>, code: Code, what: &str) {
+    let error = told.expect_err(what);
+    assert_eq!(error.code(), code, "{what}: {error}");
+    assert!(!error.to_string().contains("cache.test:"), "{what}: {error}");
+    assert_eq!(plane.narinfo(path(1).hash()).await.expect("answers"), Lookup::Unknown, "{what}");
+}
+
+#[tokio::test]
+async fn a_forged_narinfo_is_refused_whoever_brings_it_over_a_port() {
+    let folder = folder();
+    let (upstream, own) = (Upstream::new(), own_key());
+    let mut settings = settings(upstream.key.public());
+    settings.writing.put = true;
+    let house = House::open(folder.path(), same_key(&own), settings, Duration::from_secs(60)).await;
+    let uri = format!("http://{}", at_a_port(&house).await);
+    let trusted = made(&house, "edge", &[Scope::Edge, Scope::Durable]).await;
+    let (plane, session) = edge(&uri, trusted.reveal(), "edge").await;
+    let writers = [
+        ("no token", None),
+        ("a revoked token", Some(revoked(&house, "former", &[Scope::Write, Scope::Sign, Scope::Edge]).await)),
+        ("a token of scope write", Some(made(&house, "writer", &[Scope::Write]).await)),
+    ];
+    for (lie, narinfo) in forged(&upstream, &own) {
+        // The bytes are there and are what the narinfo says: only trust is missing.
+        plane.commit_nar("edge", Commit { uploaded: true, ..commit(&narinfo) }).await.expect("committed");
+        for (who, secret) in &writers {
+            let what = format!("{lie}, with {who}");
+            let told = upload_of(&*plane, &narinfo, secret.as_ref()).await;
+            stays_unknown(&*plane, told, Code::Refused, &what).await;
+            let told = plane.publish_narinfo(publication(narinfo.clone())).await;
+            stays_unknown(&*plane, told, Code::Invalid, &what).await;
+            // Whoever is no edge is not even heard.
+            let stranger = shows(&uri, secret.as_ref().map_or("", |secret| secret.reveal())).await;
+            let told = upload_of(&stranger, &narinfo, secret.as_ref()).await;
+            stays_unknown(&*plane, told, Code::Unauthenticated, &what).await;
+            let told = stranger.publish_narinfo(publication(narinfo.clone())).await;
+            stays_unknown(&*plane, told, Code::Unauthenticated, &what).await;
+        }
+    }
+    // Nothing but the token was missing.
+    let signer = made(&house, "signer", &[Scope::Write, Scope::Sign]).await;
+    let (_, unsigned) = &forged(&upstream, &own)[1];
+    let taken = upload_of(&*plane, unsigned, Some(&signer)).await.expect("he may");
+    assert!(own.public().verify(&taken.fingerprint(), &taken.signatures[0]));
+    drop((session, plane));
     assert_eq!(house.end_softly().await, Exit::Ok);
 }

@@ -11,8 +11,8 @@ use futures::Stream;
 use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::admin::{EdgeState, EdgeStats};
 use ncps_proto::{
-    Code, Directive, DiskReport, DurableEdges, Error, HeldNar, Hello, Job, JobReport, Peer, Result, Told,
-    Totals, Turn, Victim, Welcome,
+    Code, Directive, DiskReport, Error, HeldNar, Hello, Job, JobReport, Peer, Result, Told, Totals, Turn,
+    Victim, Welcome,
 };
 use ncps_runtime::clock::UnixTime;
 use parking_lot::Mutex;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::eviction::plan::Plan;
 use crate::fleet::{Action, Fleet, SessionId};
-pub(crate) use crate::fleet::{Alone, Disk, Gone, Spare};
+pub(crate) use crate::fleet::{Alone, Disk, Gone, Keeper, Spare};
 use crate::jobs::{JobRun, SessionJobs};
 use crate::record::Standing;
 use crate::refusals::Reason;
@@ -263,9 +263,19 @@ impl Sessions {
         self.look(|fleet| fleet.keeps(instance))
     }
 
-    /// See [`Fleet::durable_edges`].
-    pub(crate) fn durable_edges(&self, instance: &str) -> DurableEdges {
-        self.look(|fleet| fleet.durable_edges(instance))
+    /// See [`Fleet::resting`].
+    pub(crate) fn resting(&self, instance: &str) -> Vec<Keeper> {
+        self.look(|fleet| fleet.resting(instance))
+    }
+
+    /// See [`Fleet::keepers`].
+    pub(crate) fn keepers(&self, instance: &str) -> Vec<Keeper> {
+        self.look(|fleet| fleet.keepers(instance))
+    }
+
+    /// See [`Fleet::is_any_durable`].
+    pub(crate) fn is_any_durable(&self) -> bool {
+        self.look(Fleet::is_any_durable)
     }
 
     /// See [`Fleet::heir`].
@@ -303,6 +313,11 @@ impl Sessions {
         self.look(Fleet::leases)
     }
 
+    /// See [`Fleet::files`].
+    pub(crate) fn placements(&self) -> usize {
+        self.look(Fleet::files)
+    }
+
     /// See [`Fleet::count`].
     pub(crate) fn count(&self) -> usize {
         self.look(Fleet::count)
@@ -333,6 +348,7 @@ impl Sessions {
         at: UnixTime,
     ) -> std::result::Result<Opened, (Reason, Error)> {
         let mut state = self.state.lock();
+        state.fleet.is_back_too_soon(hello, now())?;
         state.fleet.room_for(hello)?;
         let (id, welcome) = state.fleet.open(hello, at);
         let line = Line::default();
@@ -435,6 +451,11 @@ impl Sessions {
     /// See [`Fleet::end_turn`].
     pub(crate) fn end(&self, instance: &str, name: NarFileName) {
         self.happens(|fleet| fleet.end_turn(instance, name));
+    }
+
+    /// See [`Fleet::fits`].
+    pub(crate) fn fits(&self, instance: &str, held: &[HeldNar]) -> Result<()> {
+        self.happens(|fleet| fleet.fits(instance, held, now()))
     }
 
     /// See [`Fleet::holds`].

@@ -10,18 +10,21 @@ use ncps_nix::{
     Compression, FileHash, NarFileName, NarHash, NarInfo, PublicKey, SecretKey, Sha256Hash, StorePath, nix32,
 };
 use ncps_proto::{
-    Commit, EdgeSettings, MinFree, NarFacts, Origin, Outward, Publication, UpstreamSettings, WhenAway,
-    Writing,
+    Commit, EdgeSettings, LookAhead, MinFree, NarFacts, Origin, Outward, Publication, UpstreamSettings,
+    WhenAway, Writing,
 };
 use ncps_runtime::clock::{Clock, ManualClock, UnixTime};
 use ncps_runtime::exit::Exit;
 use ncps_runtime::lifecycle::{Lifecycle, Timing};
 use ncps_runtime::tasks::Tasks;
 use ncps_runtime::telemetry::Telemetry;
+use tonic::transport::server::Connected;
 
 use crate::admission::Admission;
+use crate::connections::{Door, Limits, Visitor};
 use crate::metrics::ControlMetrics;
 use crate::record::{facts_of, file_of};
+use crate::refusals::Refusals;
 use crate::{Control, Db, Parts, Schedule, Scrubs, Tokens};
 
 pub(crate) const UPSTREAM: &str = "http://upstream.test";
@@ -130,7 +133,21 @@ pub(crate) fn settings(trusted: PublicKey) -> EdgeSettings {
         max_size: None,
         min_free: MinFree::NOTHING,
         when_away: WhenAway::default(),
+        look_ahead: LookAhead::default(),
     }
+}
+
+/// Where refusals are noted, and nothing else.
+pub(crate) fn refusals() -> Arc<Refusals> {
+    let counted = Arc::clone(&ControlMetrics::new(&Telemetry::off()).refused);
+    Refusals::new(counted, Arc::new(ManualClock::at(UnixTime(1))))
+}
+
+/// A connection from the address that ends so, of its own with every call of this. Inside a runtime.
+pub(crate) fn visitor(last: u8) -> Visitor {
+    let door = Door::new(Limits::default(), refusals());
+    let held = door.enter(([10, 0, 0, last], 1).into()).expect("a place").hold(tokio::io::empty());
+    held.connect_info()
 }
 
 /// Whoever asks it what time it is panics, once it is broken.

@@ -41,7 +41,8 @@ fn what_to_do(code: Code) -> Option<&'static str> {
     match code {
         Code::Unauthenticated => Some(
             "let --control-token-file name a file with a token of scope edge that is for this edge's name: ncps-cli \
-             token create NAME --scope=edge",
+             token create NAME --scope=edge (edge,durable with --edge-durable); or --control-client-cert a certificate that \
+             names ncps://edge/NAME (ncps://durable-edge/NAME)",
         ),
         Code::Invalid | Code::Refused => Some(
             "change what the error names; the edge tries again by itself, and needs a restart for its own flags",

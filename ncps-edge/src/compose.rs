@@ -11,6 +11,7 @@ use ncps_runtime::tasks::Tasks;
 use ncps_runtime::telemetry::Telemetry;
 
 use crate::access::AccessLog;
+use crate::ahead::LookAhead;
 use crate::attach::{self, Attachment};
 use crate::config::EdgeConfig;
 use crate::drain::Drain;
@@ -21,7 +22,7 @@ use crate::live::Current;
 use crate::lookup::Lookups;
 use crate::metrics::{EdgeMetrics, Watched};
 use crate::near::NearCache;
-use crate::objects::Objects;
+use crate::objects::{Keepers, Objects};
 use crate::remote::{ControlPath, Guarded};
 use crate::room::Room;
 use crate::state::StateFile;
@@ -107,7 +108,10 @@ pub async fn compose(
         instance: instance.clone(),
         metrics: metrics.clone(),
     });
-    let objects = Objects::new(store.clone(), Arc::new(object_store), current.clone(), tasks.clone());
+    let keepers =
+        config.url.is_some().then(|| Keepers { control: control.clone(), instance: instance.clone() });
+    let objects =
+        Objects::new(store.clone(), Arc::new(object_store), current.clone(), tasks.clone(), keepers);
     metrics.watch(Watched { current: &current, engine: &engine, near: &near, store: &store });
     let accesses = Arc::new(AccessLog::default());
     let workshop = Arc::new(Workshop {
@@ -144,11 +148,21 @@ pub async fn compose(
         run: new_run(),
     };
     tasks.spawn_critical_background("attach", attach::run(attachment, ready));
+    let ahead =
+        LookAhead::new(lookups.clone(), engine.clone(), current.clone(), tasks.clone(), metrics.clone());
     let service = Arc::new(Service {
         lookups: lookups.clone(),
+        ahead,
         engine: engine.clone(),
         objects: objects.clone(),
-        uploads: Uploads::new(engine.clone(), lookups.clone(), objects.clone(), config.durable, drain)?,
+        uploads: Uploads::new(
+            engine.clone(),
+            lookups.clone(),
+            objects.clone(),
+            current.clone(),
+            config.durable,
+            drain,
+        ),
         current: current.clone(),
         accesses: accesses.clone(),
         life: tasks.life().clone(),

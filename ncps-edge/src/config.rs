@@ -49,8 +49,8 @@ pub const EDGE_DURABLE: Field = Field::value(
     "edge-durable",
     "EDGE_DURABLE",
     "edge.durable",
-    "Whether the edge's disk is kept, so that uploads may rest on it. By default true for ncps serve, false for an edge \
-     in a process of its own.",
+    "Whether the edge's disk is kept, so that uploads may rest on it: where control asks for a token or a certificate, \
+     that has to permit it. By default true for ncps serve, false for an edge in a process of its own.",
 )
 .value_name("BOOL");
 
@@ -88,7 +88,28 @@ pub const CONTROL_TOKEN_FILE: Field = Field::value(
     "control-token-file",
     "CONTROL_TOKEN_FILE",
     "control.token-file",
-    "A file with a token of scope edge, which control asks for over TCP; read again when control refuses it.",
+    "A file with a token of scope edge (edge,durable where --edge-durable is on), which control asks for over TCP; read \
+     again when control refuses it.",
+)
+.value_name("PATH");
+
+/// What the edge proves itself to control with.
+pub const CONTROL_CLIENT_CERT: Field = Field::value(
+    "control-client-cert",
+    "CONTROL_CLIENT_CERT",
+    "control.client-cert",
+    "Certificate chain in PEM that is shown to control instead of a token: one that names ncps://edge/NAME \
+     (ncps://durable-edge/NAME where --edge-durable is on), of an authority of control's --control-tls-client-ca; read \
+     again for each connection. Needs --control-client-key.",
+)
+.value_name("PATH");
+
+/// The key of that.
+pub const CONTROL_CLIENT_KEY: Field = Field::value(
+    "control-client-key",
+    "CONTROL_CLIENT_KEY",
+    "control.client-key",
+    "Private key of the certificate for control, in PEM.",
 )
 .value_name("PATH");
 
@@ -145,7 +166,8 @@ pub const EDGE: &[Field] = &[
 ];
 
 /// The fields of an edge in a process of its own.
-pub const REMOTE: &[Field] = &[CONTROL_URL, CONTROL_CA_FILE, CONTROL_TOKEN_FILE];
+pub const REMOTE: &[Field] =
+    &[CONTROL_URL, CONTROL_CA_FILE, CONTROL_TOKEN_FILE, CONTROL_CLIENT_CERT, CONTROL_CLIENT_KEY];
 
 /// An edge, wherever control is.
 #[derive(Clone, Debug, PartialEq)]
@@ -200,12 +222,14 @@ pub struct ControlLink {
     pub ca_file: Option<PathBuf>,
     /// The token that control is shown.
     pub token_file: Option<PathBuf>,
+    /// The certificate that it is shown.
+    pub identity: Option<TlsFiles>,
 }
 
 impl From<ControlUrl> for ControlLink {
     /// A link that needs nothing else.
     fn from(url: ControlUrl) -> Self {
-        ControlLink { url, ca_file: None, token_file: None }
+        ControlLink { url, ca_file: None, token_file: None, identity: None }
     }
 }
 
@@ -215,11 +239,17 @@ impl ControlLink {
         let url = ControlUrl::read(r, env, data);
         let ca_file = r.get(&CONTROL_CA_FILE, absolute_path);
         let token_file = r.get(&CONTROL_TOKEN_FILE, absolute_path);
+        let identity = TlsFiles::read(r, &CONTROL_CLIENT_CERT, &CONTROL_CLIENT_KEY);
         let url = url?;
-        if ca_file.is_some() && !matches!(url, ControlUrl::Https(_)) {
-            r.problem(&CONTROL_CA_FILE, "needs an https:// URL (--control-url)");
+        let secure = matches!(url, ControlUrl::Https(_));
+        for (field, given) in
+            [(&CONTROL_CA_FILE, ca_file.is_some()), (&CONTROL_CLIENT_CERT, identity.is_some())]
+        {
+            if given && !secure {
+                r.problem(field, "needs an https:// URL (--control-url)");
+            }
         }
-        Some(ControlLink { url, ca_file, token_file })
+        Some(ControlLink { url, ca_file, token_file, identity })
     }
 }
 
@@ -272,15 +302,6 @@ impl EdgeConfig {
 }
 
 impl ControlUrl {
-    /// Those that are tried, in their order; `None` where it is no socket.
-    pub(crate) fn sockets(&self) -> Option<Vec<PathBuf>> {
-        match self {
-            ControlUrl::Unix(path) => Some(vec![path.clone()]),
-            ControlUrl::FirstOf(paths) => Some(paths.clone()),
-            ControlUrl::Http(_) | ControlUrl::Https(_) => None,
-        }
-    }
-
     fn read(r: &mut Resolver, env: Env<'_>, data: Option<&Path>) -> Option<ControlUrl> {
         if r.given(&CONTROL_URL) {
             return r.get(&CONTROL_URL, control_url);

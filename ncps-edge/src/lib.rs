@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! http ──→ lookup ──→ near cache, control, upstreams      (narinfos)
+//!      ├─→ ahead ──→ lookup, transfer                     (what clients will ask for next)
 //!      ├─→ store, transfer ──→ upstreams, spool, proof    (NARs)
 //!      └─→ objects ──→ store, upstreams                   (logs, listings, debug info, realisations)
 //! attach ─→ control: configuration and invalidations in; inventory, commits, accesses out
@@ -11,6 +12,7 @@
 //! `Arc<dyn ControlPlane>` and can't tell where it lives.
 
 pub mod access;
+pub mod ahead;
 mod alone;
 pub mod attach;
 mod complaints;

@@ -15,18 +15,32 @@ pub struct Live {
     pub upstreams: Arc<Upstreams>,
 }
 
+impl Live {
+    /// How many downloads run at most for what no client waits for: half of all, so that clients find the other half free.
+    pub(crate) fn downloads_ahead(&self) -> usize {
+        (self.settings.max_downloads as usize / 2).max(1)
+    }
+}
+
 /// The place where the current one is found. Empty until control, or the state file, said one.
 pub struct Current {
     live: ArcSwapOption<Live>,
     /// Control has another index than the one that this edge belongs to.
     foreign: AtomicBool,
+    /// A request came back here, and that was said.
+    looped: AtomicBool,
     around: Surroundings,
 }
 
 impl Current {
     /// None yet.
     pub fn new(around: Surroundings) -> Current {
-        Current { live: ArcSwapOption::empty(), foreign: AtomicBool::new(false), around }
+        Current {
+            live: ArcSwapOption::empty(),
+            foreign: AtomicBool::new(false),
+            looped: AtomicBool::new(false),
+            around,
+        }
     }
 
     /// Builds what `settings` need and puts them in force. Upstreams whose settings stay are not built anew: their
@@ -54,9 +68,18 @@ impl Current {
         self.foreign.store(foreign, Ordering::SeqCst);
     }
 
-    /// Whether a request came through here before.
+    /// Whether a request came through here before. The first time, this is said: it is no fault where caches list each
+    /// other, and useless where one lists itself.
     pub fn loops(&self, via: &Via) -> bool {
-        !via.is_direct() && self.get().is_ok_and(|live| via.loops(&live.settings.index_id))
+        let loops = !via.is_direct() && self.get().is_ok_and(|live| via.loops(&live.settings.index_id));
+        if loops && !self.looped.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                %via,
+                what_to_do = "take this cache out of its own --upstream-cache; caches that list each other may stay so",
+                "a request came back to the cache that it came through, and gets what is stored alone"
+            );
+        }
+        loops
     }
 
     /// An upstream that had no say is back: said by upstreams, and by who could not pass it on.
@@ -83,8 +106,17 @@ impl Current {
 /// Whether both differ at most in what upstreams have no part in: who our clients are and what they may do, and the
 /// keys that we sign with. Any other difference may matter to them.
 fn same_upstreams(one: &EdgeSettings, other: &EdgeSettings) -> bool {
-    let EdgeSettings { public_keys, tokens, writing, when_away, keep_peer_copies, .. } = one.clone();
-    *one == EdgeSettings { public_keys, tokens, writing, when_away, keep_peer_copies, ..other.clone() }
+    let EdgeSettings { public_keys, tokens, writing, when_away, keep_peer_copies, look_ahead, .. } =
+        one.clone();
+    *one == EdgeSettings {
+        public_keys,
+        tokens,
+        writing,
+        when_away,
+        keep_peer_copies,
+        look_ahead,
+        ..other.clone()
+    }
 }
 
 #[cfg(test)]

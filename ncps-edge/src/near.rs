@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use ncps_nix::{FileHash, NarFileName, NarInfo, StorePathHash};
+use ncps_nix::{FileHash, NarFileName, NarInfo, NarInfoError, StorePathHash};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -24,6 +24,16 @@ pub struct Served {
     /// The NAR file that it names.
     pub nar: NarFileName,
     pub body: Bytes,
+}
+
+impl Served {
+    /// What was rendered.
+    ///
+    /// # Errors
+    /// Where it is none, which would be a mistake of ours.
+    pub(crate) fn narinfo(&self) -> Result<NarInfo, NarInfoError> {
+        NarInfo::parse(&self.body)
+    }
 }
 
 impl From<&NarInfo> for Served {

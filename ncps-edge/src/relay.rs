@@ -1,8 +1,9 @@
-//! Uploads that can't rest here: they go on to an edge whose disk is kept, as they come, and its answer is the client's.
+//! What a client wants and can't be done here goes on to an edge whose disk is kept: uploads, as they come, and deletions. Its
+//! answer is the client's.
 //!
-//! Control names these edges, in the order to ask. Another one is tried only while the body was not begun: it comes but
-//! once. The client's credentials go along, and are judged there again. Absent on purpose: what becomes of a body, which
-//! is the other edge's, and a copy of it here.
+//! Control names these edges, in the order to ask, each with a warrant: its word that this may be done there. What the
+//! client has shown stays here. Another edge is tried only while the body was not begun: it comes but once. Absent on
+//! purpose: what becomes of a body, which is the other edge's, and a copy of it here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use ncps_proto::{Code, ControlPlane, DurableEdges, Error, Result};
+use ncps_proto::{Code, ControlPlane, Errand, Error, Result, Secret, Warranted, Warrants, Writer};
 use parking_lot::Mutex;
+use reqwest::RequestBuilder;
 use tokio::time::Instant;
 
+use crate::live::Current;
 use crate::transfer::{broken, too_large};
 use crate::upstream::UpstreamError;
 use crate::upstream::body::Chunks;
@@ -21,18 +24,17 @@ use crate::upstream::body::Chunks;
 /// Without a byte more that the other edge takes, or its answer, it counts as broken. It may wait for its turn, for room
 /// and for the proof.
 const PATIENCE: Duration = Duration::from_secs(120);
-const IDLE_CONNECTION: Duration = Duration::from_secs(90);
 /// Of an answer: it is a line of text.
 const MOST_ANSWERED: usize = 4096;
-/// What goes along of the client's request.
-const PASSED: [HeaderName; 4] =
-    [header::AUTHORIZATION, header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LENGTH];
+/// What goes along of the client's request: what its body is, and nothing of who the client is.
+const PASSED: [HeaderName; 3] = [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LENGTH];
+/// What the edge that is asked is shown.
+const WARRANT: HeaderName = HeaderName::from_static("ncps-warrant");
 
-/// A client's request, to be made again.
+/// A client's upload, to be made again.
 pub(crate) struct Passing<'a> {
-    pub(crate) method: Method,
-    /// Path and query, as the client wrote them.
-    pub(crate) target: &'a str,
+    pub(crate) errand: Errand,
+    pub(crate) writer: Writer,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: Chunks,
     /// Bytes of the body at most.
@@ -50,88 +52,65 @@ pub(crate) struct Answer {
 /// The way to edges whose disks are kept.
 pub(crate) struct Relay {
     control: Arc<dyn ControlPlane>,
-    instance: String,
-    client: reqwest::Client,
+    current: Arc<Current>,
 }
 
 impl Relay {
-    /// # Errors
-    /// Where no HTTP client can be made.
-    pub(crate) fn new(control: Arc<dyn ControlPlane>, instance: String) -> Result<Relay> {
-        // Installed once a process; a second caller finds it there.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("ncps/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(5))
-            .tcp_nodelay(true)
-            .no_proxy()
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .redirect(reqwest::redirect::Policy::none())
-            .build();
-        let client =
-            client.map_err(|e| Error::internal("the client for other edges can't be made").because(e))?;
-        Ok(Relay { control, instance, client })
-    }
-
-    /// The edges that may be asked, of which there is one at least.
-    ///
-    /// # Errors
-    /// [`Code::VerbOff`] where no edge keeps its disk, [`Code::Unavailable`] where none can be reached now.
-    pub(crate) async fn durable_edges(&self) -> Result<Vec<String>> {
-        let DurableEdges { urls, known } = self.control.durable_edges(&self.instance).await?;
-        match (urls.is_empty(), known) {
-            (false, _) => Ok(urls),
-            (true, true) => Err(Error::new(Code::Unavailable, "no edge that keeps uploads can be reached")),
-            (true, false) => Err(Error::new(
-                Code::VerbOff,
-                "no edge of this cache keeps its disk, so that no upload could last (--edge-durable)",
-            )),
-        }
+    pub(crate) const fn new(control: Arc<dyn ControlPlane>, current: Arc<Current>) -> Relay {
+        Relay { control, current }
     }
 
     /// Passes an upload on, and returns what the other edge said.
     ///
     /// # Errors
-    /// Those of [`Relay::durable_edges`]; of the client's body; [`Code::Unavailable`] where no edge took it.
+    /// [`Code::VerbOff`] where no edge keeps its disk; [`Code::Unauthenticated`] where the writer may not have it done;
+    /// those of the client's body; [`Code::Unavailable`] where no edge took it.
     pub(crate) async fn pass_on(&self, passing: Passing<'_>) -> Result<Answer> {
-        let urls = self.durable_edges().await?;
-        let body = OneBody::new(passing.body, passing.most);
-        for url in &urls {
-            let request = self.request(&passing.method, url, passing.target, passing.headers);
-            let request = request.body(reqwest::Body::wrap_stream(body.stream()));
-            let failure = match body.watched(answer(request)).await {
+        let Passing { errand, writer, headers, body, most } = passing;
+        let edges = takers(self.control.warrant(errand.clone(), writer).await?)?;
+        let body = OneBody::new(body, most);
+        for edge in &edges {
+            let answer = async {
+                let request = self.request(edge, &errand).await?.headers(passed(headers));
+                answer(request.body(reqwest::Body::wrap_stream(body.stream()))).await
+            };
+            let failure = match body.watched(answer).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
             if let Some(trouble) = body.trouble() {
                 return Err(if matches!(trouble, UpstreamError::TooMuch) {
-                    too_large(passing.most)
+                    too_large(most)
                 } else {
                     broken(trouble)
                 });
             }
-            tracing::warn!(edge = url, error = failure.story(), "an upload can't be passed on");
+            tracing::warn!(edge = edge.url, error = failure.story(), "an upload can't be passed on");
             if body.is_begun() {
                 return Err(failure);
             }
         }
-        Err(Error::new(Code::Unavailable, format!("none of {} edges that keep uploads takes it", urls.len())))
+        Err(Error::new(
+            Code::Unavailable,
+            format!("none of {} edges that keep uploads takes it", edges.len()),
+        ))
     }
 
-    /// Has something deleted wherever it may rest, and says whether it was anywhere.
+    /// Has something deleted wherever else it may rest, and says whether it was anywhere.
     ///
     /// # Errors
-    /// [`Code::Unavailable`] where an edge can't be asked: it may be there yet.
-    pub(crate) async fn delete(&self, target: &str, headers: &HeaderMap) -> Result<bool> {
+    /// [`Code::Unauthenticated`] where the writer may not have it done; [`Code::Unavailable`] where an edge can't be asked:
+    /// it may be there yet.
+    pub(crate) async fn delete(&self, errand: &Errand, writer: Writer) -> Result<bool> {
         let mut found = false;
-        for url in self.control.durable_edges(&self.instance).await?.urls {
-            let request = self.request(&Method::DELETE, &url, target, headers);
+        for edge in self.control.warrant(errand.clone(), writer).await?.edges {
+            let request = self.request(&edge, errand).await?;
             let Answer { status, text } = answer(request.timeout(PATIENCE)).await?;
             match status {
                 StatusCode::NOT_FOUND => {}
                 status if status.is_success() => found = true,
                 status => {
-                    let said = format!("{url} does not delete it: {status} {}", text.trim());
+                    let said = format!("{} does not delete it: {status} {}", edge.url, text.trim());
                     return Err(Error::new(Code::Unavailable, said));
                 }
             }
@@ -139,27 +118,46 @@ impl Relay {
         Ok(found)
     }
 
-    fn request(
-        &self,
-        method: &Method,
-        url: &str,
-        target: &str,
-        headers: &HeaderMap,
-    ) -> reqwest::RequestBuilder {
-        let passed = PASSED.into_iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone())));
-        let request = self.client.request(method.clone(), format!("{url}{target}"));
-        let mark = (PASSED_ON, HeaderValue::from_static("1"));
-        request.headers(passed.chain([mark]).collect())
+    /// An errand as a request: its path is what control was asked for, and not what the client wrote.
+    async fn request(&self, edge: &Warranted, errand: &Errand) -> Result<RequestBuilder> {
+        let (method, path) = match errand {
+            Errand::KeepNar(name) => (Method::PUT, name.url()),
+            Errand::KeepObject(name) => (Method::PUT, name.url_path()),
+            Errand::DeleteObject(name) => (Method::DELETE, name.url_path()),
+        };
+        let live = self.current.get()?;
+        let request = live.upstreams.peers().errand(method, &edge.url, &path).await;
+        let unreachable = |e| Error::new(Code::Unavailable, "another edge can't be asked").because(e);
+        Ok(request.map_err(unreachable)?.header(WARRANT, shown(&edge.warrant)?))
     }
 }
 
-/// Says that another edge asks: what the one that is asked can't keep itself it does not pass on again. Whoever else says
-/// so gains nothing.
-const PASSED_ON: HeaderName = HeaderName::from_static("ncps-passed-on");
+/// The edges that may be asked, of which there is one at least.
+fn takers(Warrants { edges, known }: Warrants) -> Result<Vec<Warranted>> {
+    match (edges.is_empty(), known) {
+        (false, _) => Ok(edges),
+        (true, true) => Err(Error::new(Code::Unavailable, "no edge that keeps uploads can be reached")),
+        (true, false) => Err(Error::new(
+            Code::VerbOff,
+            "no edge of this cache keeps its disk, so that no upload could last (--edge-durable)",
+        )),
+    }
+}
 
-/// Whether another edge passed a request on.
-pub(crate) fn is_passed_on(headers: &HeaderMap) -> bool {
-    headers.contains_key(PASSED_ON)
+fn passed(headers: &HeaderMap) -> HeaderMap {
+    PASSED.into_iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect()
+}
+
+fn shown(warrant: &Secret) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(warrant.reveal())
+        .map_err(|e| Error::internal("a warrant is no header").because(e))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The warrant that a request shows, by which another edge passes it on: what can't be done here is not passed on again.
+pub(crate) fn warrant(headers: &HeaderMap) -> Option<Secret> {
+    headers.get(WARRANT).map(|value| Secret::new(String::from_utf8_lossy(value.as_bytes())))
 }
 
 async fn answer(request: reqwest::RequestBuilder) -> Result<Answer> {
@@ -174,7 +172,12 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<Answer> {
             break;
         }
     }
-    Ok(Answer { status, text: String::from_utf8_lossy(&text).into_owned() })
+    let text = String::from_utf8_lossy(&text).into_owned();
+    if status == StatusCode::UNAUTHORIZED {
+        // The client may have it done: control said so. It has been started anew since, or the answer came too late.
+        return Err(Error::new(Code::Unavailable, format!("another edge does not do it: {}", text.trim())));
+    }
+    Ok(Answer { status, text })
 }
 
 /// A body that comes but once, for the first edge that begins to take it.

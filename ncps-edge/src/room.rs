@@ -82,7 +82,8 @@ impl Room {
         giver: Giver,
     ) -> io::Result<Option<HeldNar>> {
         let limit = self.capacity.or_else(|| self.settings(|s| s.max_size).flatten());
-        let (spool, needs) = match self.commit(spool, name, limit, || {}).await? {
+        self.store.limit_to(limit);
+        let (spool, needs) = match self.commit(spool, name, || {}).await? {
             Committed::Kept(held) => return Ok(Some(held)),
             Committed::NoRoom { spool, needs } => (spool, needs),
         };
@@ -90,7 +91,7 @@ impl Room {
             tracing::warn!(nar = %name, bytes = needs, limit, "a NAR is larger than the whole store may be: not kept");
             return Ok(None);
         }
-        let kept = self.keep_when_there_is_room(spool, name, limit, needs, giver);
+        let kept = self.keep_when_there_is_room(spool, name, needs, giver);
         tokio::time::timeout(PATIENCE, kept).await.unwrap_or(Ok(None))
     }
 
@@ -98,7 +99,6 @@ impl Room {
         &self,
         mut spool: Spool,
         name: NarFileName,
-        limit: Option<u64>,
         needs: u64,
         giver: Giver,
     ) -> io::Result<Option<HeldNar>> {
@@ -109,7 +109,7 @@ impl Room {
             let was_over = demand.is_over();
             // Never is a file both there and wanted: for that others would be evicted.
             let bytes = demand.bytes.clone();
-            match self.commit(spool, name, limit, move || bytes.take_back()).await? {
+            match self.commit(spool, name, move || bytes.take_back()).await? {
                 Committed::Kept(held) => return Ok(Some(held)),
                 Committed::NoRoom { spool: again, .. } if was_over => {
                     if giver == Giver::Upstream || !demand.was_taken_away() {
@@ -128,11 +128,10 @@ impl Room {
         &self,
         spool: Spool,
         name: NarFileName,
-        limit: Option<u64>,
         fits: impl FnOnce() + Send + 'static,
     ) -> io::Result<Committed> {
         let store = Arc::clone(&self.store);
-        blocking(move || store.commit(spool, name, limit, fits)).await
+        blocking(move || store.commit(spool, name, fits)).await
     }
 
     /// Whether `size` bytes may be spooled without using up the free space that is to be left.

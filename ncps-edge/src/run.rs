@@ -47,7 +47,9 @@ async fn start(
     made.with_context(|| format!("make {} (--cache-data-path)", edge.data_path.display()))?;
     let lock = DirLock::acquire(&edge.data_path.join("lock"))?;
     let control = remote::connect(&control, remote::DEADLINE);
-    let control = control.context("--control-url, --control-ca-file, --control-token-file")?;
+    let control = control.context(
+        "--control-url, --control-ca-file, --control-token-file, --control-client-cert, --control-client-key",
+    )?;
     compose(edge, control, &tasks, &telemetry).await?;
     keep_locked(lock, &tasks);
     Ok(())
@@ -60,4 +62,14 @@ fn keep_locked(lock: DirLock, tasks: &Tasks) {
         stop.cancelled().await;
         drop(lock);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_help_leaves_nothing_out() {
+        assert_eq!(ncps_runtime::config::undescribed(PROGRAM.command()), Vec::<String>::new());
+    }
 }

@@ -8,11 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ncps_nix::{Compression, FileHash, MAX_NARINFO_BYTES, NarFileName, NarInfo, ObjectName, StorePathHash};
-use ncps_proto::{Code, Error, ObjectChange, ObjectNote, Result, Upload, Victim, Writer};
+use ncps_proto::{
+    Bearer, ChangedBy, Code, Errand, Error, ObjectChange, ObjectNote, Result, Upload, Victim, Writer,
+};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::attach::Ticket;
 use crate::drain::{Coming, Drain};
+use crate::live::Current;
 use crate::lookup::Lookups;
 use crate::objects::{Objects, read_text};
 use crate::relay::{Answer, Passing, Relay};
@@ -49,18 +52,17 @@ pub struct Uploads {
 }
 
 impl Uploads {
-    /// # Errors
-    /// Where other edges could not be asked.
     pub fn new(
         engine: Arc<Engine>,
         lookups: Arc<Lookups>,
         objects: Arc<Objects>,
+        current: Arc<Current>,
         durable: bool,
         drain: Arc<Drain>,
-    ) -> Result<Uploads> {
-        let relay = Relay::new(Arc::clone(engine.control()), engine.instance().to_owned())?;
+    ) -> Uploads {
+        let relay = Relay::new(Arc::clone(engine.control()), current);
         let (nars, others) = (Semaphore::new(NARS), Semaphore::new(OBJECTS));
-        Ok(Uploads { engine, lookups, objects, relay, durable, drain, nars, others })
+        Uploads { engine, lookups, objects, relay, durable, drain, nars, others }
     }
 
     /// Whether what clients bring rests here, and will as long as the result lives; else it is passed on.
@@ -74,14 +76,20 @@ impl Uploads {
     }
 
     /// Has an edge take something in that can't rest here; see [`Relay::pass_on`].
-    pub(crate) async fn pass_on(&self, passing: Passing<'_>, is_nar: bool) -> Result<Answer> {
+    pub(crate) async fn pass_on(&self, passing: Passing<'_>) -> Result<Answer> {
+        let is_nar = matches!(passing.errand, Errand::KeepNar(_));
         let _turn = turn(if is_nar { &self.nars } else { &self.others }).await?;
         self.relay.pass_on(passing).await
     }
 
+    /// Whether this edge is to do what another one asks it for.
+    pub(crate) async fn redeem(&self, bearer: Bearer, errand: Errand) -> Result<()> {
+        self.engine.control().redeem(bearer, errand).await
+    }
+
     /// Has every other edge delete an object where it may rest; see [`Relay::delete`].
-    pub(crate) async fn delete_elsewhere(&self, target: &str, headers: &http::HeaderMap) -> Result<bool> {
-        self.relay.delete(target, headers).await
+    pub(crate) async fn delete_elsewhere(&self, name: ObjectName, writer: Writer) -> Result<bool> {
+        self.relay.delete(&Errand::DeleteObject(name), writer).await
     }
 
     /// Takes a NAR file in; see [`Engine::receive`]. Its body is not looked at before it is its turn.
@@ -144,12 +152,12 @@ impl Uploads {
         name: ObjectName,
         body: Chunks,
         coding: &Coding,
-        writer: Writer,
+        by: ChangedBy,
     ) -> Result<()> {
         let _turn = turn(&self.others).await?;
         let brought = self.objects.receive(&name, body, coding).await?;
         let change = ObjectChange::Uploaded(brought.size());
-        self.engine.control().note_object(ObjectNote { name: name.clone(), change, writer }).await?;
+        self.engine.control().note_object(ObjectNote { name: name.clone(), change, by }).await?;
         self.objects.keep_brought(&name, brought).await
     }
 
@@ -176,13 +184,13 @@ impl Uploads {
     }
 
     /// Removes another object, and says whether it was here.
-    pub(crate) async fn delete_object(&self, name: ObjectName, writer: Writer) -> Result<bool> {
-        if self.objects.here(&name).await?.is_none() {
+    pub(crate) async fn delete_object(&self, name: &ObjectName, by: ChangedBy) -> Result<bool> {
+        if self.objects.here(name).await?.is_none() {
             return Ok(false);
         }
-        let note = ObjectNote { name: name.clone(), change: ObjectChange::Deleted, writer };
+        let note = ObjectNote { name: name.clone(), change: ObjectChange::Deleted, by };
         self.engine.control().note_object(note).await?;
-        self.objects.delete(&name).await
+        self.objects.delete(name).await
     }
 }
 

@@ -63,6 +63,13 @@ impl Via {
     }
 }
 
+/// The caches in the order in which they were asked, by the ids of their indexes.
+impl std::fmt::Display for Via {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.join(", "))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,9 +13,10 @@ use ncps_nix::{
 use tokio::sync::mpsc;
 
 use crate::{
-    Accesses, Code, Commit, ControlPlane, Directive, Directives, DiskReport, EdgeReport, EdgeSettings, Heard,
-    HeldNar, Hello, JobProgress, JobReport, JobSaid, Lookup, NarFacts, ObjectChange, ObjectNote, Origin,
-    Publication, Reports, Scope, Secret, Token, Turn, Upload, Victim, Writer,
+    Accesses, Bearer, ChangedBy, Code, Commit, ControlPlane, Directive, Directives, DiskReport, EdgeReport,
+    EdgeSettings, Errand, Heard, HeldNar, Hello, JobProgress, JobReport, JobSaid, Lookup, NarFacts,
+    ObjectChange, ObjectNote, Origin, Publication, Reports, Scope, Secret, Token, Turn, Upload, Victim,
+    Warranted, Writer,
 };
 
 /// The upstream of every publication in the suite.
@@ -78,6 +79,7 @@ where
     suite.an_upload_again_adds_signatures_and_nothing_else().await;
     suite.what_is_deleted_is_forgotten_everywhere().await;
     suite.who_changes_objects_is_noted().await;
+    suite.a_warrant_is_for_one_errand_of_one_edge_once().await;
     suite.attach_configures_and_invalidates().await;
     suite.a_session_that_ends_frees_its_turns().await;
     suite.attach_needs_a_hello().await;
@@ -432,15 +434,50 @@ where
         assert_eq!(plane.delete_nar(file(&stored), writer()).await.expect("answers"), [], "it is gone");
     }
 
-    /// Whether it is kept nobody asks over this trait; that it is taken, from anybody and again, an edge relies on.
+    /// Whether it is kept nobody asks over this trait; that it is taken, and again, an edge relies on.
     async fn who_changes_objects_is_noted(&self) {
         let plane = self.plane().await;
         let name = ObjectName::Listing(self.narinfo(1).store_path.hash());
         for change in [ObjectChange::Uploaded(7), ObjectChange::Uploaded(7), ObjectChange::Deleted] {
-            for secret in [Some("writes"), None] {
-                let note = ObjectNote { name: name.clone(), change, writer: writer(secret) };
-                plane.note_object(note).await.expect("noted");
+            let by = ChangedBy::Client(writer(Some("writes")));
+            plane.note_object(ObjectNote { name: name.clone(), change, by }).await.expect("noted");
+        }
+    }
+
+    async fn a_warrant_is_for_one_errand_of_one_edge_once(&self) {
+        let plane = self.plane().await;
+        let _a = attach(&plane, "a").await;
+        let _b = attach_as(&plane, Hello { url: Some("http://b.test".to_owned()), ..an_edge("b") }).await;
+        let [name, other] = [1, 2].map(|seed| ObjectName::Listing(self.narinfo(seed).store_path.hash()));
+        for (keeps, change, errand) in [
+            (true, ObjectChange::Uploaded(7), Errand::KeepObject as fn(_) -> _),
+            (false, ObjectChange::Deleted, Errand::DeleteObject),
+        ] {
+            let guess = plane.warrant(errand(name.clone()), writer(Some("guess"))).await;
+            assert_eq!(guess.map_err(|error| error.code()), Err(Code::Unauthenticated));
+            let warrants =
+                plane.warrant(errand(name.clone()), writer(Some("writes"))).await.expect("allowed");
+            let [Warranted { url, warrant }] = &warrants.edges[..] else { panic!("one edge: {warrants:?}") };
+            assert_eq!((&**url, warrants.known), ("http://b.test", true));
+            let bearer = |instance: &str| Bearer { instance: instance.to_owned(), warrant: warrant.clone() };
+            let note = |bearer, name: &ObjectName, change| {
+                let by = ChangedBy::Errand(bearer);
+                plane.note_object(ObjectNote { name: name.clone(), change, by })
+            };
+            note(bearer("b"), &name, change).await.expect_err("it was not redeemed");
+            let another = if keeps { Errand::DeleteObject } else { Errand::KeepObject };
+            for wrong in
+                [errand(other.clone()), another(name.clone()), Errand::KeepNar(file(&self.narinfo(1)))]
+            {
+                let refused = plane.redeem(bearer("b"), wrong).await.expect_err("it is for another errand");
+                assert_eq!(refused.code(), Code::Unauthenticated);
             }
+            plane.redeem(bearer("a"), errand(name.clone())).await.expect_err("it is for another edge");
+            plane.redeem(bearer("b"), errand(name.clone())).await.expect("it is for this");
+            plane.redeem(bearer("b"), errand(name.clone())).await.expect_err("it was redeemed");
+            note(bearer("b"), &other, change).await.expect_err("it is for another object");
+            note(bearer("b"), &name, change).await.expect("noted");
+            note(bearer("b"), &name, change).await.expect_err("it was used");
         }
     }
 
@@ -547,8 +584,15 @@ impl Session {
 }
 
 async fn attach(plane: &Plane, instance: &str) -> Session {
+    attach_as(plane, an_edge(instance)).await
+}
+
+fn an_edge(instance: &str) -> Hello {
+    Hello { durable: true, ..Hello::new(format!("edge-{instance}"), instance) }
+}
+
+async fn attach_as(plane: &Plane, hello: Hello) -> Session {
     let (reports, rx) = mpsc::unbounded_channel();
-    let hello = Hello { durable: true, ..Hello::new(format!("edge-{instance}"), instance) };
     reports.send(EdgeReport::Hello(hello)).expect("the receiver is here");
     let mut directives = plane.attach(stream_of(rx)).await.expect("attached");
     match directives.next().await.expect("a directive").expect("no break").directive {

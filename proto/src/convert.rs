@@ -10,12 +10,12 @@ use ncps_nix::{
 
 use crate::gen_v1 as wire;
 use crate::{
-    Accesses, Code, Commit, Counter, Counts, Directive, DiskReport, DurableEdges, EdgeReport, Error,
-    Eviction, Heard, HeldNar, Hello, Location, Lookup, NarFacts, ObjectChange, ObjectNote, Origin, Outdating,
-    Peer, Publication, Removal, Result, Resume, Said, Secret, Told, Totals, Turn, Upload, UpstreamState,
-    UpstreamTotals, Victim, Welcome, Writer,
+    Accesses, ChangedBy, Code, Commit, Counter, Counts, Directive, DiskReport, DurableEdges, EdgeReport,
+    Error, Eviction, Heard, HeldNar, Hello, Location, Lookup, NarFacts, ObjectChange, ObjectNote, Origin,
+    Outdating, Peer, Publication, Removal, Result, Resume, Said, Secret, Told, Totals, Turn, Upload,
+    UpstreamState, UpstreamTotals, Victim, Welcome, Writer,
 };
-use crate::{jobs, settings};
+use crate::{errand, jobs, settings};
 
 pub(crate) fn malformed(what: &str) -> Error {
     Error::new(Code::Invalid, format!("a message between the planes has a malformed {what}"))
@@ -183,11 +183,12 @@ fn peer_wire(peer: Peer) -> wire::Peer {
 }
 
 pub(crate) fn durable_edges(wire: wire::DurableEdgesReply) -> DurableEdges {
-    DurableEdges { urls: wire.urls, known: wire.known }
+    DurableEdges { urls: wire.urls, away: wire.away }
 }
 
 pub(crate) fn durable_edges_wire(durable: DurableEdges) -> wire::DurableEdgesReply {
-    wire::DurableEdgesReply { urls: durable.urls, known: durable.known }
+    let DurableEdges { urls, away } = durable;
+    wire::DurableEdgesReply { urls, away }
 }
 
 pub(crate) fn turn(wire: wire::BeginFetchReply) -> Result<Turn> {
@@ -266,23 +267,33 @@ pub(crate) fn upload_wire(upload: Upload) -> wire::PublishUploadRequest {
 }
 
 pub(crate) fn object_note(wire: wire::NoteObjectRequest) -> Result<ObjectNote> {
-    use wire::note_object_request::Change;
+    use wire::note_object_request::{By, Change};
     let change = match required(wire.change, "change")? {
         Change::Uploaded(bytes) => ObjectChange::Uploaded(bytes),
         Change::Deleted(wire::ObjectDeleted {}) => ObjectChange::Deleted,
     };
-    let name = ObjectName::parse(&wire.name).map_err(|_| malformed("object name"))?;
-    Ok(ObjectNote { name, change, writer: writer(wire.writer)? })
+    let by = match required(wire.by, "by")? {
+        By::Client(client) => ChangedBy::Client(writer(Some(client))?),
+        By::Errand(bearer) => ChangedBy::Errand(errand::bearer(Some(bearer))?),
+    };
+    Ok(ObjectNote { name: object_name(&wire.name)?, change, by })
+}
+
+pub(crate) fn object_name(text: &str) -> Result<ObjectName> {
+    ObjectName::parse(text).map_err(|_| malformed("object name"))
 }
 
 pub(crate) fn object_note_wire(note: ObjectNote) -> wire::NoteObjectRequest {
-    use wire::note_object_request::Change;
+    use wire::note_object_request::{By, Change};
     let change = match note.change {
         ObjectChange::Uploaded(bytes) => Change::Uploaded(bytes),
         ObjectChange::Deleted => Change::Deleted(wire::ObjectDeleted {}),
     };
-    let writer = Some(writer_wire(note.writer));
-    wire::NoteObjectRequest { name: note.name.to_string(), change: Some(change), writer }
+    let by = match note.by {
+        ChangedBy::Client(writer) => By::Client(writer_wire(writer)),
+        ChangedBy::Errand(bearer) => By::Errand(errand::bearer_wire(bearer)),
+    };
+    wire::NoteObjectRequest { name: note.name.to_string(), change: Some(change), by: Some(by) }
 }
 
 fn held(name: Option<wire::NarFileName>, file_size: u64, disk_bytes: u64) -> Result<HeldNar> {

@@ -14,9 +14,10 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::{
-    Code, Commit, ControlPlane, Directive, Directives, DurableEdges, EdgeReport, EdgeSettings, Error, Heard,
-    Location, Lookup, NarFacts, ObjectChange, ObjectNote, Origin, Publication, Reports, Result, Said, Scope,
-    Told, Turn, Upload, Victim, Writer, tokens,
+    Bearer, ChangedBy, Code, Commit, ControlPlane, Directive, Directives, DurableEdges, EdgeReport,
+    EdgeSettings, Errand, Error, Heard, Location, Lookup, NarFacts, ObjectChange, ObjectNote, Origin,
+    Publication, Reports, Result, Said, Scope, Secret, Told, Turn, Upload, Victim, Warranted, Warrants,
+    Writer, tokens,
 };
 
 /// Control in memory.
@@ -37,10 +38,15 @@ struct State {
     leases: HashMap<NarFileName, String>,
     sessions: HashMap<String, Session>,
     noted: Vec<ObjectNote>,
+    /// By themselves: who may do what.
+    warrants: HashMap<String, (String, Errand)>,
+    /// Of those that change objects.
+    redeemed: HashMap<String, (String, Errand)>,
 }
 
 struct Session {
     edge: String,
+    url: Option<String>,
     directives: mpsc::UnboundedSender<Result<Directive>>,
 }
 
@@ -61,11 +67,15 @@ impl FakeControl {
     }
 
     fn may_sign(&self, writer: &Writer) -> bool {
+        self.may(Scope::Sign, true, writer)
+    }
+
+    fn may(&self, scope: Scope, required: bool, writer: &Writer) -> bool {
         let edge = self.state.lock().sessions.get(&writer.instance).map(|session| session.edge.clone());
         let secret = writer.secret.as_ref().map(|secret| secret.reveal().as_bytes());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         let edge = edge.unwrap_or_default();
-        tokens::permit(&self.settings.tokens, true, Scope::Sign, secret, &edge, now)
+        tokens::permit(&self.settings.tokens, required, scope, secret, &edge, now)
     }
 
     fn signed(&self, publication: &Publication) -> (NarInfo, Origin) {
@@ -86,6 +96,19 @@ impl FakeControl {
         }
         (narinfo, origin)
     }
+}
+
+/// What a warrant is for, once.
+fn take(
+    warrants: &mut HashMap<String, (String, Errand)>,
+    warrant: &Secret,
+    right: &(String, Errand),
+) -> Result<()> {
+    if warrants.get(warrant.reveal()) != Some(right) {
+        return Err(Error::new(Code::Unauthenticated, "the warrant is not for that"));
+    }
+    warrants.remove(warrant.reveal());
+    Ok(())
 }
 
 /// The file that a served narinfo names.
@@ -305,12 +328,44 @@ impl ControlPlane for FakeControl {
         if !allowed {
             return Err(Error::new(Code::VerbOff, "clients may not do that here"));
         }
-        self.state.lock().noted.push(note);
+        let mut state = self.state.lock();
+        if let ChangedBy::Errand(Bearer { instance, warrant }) = &note.by {
+            let errand = match note.change {
+                ObjectChange::Uploaded(_) => Errand::KeepObject(note.name.clone()),
+                ObjectChange::Deleted => Errand::DeleteObject(note.name.clone()),
+            };
+            take(&mut state.redeemed, warrant, &(instance.clone(), errand))?;
+        }
+        state.noted.push(note);
+        Ok(())
+    }
+
+    async fn warrant(&self, errand: Errand, writer: Writer) -> Result<Warrants> {
+        if !self.may(errand.scope(), false, &writer) {
+            return Err(Error::new(Code::Unauthenticated, "no token, or one that is not known"));
+        }
+        let state = &mut *self.state.lock();
+        let mut warrants = Warrants { known: !state.sessions.is_empty(), edges: Vec::new() };
+        for (instance, session) in state.sessions.iter().filter(|(instance, _)| **instance != writer.instance)
+        {
+            let Some(url) = session.url.clone() else { continue };
+            let warrant = format!("{}-{instance}", state.warrants.len());
+            state.warrants.insert(warrant.clone(), (instance.clone(), errand.clone()));
+            warrants.edges.push(Warranted { url, warrant: Secret::new(warrant) });
+        }
+        Ok(warrants)
+    }
+
+    async fn redeem(&self, Bearer { instance, warrant }: Bearer, errand: Errand) -> Result<()> {
+        let mut state = self.state.lock();
+        let right = (instance, errand);
+        take(&mut state.warrants, &warrant, &right)?;
+        state.redeemed.insert(warrant.reveal().to_owned(), right);
         Ok(())
     }
 
     async fn durable_edges(&self, _instance: &str) -> Result<DurableEdges> {
-        Ok(DurableEdges { urls: Vec::new(), known: !self.state.lock().sessions.is_empty() })
+        Ok(DurableEdges::default())
     }
 
     async fn attach(&self, mut reports: Reports) -> Result<Directives> {
@@ -319,7 +374,7 @@ impl ControlPlane for FakeControl {
         };
         let (tx, rx) = mpsc::unbounded_channel();
         tx.send(Ok(Directive::Configure(Box::new(self.settings.clone())))).ok();
-        let session = Session { edge: hello.name, directives: tx };
+        let session = Session { edge: hello.name, url: hello.url, directives: tx };
         self.state.lock().sessions.insert(hello.instance.clone(), session);
         let state = Arc::clone(&self.state);
         let drain = async move {

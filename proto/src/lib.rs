@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod code;
 mod convert;
+mod errand;
 mod error;
 #[rustfmt::skip]
 #[path = "gen/ncps.v1.rs"]
@@ -31,6 +32,7 @@ pub mod conformance;
 pub mod fake;
 
 pub use code::Code;
+pub use errand::{Bearer, Errand, Warranted, Warrants};
 pub use error::{Error, Result};
 pub use hello::{Hello, PROTOCOL, check_capacity, is_name, is_understood};
 pub use jobs::{

@@ -9,8 +9,8 @@ use futures::stream::BoxStream;
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 
 use crate::{
-    Commit, DurableEdges, Heard, Location, Lookup, ObjectNote, Publication, Result, Said, Told, Turn, Upload,
-    Victim, Writer,
+    Bearer, Commit, DurableEdges, Errand, Heard, Location, Lookup, ObjectNote, Publication, Result, Said,
+    Told, Turn, Upload, Victim, Warrants, Writer,
 };
 
 /// What an edge says to control.
@@ -20,7 +20,7 @@ pub type Reports = BoxStream<'static, Said>;
 pub type Directives = BoxStream<'static, Result<Told>>;
 
 /// The use cases of control that edges need. All of them may be called by any number of tasks at once, and
-/// all may be repeated: a call whose answer was lost is simply made again.
+/// all but [`ControlPlane::redeem`] may be repeated: a call whose answer was lost is simply made again.
 #[async_trait]
 pub trait ControlPlane: Send + Sync + 'static {
     /// What is known of a store path. Absence and ignorance are answers, an error is trouble.
@@ -68,17 +68,28 @@ pub trait ControlPlane: Send + Sync + 'static {
     async fn publish_upload(&self, upload: Upload) -> Result<NarInfo>;
 
     /// Forgets a narinfo for a client, at every attached edge when this answers; upstreams may bring the path again.
-    /// False where it is not known.
+    /// False where it is not known. [`crate::Code::Unauthenticated`] where the writer's token does not allow it.
     async fn delete_narinfo(&self, hash: StorePathHash, writer: Writer) -> Result<bool>;
 
     /// Forgets a NAR for a client, with all its representations: other attached edges have removed them when this
     /// answers, the caller removes those that are returned. Narinfos of which no upstream could give the NAR again go with it.
+    /// [`crate::Code::Unauthenticated`] where the writer's token does not allow it.
     async fn delete_nar(&self, name: NarFileName, writer: Writer) -> Result<Vec<Victim>>;
 
     /// A client changes an object of the edge: in the audit log when this answers. [`crate::Code::VerbOff`] where clients
-    /// may not do that.
+    /// may not do that, [`crate::Code::Unauthenticated`] where the writer's token, or the warrant, does not allow it.
     async fn note_object(&self, note: ObjectNote) -> Result<()>;
-    /// Where an upload can rest that the caller can't keep.
+
+    /// Has other edges do for a client what the caller can't, as far as its token allows it: they see a warrant in place of
+    /// that. [`crate::Code::VerbOff`] where clients may not do that, [`crate::Code::Unauthenticated`] where the token does
+    /// not allow it.
+    async fn warrant(&self, errand: Errand, writer: Writer) -> Result<Warrants>;
+
+    /// An edge is about to do an errand. [`crate::Code::Unauthenticated`] where the warrant is not for it, or was shown
+    /// before: of all calls this one alone can't be repeated.
+    async fn redeem(&self, bearer: Bearer, errand: Errand) -> Result<()>;
+
+    /// Where else than at the caller may be what clients brought.
     async fn durable_edges(&self, instance: &str) -> Result<DurableEdges>;
 
     /// The peer at this URL is said to hold a file and did not give it, or gave something else. It is named to nobody

@@ -8,8 +8,8 @@ use prost::Message as _;
 use crate::convert::{all, malformed, millis, public_key, sha256};
 use crate::gen_v1 as wire;
 use crate::{
-    EdgeSettings, Login, MinFree, NetrcEntry, Outward, Result, Secret, Target, Token, UpstreamSettings,
-    WhenAway, Writing,
+    EdgeSettings, Login, LookAhead, MinFree, NetrcEntry, Outward, Result, Secret, Target, Token,
+    UpstreamSettings, WhenAway, Writing,
 };
 
 /// The settings as bytes, for the file in which an edge keeps the last ones.
@@ -27,6 +27,7 @@ pub fn decode_settings(bytes: &[u8]) -> Result<EdgeSettings> {
 }
 
 pub(crate) fn read(wire: wire::EdgeSettings) -> Result<EdgeSettings> {
+    let look_ahead_said = wire.look_ahead();
     Ok(EdgeSettings {
         index_id: wire.index_id,
         hostname: wire.hostname,
@@ -66,6 +67,7 @@ pub(crate) fn read(wire: wire::EdgeSettings) -> Result<EdgeSettings> {
             .min_free
             .map_or(MinFree::NOTHING, |m| MinFree { percent: m.percent, at_most: m.at_most }),
         when_away: if wire.stored_only { WhenAway::StoredOnly } else { WhenAway::UpstreamSigned },
+        look_ahead: look_ahead(look_ahead_said),
     })
 }
 
@@ -107,6 +109,24 @@ pub(crate) fn wire(settings: EdgeSettings) -> wire::EdgeSettings {
             at_most: settings.min_free.at_most,
         }),
         stored_only: settings.when_away == WhenAway::StoredOnly,
+        look_ahead: look_ahead_wire(settings.look_ahead).into(),
+    }
+}
+
+fn look_ahead(wire: wire::LookAhead) -> LookAhead {
+    match wire {
+        wire::LookAhead::Off => LookAhead::Off,
+        wire::LookAhead::Nars => LookAhead::Nars,
+        // What an older control, or an older state file, does not say.
+        wire::LookAhead::Metadata | wire::LookAhead::Unspecified => LookAhead::Metadata,
+    }
+}
+
+fn look_ahead_wire(look_ahead: LookAhead) -> wire::LookAhead {
+    match look_ahead {
+        LookAhead::Off => wire::LookAhead::Off,
+        LookAhead::Metadata => wire::LookAhead::Metadata,
+        LookAhead::Nars => wire::LookAhead::Nars,
     }
 }
 

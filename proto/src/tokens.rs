@@ -23,14 +23,16 @@ pub enum Scope {
     Sign,
     /// Be an edge: the control plane's gRPC service.
     Edge,
+    /// Be one whose disk is kept, so that others pass uploads on to it.
+    Durable,
     /// Administrate: the other gRPC service.
     Admin,
 }
 
 impl Scope {
     /// Every scope, for tables and help.
-    pub const ALL: [Scope; 6] =
-        [Scope::Read, Scope::Write, Scope::Delete, Scope::Sign, Scope::Edge, Scope::Admin];
+    pub const ALL: [Scope; 7] =
+        [Scope::Read, Scope::Write, Scope::Delete, Scope::Sign, Scope::Edge, Scope::Durable, Scope::Admin];
 
     /// Whether it is about HTTP, so that edges have to know who has it.
     pub const fn is_for_http(self) -> bool {
@@ -45,6 +47,7 @@ impl Scope {
             Scope::Delete => "delete",
             Scope::Sign => "sign",
             Scope::Edge => "edge",
+            Scope::Durable => "durable",
             Scope::Admin => "admin",
         }
     }
@@ -58,7 +61,7 @@ impl fmt::Display for Scope {
 
 /// A text that names no scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no scope: one of read, write, delete, sign, edge, admin")]
+#[error("{0:?} is no scope: one of read, write, delete, sign, edge, durable, admin")]
 pub struct NoScope(pub String);
 
 impl FromStr for Scope {

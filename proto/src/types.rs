@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ncps_nix::{Compression, NarFileName, NarHash, NarInfo, ObjectName, PublicKey, StorePathHash};
 
+use crate::errand::Bearer;
 use crate::hello::Hello;
 use crate::jobs::{Job, JobReport};
 use crate::outward::{Outward, Secret, UpstreamSettings};
@@ -156,7 +157,25 @@ pub struct Upload {
 pub struct ObjectNote {
     pub name: ObjectName,
     pub change: ObjectChange,
-    pub writer: Writer,
+    pub by: ChangedBy,
+}
+
+/// Who has an edge change an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangedBy {
+    Client(Writer),
+    /// Another edge, whose warrant was redeemed.
+    Errand(Bearer),
+}
+
+impl ChangedBy {
+    /// The edge that changes it.
+    pub fn instance(&self) -> &str {
+        match self {
+            ChangedBy::Client(writer) => &writer.instance,
+            ChangedBy::Errand(bearer) => &bearer.instance,
+        }
+    }
 }
 
 /// How an object changes.
@@ -218,13 +237,13 @@ pub struct Resume {
     pub heard: u64,
 }
 
-/// Edges whose disks are kept, where uploads rest.
+/// Other edges whose disks are kept, where what clients brought may be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DurableEdges {
-    /// How those are reached that take uploads now, without a trailing slash, in the order to ask. Never the caller.
+    /// How those are reached that can be, without a trailing slash; those included that leave.
     pub urls: Vec<String>,
-    /// There is one, whether it can be reached or not.
-    pub known: bool,
+    /// One can't be reached: what no other has may be there.
+    pub away: bool,
 }
 
 /// What an edge says on the attach stream.
@@ -421,6 +440,26 @@ pub struct EdgeSettings {
     pub min_free: MinFree,
     /// What of paths that are not here while control is away.
     pub when_away: WhenAway,
+    /// What comes ahead of the requests for it.
+    pub look_ahead: LookAhead,
+}
+
+/// What an edge gets ahead of a client that has begun to ask for a closure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LookAhead {
+    /// Nothing.
+    Off,
+    /// The narinfos of all that the paths refer to.
+    #[default]
+    Metadata,
+    /// Them, and the NARs of the paths that the client asked for.
+    Nars,
+}
+
+impl LookAhead {
+    /// Every one, by the name that it is configured by.
+    pub const NAMED: [(&str, LookAhead); 3] =
+        [("off", LookAhead::Off), ("metadata", LookAhead::Metadata), ("nars", LookAhead::Nars)];
 }
 
 /// What an edge says of a path that it does not have, in memory or on its disk, while control is away.

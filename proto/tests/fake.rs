@@ -7,8 +7,8 @@ use ncps_nix::SecretKey;
 use ncps_proto::conformance::{Setup, check};
 use ncps_proto::fake::FakeControl;
 use ncps_proto::{
-    ControlPlane, EdgeSettings, Login, MinFree, NetrcEntry, Outward, Scope, Secret, Token, UpstreamSettings,
-    WhenAway, Writing, decode_settings, encode_settings, grpc,
+    ControlPlane, EdgeSettings, Login, LookAhead, MinFree, NetrcEntry, Outward, Scope, Secret, Token,
+    UpstreamSettings, WhenAway, Writing, decode_settings, encode_settings, grpc,
 };
 
 fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
@@ -43,6 +43,7 @@ fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
         max_size: None,
         min_free: MinFree::NOTHING,
         when_away: WhenAway::StoredOnly,
+        look_ahead: LookAhead::Nars,
     }
 }
 

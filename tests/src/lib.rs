@@ -7,6 +7,7 @@
 //! | [`zoo`] | every kind of cache, in its own style |
 //! | [`front`] | TLS and HTTP/2 before such an upstream |
 //! | [`tunnel`] | a proxy before them, by CONNECT |
+//! | [`frames`] | HTTP/2 by hand, as nobody who means well speaks it |
 //! | [`client`] | an HTTP client that tells a whole body from a cut one |
 //! | [`link`] | a connection that can be broken and mended |
 //! | [`nix`] | the real `nix`, kept apart from the machine's own |
@@ -20,7 +21,7 @@
 //! | [`collector`], [`scrape`] | who is told of metrics, logs and traces |
 //! | [`wait`], [`gate`] | conditions in place of sleeps |
 //!
-//! Absent on purpose: TLS and HTTP/2 in the raw client.
+//! Absent on purpose: TLS and HTTP/2 in the raw client of HTTP/1.1.
 
 pub mod administration;
 pub mod balancer;
@@ -31,6 +32,7 @@ mod codec;
 pub mod collector;
 pub mod fixture;
 pub mod fleet;
+pub mod frames;
 pub mod front;
 pub mod gate;
 pub mod go_ncps;
@@ -66,7 +68,7 @@ pub use front::{Authority, Front};
 pub use gate::Gate;
 pub use go_ncps::{Era, GoEntry, GoNcps};
 pub use http1::Headers;
-pub use link::{Endpoint, Link};
+pub use link::{Endpoint, Link, Loss};
 pub use mount::Mount;
 pub use netns::{Host, Network};
 pub use nix::Nix;

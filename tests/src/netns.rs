@@ -127,7 +127,7 @@ impl Host {
         self.namespace.ip(args).unwrap_or_else(|why| panic!("ip {args:?}: {why}"));
     }
 
-    /// The file that stands for it.
+    /// The file that stands for it: who opens it may go there.
     pub(crate) fn file(&self) -> PathBuf {
         Path::new("/run/netns").join(&self.namespace.0)
     }

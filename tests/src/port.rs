@@ -85,7 +85,7 @@ impl Default for ReservedPort {
 }
 
 /// A socket stays where it was made: a thread goes there to make it, and ends.
-fn bind(addr: SocketAddr, namespace: Option<&Path>) -> io::Result<TcpSocket> {
+pub(crate) fn bind(addr: SocketAddr, namespace: Option<&Path>) -> io::Result<TcpSocket> {
     let Some(namespace) = namespace else { return bind_here(addr) };
     let there = || {
         let namespace = File::open(namespace)?;

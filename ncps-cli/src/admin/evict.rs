@@ -1,7 +1,8 @@
 //! `ncps-cli evict`: room in the stores of edges, now.
 
 use clap::Args;
-use ncps_proto::admin::{EdgeEviction, EvictionOrder, Goal, Planned};
+use futures::StreamExt;
+use ncps_proto::admin::{EdgeEviction, EvictStep, EvictionOrder, Goal, Planned};
 use ncps_runtime::config::values;
 use serde::Serialize;
 
@@ -9,6 +10,7 @@ use super::Session;
 use super::units::{Size, Time};
 use crate::failure::{Done, Failure};
 use crate::output::{Shown, Table};
+use crate::progress::{Counts, Progress};
 
 /// Evict NAR files: what was read longest ago first, uploads after everything else, nothing that is pinned.
 ///
@@ -33,13 +35,29 @@ pub(super) async fn run(command: Command, session: &Session) -> Done {
     let Command { to, free, edge, dry_run } = command;
     let goal = to.map(Goal::To).or(free.map(Goal::Free)).unwrap_or_default();
     let order = EvictionOrder { goal, edge, dry_run };
-    let edges: Vec<Edge> = session.admin().await?.evict(order).await?.into_iter().map(Edge::from).collect();
+    let edges: Vec<Edge> = hear(session, order).await?.into_iter().map(Edge::from).collect();
     let short = !dry_run && edges.iter().any(|edge| edge.files == 0 && edge.shortfall > 0);
     session.output.print(&Report { dry_run, edges })?;
     if short {
         return Err(Failure::Failed("nothing could be evicted: it is pinned, or in flight".to_owned()));
     }
     Ok(())
+}
+
+async fn hear(session: &Session, order: EvictionOrder) -> Result<Vec<EdgeEviction>, Failure> {
+    let mut steps = session.admin().await?.evict(order).await?;
+    // Where nothing is to go, nothing is to be seen.
+    let mut bar = None;
+    while let Some(step) = steps.next().await {
+        match step? {
+            EvictStep::Progress(at) => {
+                let bar = bar.get_or_insert_with(|| Progress::begin("evict", Counts::Bytes));
+                bar.at(at.bytes, Some(at.all_bytes));
+            }
+            EvictStep::Result(edges) => return Ok(edges),
+        }
+    }
+    Err(Failure::Failed("the eviction ended without a result; it may go on in the background".to_owned()))
 }
 
 #[derive(Serialize)]

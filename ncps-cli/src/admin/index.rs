@@ -194,23 +194,29 @@ impl Shown for Restored {
 pub(super) async fn restore(command: Restore, session: &Session) -> Done {
     let unreadable = |error: io::Error| Failure::Input(format!("{}: {error}", command.file.display()));
     let file = File::open(&command.file).map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
         return Err(Failure::Input(format!("{} is no file", command.file.display())));
     }
     let admin = session.admin().await?;
-    let Staged { index_id, narinfos } = admin.restore(pieces(file)).await?;
+    let Staged { index_id, narinfos } = admin.restore(pieces(file, metadata.len())).await?;
     session.output.print(&Restored { index_id, narinfos })
 }
 
-/// The file piece by piece. One that can't be read on ends early, and then is no backup.
-fn pieces(mut file: File) -> impl futures::Stream<Item = Bytes> + Send + 'static {
+/// The file piece by piece, as control takes it. One that can't be read on ends early, and then is no backup.
+fn pieces(mut file: File, all: u64) -> impl futures::Stream<Item = Bytes> + Send + 'static {
+    let (mut bar, mut sent) = (Progress::begin("restore", Counts::Bytes), 0);
     futures::stream::iter(std::iter::from_fn(move || {
         let mut piece = Vec::with_capacity(PIECE);
         match (&mut file).take(PIECE as u64).read_to_end(&mut piece) {
-            Ok(n) if n > 0 => Some(Bytes::from(piece)),
+            Ok(n) if n > 0 => {
+                sent += n as u64;
+                bar.at(sent, Some(all));
+                Some(Bytes::from(piece))
+            }
             Ok(_) => None,
             Err(error) => {
-                eprintln!("ncps-cli: the file can't be read to its end: {error}");
+                bar.say(&format!("ncps-cli: the file can't be read to its end: {error}"));
                 None
             }
         }

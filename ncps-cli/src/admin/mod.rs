@@ -63,6 +63,13 @@ struct Global {
     /// system.
     #[arg(long, global = true, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// A certificate in PEM that control is shown instead of a token: one that names ncps://admin/NAME. By default
+    /// $NCPS_CLIENT_CERT. Needs --client-key.
+    #[arg(long, global = true, value_name = "FILE")]
+    client_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM. By default $NCPS_CLIENT_KEY.
+    #[arg(long, global = true, value_name = "FILE")]
+    client_key: Option<PathBuf>,
     /// How answers are printed: as tables for people, or as JSON for programs.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
     output: Output,
@@ -118,6 +125,12 @@ enum Command {
     /// The database that it replaces is kept beside it. Whatever edges hold and the backup does not know is taken over when
     /// they attach.
     Restore(index::Restore),
+}
+
+/// The command line of `ncps-cli`.
+#[cfg(test)]
+pub(crate) fn command() -> clap::Command {
+    <Line as clap::CommandFactory>::command()
 }
 
 /// Runs `ncps-cli`. Never panics on what it is given.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use ncps_proto::admin::{PinOrder, PinRow, Pinned};
 use ncps_runtime::config::values;
@@ -35,7 +36,7 @@ pub(super) struct Add {
     #[arg(value_name = "PATH")]
     path: PathArg,
     /// What the pin is called. Several pins may have one label.
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     label: Option<String>,
     /// The pin ends by itself after this time, such as 12h or 30d. By default it lasts.
     #[arg(long, value_name = "TIME", value_parser = values::duration)]

@@ -9,6 +9,7 @@ use ncps_proto::admin::RemoteAdmin;
 use ncps_proto::{Code, Secret};
 use ncps_runtime::config::Env;
 use ncps_runtime::paths;
+use ncps_runtime::tls::TlsFiles;
 
 use super::Global;
 use crate::failure::Failure;
@@ -29,14 +30,25 @@ impl Session {
             None => place(env)?,
         };
         let secure = matches!(url, ControlUrl::Https(_));
-        let named = |given: Option<PathBuf>, variable| given.or_else(|| env(variable).map(PathBuf::from));
-        let ca_file =
-            named(global.ca_file, "NCPS_CA_FILE").filter(|path| secure && !path.as_os_str().is_empty());
-        let token_file =
-            named(global.token_file, "NCPS_TOKEN_FILE").filter(|path| !path.as_os_str().is_empty());
+        let named = |given: Option<PathBuf>, variable| {
+            let path = given.or_else(|| env(variable).map(PathBuf::from));
+            path.filter(|path| !path.as_os_str().is_empty())
+        };
+        let ca_file = named(global.ca_file, "NCPS_CA_FILE").filter(|_| secure);
+        let token_file = named(global.token_file, "NCPS_TOKEN_FILE");
+        let cert = named(global.client_cert, "NCPS_CLIENT_CERT");
+        let identity = match (cert, named(global.client_key, "NCPS_CLIENT_KEY")) {
+            (Some(cert), Some(key)) => Some(TlsFiles { cert, key }).filter(|_| secure),
+            (None, None) => None,
+            _ => {
+                let why = "--client-cert and --client-key have to be given together";
+                return Err(Failure::Input(why.to_owned()));
+            }
+        };
         let token = token_file.as_deref().map(remote::read_token).transpose();
         let token = token.map_err(|error| Failure::Input(format!("--token-file: {error}")))?;
-        Ok(Session { link: ControlLink { url, ca_file, token_file }, token, output: global.output })
+        let link = ControlLink { url, ca_file, token_file, identity };
+        Ok(Session { link, token, output: global.output })
     }
 
     /// Control, which answers.
@@ -60,7 +72,7 @@ fn place(env: Env<'_>) -> Result<ControlUrl, Failure> {
 
 fn hint(error: &ncps_proto::Error) -> Failure {
     if error.code() == Code::Invalid {
-        return Failure::Input(format!("--ca-file: {}", error.story()));
+        return Failure::Input(format!("--ca-file, --client-cert, --client-key: {}", error.story()));
     }
     Failure::Unreachable(format!(
         "{}\nDoes it run? --control or NCPS_CONTROL says where it is.",

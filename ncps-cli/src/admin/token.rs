@@ -31,7 +31,8 @@ pub(super) enum Command {
 pub(super) struct Create {
     /// A name for lists and logs: letters, digits, and . _ @ -
     name: String,
-    /// What it is good for: read, write, delete, sign (HTTP), edge (be an edge), admin (ncps-cli).
+    /// What it is good for: read, write, delete, sign (HTTP), edge (be an edge), durable (one whose disk is
+    /// kept: edge,durable), admin (ncps-cli).
     #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPE,...")]
     scope: Vec<Scope>,
     /// An edge where it counts, by its name; once for each. By default everywhere.

@@ -154,7 +154,7 @@ fn take_file(
         Ok(_) => return Ok(Err("it holds another NAR than its narinfo says".to_owned())),
         Err(error) => return Ok(Err(error.to_string())),
     };
-    let committed = store.commit(spool, proven.name, None, || {}).context("store a NAR file")?;
+    let committed = store.commit(spool, proven.name, || {}).context("store a NAR file")?;
     fault::point(Point::NarStored);
     match committed {
         Committed::Kept(_) => Ok(Ok(proven)),

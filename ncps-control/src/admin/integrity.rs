@@ -1,13 +1,10 @@
 //! Scrubs, verification, rebuilding the index, backups: what people ask, begun, and told to them step by step.
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
-use ncps_proto::admin::{
-    BackupPiece, Caller, EdgeScrub, EventKind, Rebuilt, ScrubOrder, ScrubStep, Staged, Steps,
-};
-use ncps_proto::{Code, Error, JobProgress, Result};
-use tokio::sync::{oneshot, watch};
+use ncps_proto::Result;
+use ncps_proto::admin::{BackupPiece, Caller, EventKind, Rebuilt, ScrubOrder, ScrubStep, Staged, Steps};
 
+use super::steps::steps;
 use crate::Control;
 use crate::control::Scrubbing;
 use crate::journal::Note;
@@ -20,7 +17,8 @@ impl Control {
         };
         let scrubbing = self.begin_scrub(order)?;
         self.journal.audit(caller, Note::new(EventKind::JobRun, what)).await?;
-        Ok(steps(scrubbing).boxed())
+        let Scrubbing { progress, report } = scrubbing;
+        Ok(steps(progress, report, ScrubStep::Progress, |edges| Ok(ScrubStep::Result(edges))))
     }
 
     pub(super) async fn ordered_rebuild(&self, caller: &Caller) -> Result<Steps<Rebuilt>> {
@@ -34,34 +32,10 @@ impl Control {
     }
 
     pub(super) async fn ordered_restore(&self, caller: &Caller, pieces: Steps<Bytes>) -> Result<Staged> {
-        let staged = self.copy_in(pieces).await?;
+        let staged = self.copy_in(caller, pieces).await?;
         let what =
             format!("staged for the next start: {} narinfos of index {}", staged.narinfos, staged.index_id);
         self.journal.audit(caller, Note::new(EventKind::Restored, what)).await?;
         Ok(staged)
-    }
-}
-
-/// Its progress whenever that changes, then its result.
-fn steps(Scrubbing { progress, report }: Scrubbing) -> impl Stream<Item = Result<ScrubStep>> + Send {
-    stream::unfold(Some((progress, report)), |running| async move {
-        let (mut progress, mut report) = running?;
-        let step = next(&mut progress, &mut report).await;
-        let goes_on = matches!(step, Ok(ScrubStep::Progress(_)));
-        Some((step, goes_on.then_some((progress, report))))
-    })
-}
-
-async fn next(
-    progress: &mut watch::Receiver<JobProgress>,
-    report: &mut oneshot::Receiver<Vec<EdgeScrub>>,
-) -> Result<ScrubStep> {
-    tokio::select! {
-        biased;
-        Ok(()) = progress.changed() => Ok(ScrubStep::Progress(*progress.borrow_and_update())),
-        report = report => {
-            let stopping = |_| Error::new(Code::Unavailable, "control is stopping");
-            report.map(ScrubStep::Result).map_err(stopping)
-        }
     }
 }

@@ -8,13 +8,14 @@ mod paths;
 mod pattern;
 mod pins;
 mod stats;
+mod steps;
 mod tokens;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use ncps_nix::StorePathHash;
 use ncps_proto::admin::{
-    AdminPlane, BackupPiece, Caller, EdgeEviction, EdgeRemoval, Events, EventsWanted, EvictionOrder, Keys,
+    AdminPlane, BackupPiece, Caller, EdgeRemoval, Events, EventsWanted, EvictStep, EvictionOrder, Keys,
     PathDetails, PathPage, PathsWanted, PinOrder, PinRow, Pinned, PrefetchRequest, PrefetchStream,
     PurgeOrder, PurgeStep, Rebuilt, ScrubOrder, ScrubStep, Setting, Staged, Stats, Steps, Verification,
 };
@@ -58,8 +59,8 @@ impl AdminPlane for Control {
         self.path_details(hash).await
     }
 
-    async fn prefetch(&self, request: PrefetchRequest) -> Result<PrefetchStream> {
-        self.begin_prefetch(request)
+    async fn prefetch(&self, caller: &Caller, request: PrefetchRequest) -> Result<PrefetchStream> {
+        self.begin_prefetch(caller, request).await
     }
 
     async fn create_token(&self, caller: &Caller, new: NewToken) -> Result<MadeToken> {
@@ -78,7 +79,7 @@ impl AdminPlane for Control {
         Ok(self.open_scopes(without))
     }
 
-    async fn evict(&self, caller: &Caller, order: EvictionOrder) -> Result<Vec<EdgeEviction>> {
+    async fn evict(&self, caller: &Caller, order: EvictionOrder) -> Result<Steps<EvictStep>> {
         self.evict_for(order, caller).await
     }
 

@@ -247,8 +247,8 @@ pub(super) const MAX_SIZE: Field = Field::value(
     "cache-max-size",
     "CACHE_MAX_SIZE",
     "cache.max-size",
-    "Disk that the NARs and narinfos of an edge may take; other objects (--max-objects-size) and running downloads \
-     (--max-spool-size) come on top. Past it the files that were read longest ago are \
+    "Disk that the NARs and narinfos of an edge may take, directories included; other objects (--max-objects-size) \
+     and running downloads (--max-spool-size) come on top. Past it the files that were read longest ago are \
      evicted, down to 90 % of it, with or without a schedule; they are fetched again when asked for. By default \
      only --cache-min-free is a limit.",
 )
@@ -397,6 +397,18 @@ pub(super) const WHEN_AWAY: Field = Field::value(
 .value_name("POLICY")
 .default("upstream-signed");
 
+pub(super) const PREFETCH: Field = Field::value(
+    "prefetch",
+    "PREFETCH",
+    "cache.prefetch",
+    "What edges get ahead of a client that has asked for two paths of a closure, one of which refers to the other. \
+     metadata: the narinfos of all that they refer to, and of what that refers to in turn, so that the client waits for \
+     the upstreams once and not once per level. nars: once it downloads, also the NARs of the paths that it asked for, \
+     with at most half of --max-downloads. off: nothing.",
+)
+.value_name("WHAT")
+.default("metadata");
+
 pub(super) const CONTROL_ADDR: Field = Field::value(
     "control-addr",
     "CONTROL_ADDR",
@@ -421,6 +433,25 @@ pub(super) const CONTROL_TLS_KEY: Field = Field::value(
     "CONTROL_TLS_KEY",
     "control.tls.key",
     "Private key of the certificate, in PEM.",
+)
+.value_name("PATH");
+
+pub(super) const CONTROL_CLIENT_CA: Field = Field::value(
+    "control-tls-client-ca",
+    "CONTROL_TLS_CLIENT_CA",
+    "control.tls.client-ca",
+    "Certificate authorities in PEM that may certify edges and administrators, who then need no token: by the URI \
+     ncps://edge/NAME, ncps://durable-edge/NAME or ncps://admin/NAME among the names of a certificate. Read again when \
+     it changes.",
+)
+.value_name("PATH");
+
+pub(super) const CONTROL_CLIENT_CRL: Field = Field::value(
+    "control-tls-client-crl",
+    "CONTROL_TLS_CLIENT_CRL",
+    "control.tls.client-crl",
+    "Lists in PEM of the certificates that these authorities have revoked; read again when it changes. Needs \
+     --control-tls-client-ca.",
 )
 .value_name("PATH");
 
@@ -488,9 +519,12 @@ pub const CONTROL: &[Field] = &[
     NEAR_CACHE,
     ABSENT_ON_FAILURE,
     WHEN_AWAY,
+    PREFETCH,
     CONTROL_ADDR,
     CONTROL_TLS_CERT,
     CONTROL_TLS_KEY,
+    CONTROL_CLIENT_CA,
+    CONTROL_CLIENT_CRL,
     CONTROL_INSECURE,
     OBJECT_TTL,
     MAX_OBJECTS,

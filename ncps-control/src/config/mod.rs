@@ -20,12 +20,13 @@ use std::time::Duration;
 
 use ncps_nix::{PublicKey, Sha256Hash};
 use ncps_proto::admin::Setting;
-use ncps_proto::{EdgeSettings, MinFree, Scope, Token, WhenAway, Writing};
+use ncps_proto::{EdgeSettings, LookAhead, MinFree, Scope, Token, WhenAway, Writing};
 use ncps_runtime::config::values::{absolute_path, byte_size, duration, listen_addr};
 use ncps_runtime::config::{Env, Field, ListenAddr, Resolver, Source};
 use ncps_runtime::fields::read_data_path;
 use ncps_runtime::paths;
 use ncps_runtime::tls::TlsFiles;
+use ncps_runtime::tls::clients::ClientFiles;
 
 use crate::eviction::{Schedule, Zone};
 use crate::{Admission, Scrubs};
@@ -46,10 +47,19 @@ pub enum ControlAddr {
         /// Where.
         addr: ListenAddr,
         /// What it proves itself with.
-        tls: Option<TlsFiles>,
+        tls: Option<PortTls>,
     },
     /// At the first of these sockets that can be made.
     FirstOf(Vec<PathBuf>),
+}
+
+/// TLS of a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortTls {
+    /// What control proves itself with.
+    pub files: TlsFiles,
+    /// Who certifies edges and administrators; without it they need tokens.
+    pub clients: Option<ClientFiles>,
 }
 
 /// Where the signing key comes from.
@@ -190,6 +200,11 @@ fn key_source(r: &mut Resolver, given: Option<PathBuf>, data: &Path) -> KeySourc
 /// What leaves this machine is encrypted, unless somebody insists.
 fn control_addr(r: &mut Resolver, warnings: &mut Vec<String>) -> Option<ControlAddr> {
     let tls = TlsFiles::read(r, &fields::CONTROL_TLS_CERT, &fields::CONTROL_TLS_KEY);
+    let clients = client_files(r);
+    if clients.is_some() && tls.is_none() {
+        r.problem(&fields::CONTROL_CLIENT_CA, "needs TLS: --control-tls-cert and --control-tls-key");
+    }
+    let tls = tls.map(|files| PortTls { files, clients });
     let insists = r.flag(&fields::CONTROL_INSECURE);
     let addr = match r.get(&fields::CONTROL_ADDR, values::control_addr) {
         Some(ControlAddr::Tcp { addr, .. }) => addr,
@@ -218,6 +233,15 @@ fn control_addr(r: &mut Resolver, warnings: &mut Vec<String>) -> Option<ControlA
         }
     }
     Some(ControlAddr::Tcp { addr, tls })
+}
+
+fn client_files(r: &mut Resolver) -> Option<ClientFiles> {
+    let ca = r.get(&fields::CONTROL_CLIENT_CA, absolute_path);
+    let crl = r.get(&fields::CONTROL_CLIENT_CRL, absolute_path);
+    if r.given(&fields::CONTROL_CLIENT_CRL) && !r.given(&fields::CONTROL_CLIENT_CA) {
+        r.problem(&fields::CONTROL_CLIENT_CRL, "has to be given with --control-tls-client-ca");
+    }
+    Some(ClientFiles { ca: ca?, crl })
 }
 
 fn is_loopback(addr: ListenAddr) -> bool {
@@ -265,6 +289,7 @@ fn settings(r: &mut Resolver, env: Env<'_>, warnings: &mut Vec<String>) -> EdgeS
         max_size: r.get(&fields::MAX_SIZE, byte_size),
         min_free: min_free(r),
         when_away: r.get_or(&fields::WHEN_AWAY, values::when_away, WhenAway::default()),
+        look_ahead: r.get_or(&fields::PREFETCH, values::look_ahead, LookAhead::default()),
     }
 }
 

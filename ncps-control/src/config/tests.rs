@@ -10,6 +10,7 @@ use ncps_runtime::fields::RUNTIME;
 
 use super::*;
 
+mod uploads;
 mod upstreams;
 
 const TABLES: &[&[Field]] = &[CONTROL, LATER, LATER_GLOBAL];
@@ -17,10 +18,19 @@ const TABLES: &[&[Field]] = &[CONTROL, LATER, LATER_GLOBAL];
 const STATE: (&str, &str) = ("STATE_DIRECTORY", "/state");
 
 fn read(args: &[&str], vars: &[(&str, &str)]) -> Result<ControlConfig, ConfigErrors> {
+    read_with(args, vars, None)
+}
+
+/// The same with a file.
+fn read_with(
+    args: &[&str],
+    vars: &[(&str, &str)],
+    file: Option<&Path>,
+) -> Result<ControlConfig, ConfigErrors> {
     let command = command("ncps-control", "test", TABLES);
     let line = CommandLine::parse(command, TABLES, [&["ncps-control"], args].concat()).expect("no help");
     let env = |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-    let mut r = Resolver::new(Sources::gather(TABLES, &[], &line, &env, None));
+    let mut r = Resolver::new(Sources::gather(TABLES, &[], &line, &env, file));
     let config = ControlConfig::read(&mut r, &env);
     r.finish()?;
     Ok(config.expect("nothing is wrong"))

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ncps_proto::{MinFree, WhenAway};
+use ncps_proto::{LookAhead, MinFree, WhenAway};
 use ncps_runtime::config::values::{absolute_path, byte_size, listen_addr};
 use ncps_runtime::program::BLOCKING_THREADS;
 
@@ -67,8 +67,22 @@ pub(super) fn min_free(text: &str) -> Result<MinFree, String> {
 
 /// What edges do while control is away, by its name.
 pub(super) fn when_away(text: &str) -> Result<WhenAway, String> {
-    let named = WhenAway::NAMED.into_iter().find(|(name, _)| *name == text);
-    named.map(|(_, policy)| policy).ok_or_else(|| "expected upstream-signed or stored-only".to_owned())
+    named(text, &WhenAway::NAMED)
+}
+
+/// What comes ahead, by its name.
+pub(super) fn look_ahead(text: &str) -> Result<LookAhead, String> {
+    named(text, &LookAhead::NAMED)
+}
+
+/// What goes by this name among those that have one; two at least.
+fn named<T: Copy>(text: &str, all: &[(&str, T)]) -> Result<T, String> {
+    let found = all.iter().find(|(name, _)| *name == text);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+        let (last, others) = names.split_last().expect("two at least");
+        format!("expected {} or {last}", others.join(", "))
+    })
 }
 
 /// Downloads at once, and decoders at once. A download may decode, and so may a reader that passes a full disk by, of

@@ -216,6 +216,9 @@ impl Listener {
         let instance = &self.session.hello.instance.clone();
         match report {
             EdgeReport::Inventory { held, last } => {
+                if let Err(error) = self.sessions.fits(instance, &held) {
+                    return self.end_for_too_many_files(error);
+                }
                 let Page { timed, irreplaceable } = self.recognise(&held).await;
                 let gone = self.sessions.holds(self.session.id, timed, last);
                 self.weigh(irreplaceable).await;
@@ -232,6 +235,9 @@ impl Listener {
             }
             EdgeReport::Accesses(accesses) => self.note(&accesses).await,
             EdgeReport::Committed(held) => {
+                if let Err(error) = self.sessions.fits(instance, &[held]) {
+                    return self.end_for_too_many_files(error);
+                }
                 let _turn = self.index.lock_files([held.name]).await;
                 let standing = standing::of(&self.index, held.name).await;
                 self.sessions.committed(self.session.id, held, standing, self.clock.now());
@@ -295,6 +301,12 @@ impl Listener {
         let who = Who { name: Some(name.clone()), peer: None };
         self.refusals.note(&who, Reason::Hello, "it said hello in the middle of a session, which was ended");
         self.sessions.close(self.session.id);
+    }
+
+    /// What it said so far stays believed, as of any edge that goes.
+    fn end_for_too_many_files(&self, error: Error) {
+        let who = Who { name: Some(self.session.hello.name.clone()), peer: None };
+        self.refusals.turn_away(&who, Reason::Inventory, error);
     }
 
     fn told(&self) -> lost::Told<'_> {

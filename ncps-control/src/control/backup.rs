@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use ncps_proto::admin::{BackupPiece, Staged, Steps};
+use ncps_proto::admin::{BackupPiece, Caller, Staged, Steps};
 use ncps_proto::{Code, Error, Result};
 
 use super::Control;
@@ -47,8 +47,8 @@ impl Control {
         Ok(pieces.boxed())
     }
 
-    /// Takes a copy in, checks it, and keeps it for the next start.
-    pub(crate) async fn copy_in(&self, mut pieces: Steps<Bytes>) -> Result<Staged> {
+    /// Takes a copy in, checks it, and keeps it for the next start, whose audit log says who had it restored.
+    pub(crate) async fn copy_in(&self, caller: &Caller, mut pieces: Steps<Bytes>) -> Result<Staged> {
         let _turn = Arc::clone(&self.copies.inward).try_lock_owned().map_err(|_| busy("restore"))?;
         let db = self.index.db().clone();
         let mut file = db.incoming().map_err(|e| disk("make a file for the backup", e))?;
@@ -64,7 +64,7 @@ impl Control {
             file = written.map_err(|e| disk("write the backup", e))?;
         }
         blocking(move || file.sync_all()).await.map_err(|e| disk("write the backup", e))?;
-        match db.stage().await {
+        match db.stage(&caller.who).await {
             Ok(content) => {
                 tracing::warn!(
                     index = content.index_id,

@@ -26,6 +26,7 @@ impl Control {
         }
         let wrong = commit.asked_as.filter(|name| *name != commit.name);
         let file_turns = self.index.lock_files(wrong.into_iter().chain([commit.name])).await;
+        self.is_possible(instance, &commit, wrong).await?;
         self.put_committed_file(&commit, wrong).await?;
         let narinfos = self.settle_narinfos(&commit, wrong).await?;
         fault::point(Point::NarCommitted);
@@ -42,6 +43,25 @@ impl Control {
         drop(file_turns);
         self.weigh(wrong).await;
         Ok(narinfos)
+    }
+
+    /// What a name was proven to be before, it is for good: whoever says otherwise is mistaken, or lies. Else one edge could
+    /// take files from all others, and uploads from those that are away.
+    async fn is_possible(&self, instance: &str, commit: &Commit, wrong: Option<NarFileName>) -> Result<()> {
+        let refused = |why: String| {
+            tracing::warn!(instance, nar = %commit.name, why, "a commit is not believed");
+            Err(Error::new(Code::Refused, format!("commit of {}: {why}", commit.name)))
+        };
+        let known = self.index.file(commit.name).await?;
+        if known.is_some_and(|known| known.denies(commit.nar, commit.file_size)) {
+            return refused("these bytes were proven to be another NAR, or to have another size".to_owned());
+        }
+        let Some(wrong) = wrong else { return Ok(()) };
+        let Some(proven) = self.index.file(wrong).await?.filter(|file| file.proven) else { return Ok(()) };
+        if self.sessions.is_held(wrong) || (proven.uploaded && self.may_be_away(wrong)) {
+            return refused(format!("{wrong} was proven to be a right name, and an edge holds it"));
+        }
+        Ok(())
     }
 
     /// What a file was served for while control was away comes into the index like any publication; not what was
@@ -96,6 +116,9 @@ impl Control {
         file.proven = true;
         file.uploaded |= commit.uploaded;
         match (&commit.origin, wrong) {
+            // That an upstream has an upload, too, is known when it is published from there. The word of one edge is not
+            // enough to let it go.
+            _ if known.as_deref().is_some_and(NarFile::is_irreplaceable) => {}
             (Some(origin), _) => file.add_origin(origin.clone(), false),
             (None, Some(wrong)) => self.inherit_origins(&mut file, wrong).await?,
             (None, None) => {}

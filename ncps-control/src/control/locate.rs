@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use ncps_nix::{Compression, NarFileName, NarHash};
+use ncps_nix::{Compression, NarFileName, NarHash, StorePathHash};
 use ncps_proto::{Location, Origin, Result};
 
 use super::Control;
+use crate::index::View;
 use crate::record::NarFile;
 
 impl Control {
     pub(crate) async fn location(&self, asker: &str, asked: NarFileName) -> Result<Option<Location>> {
-        let name = self.index.resolve(asked).await?;
-        let Some(file) = self.file_or_decodable(name).await? else { return Ok(None) };
-        let others = self.representations(name, &file).await?;
-        let naming = self.index.naming(name).await?;
+        let known = self.index.read(move |index| known(index, asked)).await?;
+        let Some(Known { name, file, others, store_paths }) = known else { return Ok(None) };
         Ok(Some(Location {
             name,
             file_size: file.file_size,
@@ -24,31 +23,9 @@ impl Control {
             away: file.is_irreplaceable() && self.may_be_away(name),
             origins: self.origins(name, &file, &others),
             representations: others.iter().filter(|(_, file)| file.proven).map(|(other, _)| *other).collect(),
-            store_paths: naming.iter().map(|narinfo| narinfo.store_path.hash()).collect(),
+            store_paths,
             peers: self.sessions.peers(asker, name),
         }))
-    }
-
-    /// A NAR of which only compressed files are known is known, too: they are decoded.
-    async fn file_or_decodable(&self, name: NarFileName) -> Result<Option<Arc<NarFile>>> {
-        let known = self.index.file(name).await?;
-        if known.is_some() || name.compression != Compression::None {
-            return Ok(known);
-        }
-        let files = self.index.files_of(NarHash(name.hash.0)).await?;
-        let best = files.into_iter().map(|(_, file)| file).max_by_key(|file| file.proven);
-        Ok(best.map(|file| Arc::new(NarFile { nar: file.nar, ..NarFile::default() })))
-    }
-
-    async fn representations(
-        &self,
-        name: NarFileName,
-        file: &NarFile,
-    ) -> Result<Vec<(NarFileName, Arc<NarFile>)>> {
-        let Some(facts) = file.nar else { return Ok(Vec::new()) };
-        let mut files = self.index.files_of(facts.hash).await?;
-        files.retain(|(other, _)| *other != name);
-        Ok(files)
     }
 
     /// The file's own origins, best first; after them, for an uncompressed NAR, those of its other
@@ -81,4 +58,35 @@ impl Control {
         });
         ranked
     }
+}
+
+/// What the index knows of a file.
+struct Known {
+    name: NarFileName,
+    file: Arc<NarFile>,
+    /// Other representations of its NAR.
+    others: Vec<(NarFileName, Arc<NarFile>)>,
+    store_paths: Vec<StorePathHash>,
+}
+
+fn known(index: &mut View<'_>, asked: NarFileName) -> Result<Option<Known>> {
+    let name = index.resolve(asked)?;
+    let Some(file) = file_or_decodable(index, name)? else { return Ok(None) };
+    let others = match file.nar {
+        Some(facts) => index.files_of_but(facts.hash, Some(name))?,
+        None => Vec::new(),
+    };
+    let store_paths = index.paths_naming(name)?;
+    Ok(Some(Known { name, file, others, store_paths }))
+}
+
+/// A NAR of which only compressed files are known is known, too: they are decoded.
+fn file_or_decodable(index: &mut View<'_>, name: NarFileName) -> Result<Option<Arc<NarFile>>> {
+    let known = index.file(name)?;
+    if known.is_some() || name.compression != Compression::None {
+        return Ok(known);
+    }
+    let files = index.files_of(NarHash(name.hash.0))?;
+    let best = files.into_iter().map(|(_, file)| file).max_by_key(|file| file.proven);
+    Ok(best.map(|file| Arc::new(NarFile { nar: file.nar, ..NarFile::default() })))
 }

@@ -9,6 +9,7 @@ mod attach;
 mod backup;
 mod commit;
 mod doubt;
+mod errand;
 mod leaving;
 mod locate;
 mod lost;
@@ -20,6 +21,7 @@ mod purge;
 pub(crate) mod removal;
 mod scrub;
 mod standing;
+mod sweep;
 mod takeover;
 mod tokens;
 mod upload;
@@ -38,11 +40,13 @@ use async_trait::async_trait;
 use ncps_nix::{NarFileName, NarInfo, PublicKey, SecretKey, StorePathHash};
 use ncps_proto::admin::{EventKind, EvictionOrder, Setting};
 use ncps_proto::{
-    Code, Commit, ControlPlane, Directives, DurableEdges, EdgeSettings, Error, Heard, Location, Lookup,
-    ObjectNote, Publication, Reports, Result, Token, Turn, Upload, Victim, Writer,
+    Bearer, Code, Commit, ControlPlane, Directives, DurableEdges, EdgeSettings, Errand, Error, Heard,
+    Location, Lookup, ObjectNote, Publication, Reports, Result, Token, Turn, Upload, Victim, Warrants,
+    Writer,
 };
 use ncps_runtime::clock::{Clock, Pace};
 use ncps_runtime::tasks::Tasks;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +54,7 @@ pub use adoption::Adoption;
 
 use crate::admission::Admission;
 use crate::db::Db;
-use crate::eviction::job::Evictor;
+use crate::eviction::job::{Evicting, Evictor};
 use crate::eviction::{EvictionReport, Schedule};
 use crate::index::{Index, Known};
 use crate::journal::{Journal, Note};
@@ -65,6 +69,7 @@ use crate::sessions::Sessions;
 use crate::settings::Settings;
 use crate::tokens::Tokens;
 use crate::totals::Tally;
+use crate::warrants::Warrants as Issued;
 use arrivals::Arrivals;
 use backup::Copies;
 use removal::Remover;
@@ -134,6 +139,7 @@ pub struct Control {
     pub(crate) roster: Arc<Roster>,
     pub(crate) refusals: Arc<Refusals>,
     remover: Remover,
+    warrants: Arc<Mutex<Issued>>,
     /// One purge at a time.
     purging: tokio::sync::Mutex<()>,
     evictor: Evictor,
@@ -195,8 +201,13 @@ impl Control {
         tasks.spawn_critical_background("control-housekeeping", upkeep);
         let ends = Arc::clone(&register).watch(Arc::clone(&clock), tasks.life().hard());
         tasks.spawn_critical_background("token-expiry", ends);
-        let over =
-            Expiry { pins: Arc::clone(&pins), remover: remover.clone(), journal: Arc::clone(&journal) };
+        let warrants = Arc::default();
+        let over = Expiry {
+            pins: Arc::clone(&pins),
+            remover: remover.clone(),
+            journal: Arc::clone(&journal),
+            warrants: Arc::clone(&warrants),
+        };
         let expiry = over.watch(Arc::clone(&clock), tasks.life().hard());
         tasks.spawn_critical_background("control-expiry", expiry);
         let kept =
@@ -229,6 +240,7 @@ impl Control {
             roster,
             refusals,
             remover,
+            warrants,
             purging: tokio::sync::Mutex::default(),
             evictor,
             scrubber: Scrubber::default(),
@@ -245,6 +257,7 @@ impl Control {
         if let Some(schedule) = control.scrubs.schedule.clone() {
             control.start_scrubs(schedule, tasks);
         }
+        control.start_sweep(tasks);
         control
     }
 
@@ -298,6 +311,11 @@ impl Control {
     /// [`Code::Absent`] where no attached edge has the name; [`Code::Unavailable`] where control is stopping.
     pub async fn evict(&self, order: EvictionOrder) -> Result<EvictionReport> {
         self.evictor.run(order).await
+    }
+
+    /// The same for who wants to hear how far it is.
+    pub(crate) async fn begin_eviction(&self, order: EvictionOrder) -> Result<Evicting> {
+        self.evictor.begin(order).await
     }
 
     /// What the last eviction did.
@@ -373,11 +391,12 @@ async fn housekeeping(clock: Arc<dyn Clock>, stop: CancellationToken) {
     }
 }
 
-/// What ends by itself: pins, turns, removals of long ago, and what edges held that are away for long.
+/// What ends by itself: pins, turns, warrants, removals of long ago, and what edges held that are away for long.
 struct Expiry {
     pins: Arc<Pins>,
     remover: Remover,
     journal: Arc<Journal>,
+    warrants: Arc<Mutex<Issued>>,
 }
 
 impl Expiry {
@@ -387,6 +406,7 @@ impl Expiry {
             if let Err(error) = self.pins.expire(clock.now()).await {
                 tracing::warn!(error = error.story(), "pins can't be ended");
             }
+            self.warrants.lock().expire(Instant::now());
             self.remover.forget().await;
             self.give_up_what_is_away().await;
         }
@@ -522,15 +542,22 @@ impl ControlPlane for Control {
         self.note_of_object(note).await
     }
 
+    async fn warrant(&self, errand: Errand, writer: Writer) -> Result<Warrants> {
+        self.warrant_errand(errand, &writer).await
+    }
+
+    async fn redeem(&self, bearer: Bearer, errand: Errand) -> Result<()> {
+        self.redeem_warrant(&bearer, &errand)
+    }
+
     async fn doubt_placement(&self, instance: &str, peer: &str, name: NarFileName) -> Result<()> {
         self.doubt(instance, peer, name)
     }
 
     async fn durable_edges(&self, instance: &str) -> Result<DurableEdges> {
-        let mut durable = self.sessions.durable_edges(instance);
-        // Right after a start none may be back.
-        durable.known |= self.roster.knows_keepers();
-        Ok(durable)
+        let keepers = self.sessions.keepers(instance);
+        let urls = keepers.into_iter().map(|keeper| keeper.url).collect();
+        Ok(DurableEdges { urls, away: self.is_keeper_away() })
     }
 
     async fn attach(&self, reports: Reports) -> Result<Directives> {

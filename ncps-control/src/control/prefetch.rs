@@ -4,14 +4,19 @@
 //! Absent: looking up and fetching, which is the edge's.
 
 use futures::StreamExt;
-use ncps_proto::admin::{MOST_PREFETCHED, PrefetchNews, PrefetchRequest, PrefetchStream};
+use ncps_proto::admin::{Caller, EventKind, MOST_PREFETCHED, PrefetchNews, PrefetchRequest, PrefetchStream};
 use ncps_proto::{Code, Error, Job, JobSaid, Prefetch, Result};
 
 use super::Control;
 use crate::jobs::JobRun;
+use crate::journal::Note;
 
 impl Control {
-    pub(crate) fn begin_prefetch(&self, request: PrefetchRequest) -> Result<PrefetchStream> {
+    pub(crate) async fn begin_prefetch(
+        &self,
+        caller: &Caller,
+        request: PrefetchRequest,
+    ) -> Result<PrefetchStream> {
         let PrefetchRequest { paths, closure, edge } = request;
         let invalid = |why: String| Err(Error::new(Code::Invalid, why));
         if paths.is_empty() {
@@ -25,8 +30,11 @@ impl Control {
                 edge.map_or("no edge is attached".to_owned(), |e| format!("no edge {e} is attached")),
             );
         };
-        tracing::info!(edge = name, paths = paths.len(), closure, "prefetch");
+        let with = if closure { " with all that they refer to" } else { "" };
+        let what = format!("prefetch of {} paths{with} at edge {name}", paths.len());
         let run = self.sessions.begin_job(&instance, Job::Prefetch(Prefetch { paths, closure }))?;
+        // Where it can't be noted, nobody listens, and it is called off.
+        self.journal.audit(caller, Note::new(EventKind::JobRun, what)).await?;
         Ok(futures::stream::unfold(Some(run), next).boxed())
     }
 }

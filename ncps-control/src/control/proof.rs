@@ -9,12 +9,17 @@ use super::Control;
 use crate::record::{facts_of, file_of};
 
 impl Control {
-    /// An edge decoded a file that it stores. Narinfos that say it is another NAR are forgotten.
+    /// An edge decoded a file that it stores. Narinfos that say it is another NAR are forgotten. What contradicts an
+    /// earlier proof is not believed.
     pub(super) async fn proven(&self, name: NarFileName, file_size: u64, nar: NarFacts) -> Result<()> {
         self.index.admit().await?;
         let turn = self.index.lock_files([name]).await;
         let known = self.index.file(name).await?;
         let Some(known) = known else { return Ok(()) };
+        if known.denies(nar, file_size) {
+            tracing::warn!(nar = %name, "what an edge found in a file contradicts what was proven, and is not believed");
+            return Ok(());
+        }
         let mut file = known.as_ref().clone();
         (file.file_size, file.nar, file.proven) = (Some(file_size), Some(nar), true);
         self.put_if_changed(name, Some(&known), file);
@@ -35,9 +40,10 @@ impl Control {
         Ok(())
     }
 
-    /// An edge lost a file that no source has. Where nobody else holds it, what names it becomes absent.
+    /// An edge lost a file that no source has. Where nobody else holds it, those included that are away for less than an
+    /// hour, what names it becomes absent.
     pub(super) async fn is_lost(&self, name: NarFileName) -> Result<()> {
-        if self.sessions.is_held(name) {
+        if self.sessions.is_remembered(name) {
             return Ok(());
         }
         self.index.admit().await?;

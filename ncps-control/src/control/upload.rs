@@ -7,9 +7,12 @@ use std::time::Duration;
 use ncps_nix::{MAX_NARINFO_BYTES, NarFileName, NarInfo, StorePathHash};
 use ncps_proto::admin::{Caller, EventKind};
 use ncps_proto::{
-    Code, Error, ObjectChange, ObjectNote, Result, Scope, Token, Upload, Victim, Writer, tokens,
+    ChangedBy, Code, Errand, Error, ObjectChange, ObjectNote, Result, Scope, Token, Upload, Victim, Writer,
+    tokens,
 };
+use ncps_runtime::clock::UnixTime;
 use ncps_runtime::fault::{self, Point};
+use tokio::time::Instant;
 
 use super::lost::{self, Back, Told};
 use super::removal::take_narinfo_out;
@@ -19,7 +22,7 @@ use crate::metrics::Published;
 use crate::record::{facts_of, file_of, point_at};
 
 /// How long after control's start edges may take to come back and say what they hold.
-const RETURN: Duration = Duration::from_secs(60);
+pub(super) const RETURN: Duration = Duration::from_secs(60);
 
 /// Whether the NAR of an upload is there.
 enum Rests {
@@ -33,7 +36,10 @@ enum Rests {
 
 impl Control {
     pub(super) async fn take_upload(&self, upload: Upload) -> Result<NarInfo> {
-        allowed(self.settings.get().writing.put)?;
+        // Whoever brings it, it has to be vouched for.
+        if !self.settings.get().writing.put {
+            return Err(verb_off());
+        }
         let (stored, audited) = self.put_upload(upload).await?;
         fault::point(Point::UploadPut);
         let paths = [stored.store_path.hash()];
@@ -133,12 +139,16 @@ impl Control {
     /// Whether an upload may lie where it can't be had from now: at an edge that is believed to hold it, or, since a
     /// former process knew who that was, at one that keeps its disk and is away for less than an hour.
     pub(super) fn may_be_away(&self, name: NarFileName) -> bool {
-        let is_keeper_away = || {
-            let attached = self.sessions.named(None);
-            let attached = attached.iter().map(|(name, _)| &**name).collect();
-            self.roster.is_keeper_away(&attached, self.clock.now())
-        };
-        self.sessions.is_remembered(name) || self.started.elapsed() < RETURN || is_keeper_away()
+        let may_come_back = self.started.elapsed() < RETURN;
+        self.sessions.is_remembered(name) || may_come_back || self.is_keeper_away()
+    }
+
+    /// Whether an edge that keeps its disk is not attached, and was within the hour or may just not be back since the start.
+    pub(super) fn is_keeper_away(&self) -> bool {
+        let attached = self.sessions.named(None);
+        let attached = attached.iter().map(|(name, _)| &**name).collect();
+        let may_come_back = self.started.elapsed() < RETURN;
+        self.roster.is_keeper_away(&attached, if may_come_back { UnixTime(0) } else { self.clock.now() })
     }
 
     async fn put_first(
@@ -213,7 +223,7 @@ impl Control {
     }
 
     pub(super) async fn delete_path(&self, hash: StorePathHash, writer: &Writer) -> Result<bool> {
-        allowed(self.settings.get().writing.delete)?;
+        self.may_write(Scope::Delete, writer)?;
         self.index.admit().await?;
         let turn = self.index.lock_narinfos([hash]).await;
         let Some(narinfo) = self.index.narinfo(hash).await? else { return Ok(false) };
@@ -232,7 +242,7 @@ impl Control {
     }
 
     pub(super) async fn delete_file(&self, asked: NarFileName, writer: &Writer) -> Result<Vec<Victim>> {
-        allowed(self.settings.get().writing.delete)?;
+        self.may_write(Scope::Delete, writer)?;
         self.index.admit().await?;
         let by = caller(self.token_of(writer).as_ref());
         let mut audited = None;
@@ -269,19 +279,23 @@ impl Control {
 
     /// Objects lie with the edge: there is nothing to know of them but who changed them.
     pub(super) async fn note_of_object(&self, note: ObjectNote) -> Result<()> {
-        let ObjectNote { name, change, writer } = note;
-        let writing = self.settings.get().writing;
-        let note = match change {
+        let ObjectNote { name, change, by } = note;
+        let (note, errand) = match change {
             ObjectChange::Uploaded(bytes) => {
-                allowed(writing.put)?;
-                Note::new(EventKind::Uploaded, format!("{name}, {bytes} bytes"))
+                let note = Note::new(EventKind::Uploaded, format!("{name}, {bytes} bytes"));
+                (note, Errand::KeepObject(name))
             }
             ObjectChange::Deleted => {
-                allowed(writing.delete)?;
-                Note::new(EventKind::Deleted, name.to_string())
+                (Note::new(EventKind::Deleted, name.to_string()), Errand::DeleteObject(name))
             }
         };
-        let by = caller(self.token_of(&writer).as_ref());
+        let by = match by {
+            ChangedBy::Client(writer) => {
+                self.may_write(errand.scope(), &writer)?;
+                caller(self.token_of(&writer).as_ref())
+            }
+            ChangedBy::Errand(bearer) => self.warrants.lock().done(&bearer, &errand, Instant::now())?,
+        };
         self.journal.written(self.journal.audit_with_rows(&by, note)).await
     }
 
@@ -290,9 +304,26 @@ impl Control {
     }
 
     /// The token that a writer shows, if it is one of ours.
-    fn token_of(&self, writer: &Writer) -> Option<Token> {
+    pub(super) fn token_of(&self, writer: &Writer) -> Option<Token> {
         let secret = writer.secret.as_ref()?;
         tokens::find(&self.settings.get().tokens, secret.reveal().as_bytes()).cloned()
+    }
+
+    /// The edge has asked the same before; here nobody has to believe it. So no edge deletes what no client may.
+    pub(super) fn may_write(&self, scope: Scope, Writer { instance, secret }: &Writer) -> Result<()> {
+        let settings = self.settings.get();
+        let writing = &settings.writing;
+        let verb = if scope == Scope::Delete { writing.delete } else { writing.put };
+        if !verb {
+            return Err(verb_off());
+        }
+        let edge = self.sessions.name_of(instance).unwrap_or_default();
+        let secret = secret.as_ref().map(|secret| secret.reveal().as_bytes());
+        let now = self.clock.now().0;
+        match tokens::permit(&settings.tokens, writing.require_token, scope, secret, &edge, now) {
+            true => Ok(()),
+            false => Err(Error::new(Code::Unauthenticated, "no token, or one that is not known")),
+        }
     }
 
     /// An edge that is not attached has no name, and so nothing that is bound to one.
@@ -303,12 +334,12 @@ impl Control {
 }
 
 /// Whoever shows no token of ours is not known.
-fn caller(token: Option<&Token>) -> Caller {
+pub(super) fn caller(token: Option<&Token>) -> Caller {
     Caller { who: token.map_or_else(|| "anybody".to_owned(), |token| format!("token {}", token.id)) }
 }
 
-fn allowed(verb: bool) -> Result<()> {
-    if verb { Ok(()) } else { Err(Error::new(Code::VerbOff, "clients may not do that here")) }
+fn verb_off() -> Error {
+    Error::new(Code::VerbOff, "clients may not do that here")
 }
 
 fn is_going(name: NarFileName) -> Error {

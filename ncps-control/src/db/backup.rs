@@ -12,9 +12,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use chrono::DateTime;
+use ncps_proto::admin::EventKind;
 use ncps_runtime::clock::UnixTime;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, SqlitePool};
 
 use super::open::newest;
 use super::recognise::{Found, recognise};
@@ -24,6 +25,9 @@ use crate::compose::beside;
 const OUTWARD: &str = ".backup";
 const INWARD: &str = ".restoring";
 const STAGED: &str = ".restore";
+
+/// Who had a copy restored, from when it is staged until its audit log says so.
+const RESTORED_BY: &str = "restored_by";
 
 /// What a database has beside it.
 const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
@@ -68,14 +72,21 @@ impl Db {
     pub(crate) fn incoming(&self) -> io::Result<File> {
         use std::os::unix::fs::OpenOptionsExt;
         let place = beside(&self.path, INWARD);
+        // Those of a copy that a killed process left would be folded into this one.
+        for companion in COMPANIONS {
+            remove(&beside(&place, companion))?;
+        }
         remove(&place)?;
         File::options().write(true).create_new(true).mode(0o600).open(place)
     }
 
-    /// Checks the copy that came in, and keeps it for the next start.
-    pub(crate) async fn stage(&self) -> Result<Content, Refused> {
+    /// Checks the copy that came in, and keeps it for the next start. `by` has it restored.
+    pub(crate) async fn stage(&self, by: &str) -> Result<Content, Refused> {
         let place = beside(&self.path, INWARD);
-        let checked = check(&place).await;
+        let checked = match check(&place).await {
+            Ok(content) => sign(&place, by).await.map(|()| content),
+            refused => refused,
+        };
         if checked.is_err() {
             // What is of no use takes no room.
             remove(&place)?;
@@ -120,6 +131,35 @@ async fn check(path: &Path) -> Result<Content, Refused> {
     // Nothing was written; what closing could still say does not matter.
     connection.close().await.ok();
     Ok(Content { index_id, narinfos: u64::try_from(narinfos).unwrap_or(0) })
+}
+
+/// Says in a checked copy who has it restored: it may be that nobody can read that in the database that it replaces.
+async fn sign(path: &Path, by: &str) -> Result<(), Refused> {
+    let damaged = |error: sqlx::Error| Refused::Damaged(error.to_string());
+    // The copy is one file, and of no use where this is cut.
+    let options = SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Memory);
+    let mut connection = options.synchronous(SqliteSynchronous::Full).connect().await.map_err(damaged)?;
+    let signed = sqlx::query("INSERT OR REPLACE INTO meta (key, value) VALUES ($1, $2)")
+        .bind(RESTORED_BY)
+        .bind(by)
+        .execute(&mut connection)
+        .await;
+    signed.map_err(damaged)?;
+    connection.close().await.map_err(damaged)
+}
+
+/// Has the audit log of a copy that took effect say so, once.
+pub(super) async fn note_restored(writer: &SqlitePool, now: UnixTime) -> Result<(), sqlx::Error> {
+    let mut tx = writer.begin().await?;
+    let by = sqlx::query_scalar("SELECT value FROM meta WHERE key = $1").bind(RESTORED_BY);
+    let by: Option<String> = by.fetch_optional(&mut *tx).await?;
+    let Some(by) = by else { return Ok(()) };
+    let put = "INSERT INTO journal (id, at, kind, actor, detail) \
+               SELECT COALESCE(MAX(id), 0) + 1, $1, $2, $3, $4 FROM journal";
+    let put = sqlx::query(put).bind(now.0).bind(EventKind::Restored.name()).bind(by);
+    put.bind("this backup is the database from here on").execute(&mut *tx).await?;
+    sqlx::query("DELETE FROM meta WHERE key = $1").bind(RESTORED_BY).execute(&mut *tx).await?;
+    tx.commit().await
 }
 
 /// Puts a copy that was staged in the place of the database at `path`, which is kept beside it under the name that is
@@ -183,5 +223,35 @@ mod tests {
         fs::rename(&path, beside(&path, STAGED)).expect("renamed");
         take_restored(&path, UnixTime(1)).expect("taken");
         assert_eq!(read("").as_deref(), Some("new"));
+    }
+
+    #[tokio::test]
+    async fn who_had_a_copy_restored_is_in_its_audit_log_once() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("db.sqlite");
+        let db = Db::open(&path, UnixTime(1)).await.expect("opens");
+        let mut copy = db.copy().await.expect("copied");
+        // What a process left that was killed.
+        for companion in COMPANIONS {
+            fs::write(beside(&beside(&path, INWARD), companion), "of another copy").expect("written");
+        }
+        io::copy(&mut copy, &mut db.incoming().expect("made")).expect("written");
+        db.stage("uid 7").await.expect("it is a backup");
+        db.close().await;
+        take_restored(&path, UnixTime(2)).expect("taken").expect("there was one");
+        for opened in [3, 4] {
+            let db = Db::open(&path, UnixTime(opened)).await.expect("opens");
+            let audit = db.last_events(10, true).await.expect("reads");
+            let [event] = &audit[..] else { panic!("{audit:?}") };
+            assert_eq!(
+                (event.kind, event.actor.as_deref(), event.at),
+                (EventKind::Restored, Some("uid 7"), 3)
+            );
+            db.close().await;
+        }
+        let left =
+            fs::read_dir(folder.path()).expect("listed").map(|entry| entry.expect("listed").file_name());
+        let left: Vec<_> = left.map(|name| name.to_string_lossy().into_owned()).collect();
+        assert!(left.iter().all(|name| !name.contains("restor")), "{left:?}");
     }
 }

@@ -71,6 +71,12 @@ pub(crate) enum DbError {
     /// SQLite: busy, full, I/O.
     #[error("{0}")]
     Sqlite(&'static str, #[source] sqlx::Error),
+    /// The same of a lookup.
+    #[error("{0}")]
+    Lookup(&'static str, #[source] rusqlite::Error),
+    /// More lookups wait than may, or the process is stopping.
+    #[error("{0}")]
+    Turned(&'static str),
     /// A row holds what the program never writes.
     #[error("table {table}, column {column}, row {key}: {reason}")]
     BadRow { table: &'static str, column: &'static str, key: String, reason: String },
@@ -79,7 +85,8 @@ pub(crate) enum DbError {
 impl From<DbError> for ncps_proto::Error {
     fn from(error: DbError) -> Self {
         let code = match &error {
-            DbError::Sqlite(..) => ncps_proto::Code::Unavailable,
+            DbError::Sqlite(..) | DbError::Lookup(..) => ncps_proto::Code::Unavailable,
+            DbError::Turned(_) => ncps_proto::Code::Overloaded,
             DbError::BadRow { .. } => ncps_proto::Code::Internal,
         };
         ncps_proto::Error::new(code, "the index can't be read").because(error)

@@ -11,8 +11,10 @@ mod error;
 mod journal;
 mod leaving;
 mod listing;
+mod lookups;
 mod open;
 mod pins;
+mod reader;
 mod recognise;
 mod rows;
 mod sql;
@@ -26,8 +28,9 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ncps_nix::{NarFileName, NarHash, NarInfo, StorePathHash};
+use ncps_nix::StorePathHash;
 use ncps_proto::Secret;
 use ncps_proto::admin::KnownEdge;
 use ncps_runtime::clock::UnixTime;
@@ -38,12 +41,14 @@ pub(crate) use error::DbError;
 pub use error::OpenError;
 pub(crate) use leaving::Leaving;
 pub(crate) use listing::Listed;
+pub(crate) use reader::{Met, Reader};
 pub(crate) use recognise::{Found, recognise_any};
 pub(crate) use write::Batch;
 
-use crate::record::{NarFile, PathUse};
+use crate::record::PathUse;
 use crate::totals::Counted;
-use rows::{FileRow, NarInfoRow, OriginRow, SignatureRow, UseRow};
+use lookups::Lookups;
+use rows::UseRow;
 
 /// The open database. Clones are the same one.
 #[derive(Clone, Debug)]
@@ -51,23 +56,13 @@ pub struct Db {
     path: PathBuf,
     writer: SqlitePool,
     readers: SqlitePool,
+    lookups: Arc<Lookups>,
     index_id: String,
     fleet_secret: Secret,
     narinfos_at_open: u64,
     last_event_at_open: u64,
     counted_at_open: BTreeMap<String, Counted>,
     edges_at_open: Vec<KnownEdge>,
-}
-
-/// What there is to know of a file that an edge holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Met {
-    /// When it was last read.
-    pub(crate) accessed: UnixTime,
-    /// In bytes, where an edge proved it.
-    pub(crate) size: Option<u64>,
-    /// A client brought it, and no upstream is known to have it.
-    pub(crate) irreplaceable: bool,
 }
 
 type Result<T> = std::result::Result<T, DbError>;
@@ -105,88 +100,6 @@ impl Db {
         self.narinfos_at_open
     }
 
-    pub(crate) async fn narinfo(&self, hash: StorePathHash) -> Result<Option<NarInfo>> {
-        let key = hash.as_bytes().as_slice();
-        let row: Option<NarInfoRow> = sqlx::query_as(sql::NARINFO)
-            .bind(key)
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(|e| DbError::Sqlite("read a narinfo", e))?;
-        let Some(row) = row else { return Ok(None) };
-        let signatures: Vec<SignatureRow> = sqlx::query_as(sql::SIGNATURES)
-            .bind(key)
-            .fetch_all(&self.readers)
-            .await
-            .map_err(|e| DbError::Sqlite("read a narinfo's signatures", e))?;
-        row.into_narinfo(hash, signatures).map(Some)
-    }
-
-    /// The store paths whose narinfos name this file.
-    pub(crate) async fn naming(&self, name: NarFileName) -> Result<Vec<StorePathHash>> {
-        let rows: Vec<(Vec<u8>,)> = sqlx::query_as(sql::NAMING)
-            .bind(rows::file_hash(&name))
-            .bind(name.compression.name())
-            .fetch_all(&self.readers)
-            .await
-            .map_err(|e| DbError::Sqlite("read a NAR file's narinfos", e))?;
-        rows.into_iter().map(|(hash,)| rows::store_path_hash(&hash)).collect()
-    }
-
-    pub(crate) async fn nar_file(&self, name: NarFileName) -> Result<Option<NarFile>> {
-        let row: Option<FileRow> = sqlx::query_as(sql::FILE)
-            .bind(rows::file_hash(&name))
-            .bind(name.compression.name())
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(|e| DbError::Sqlite("read a NAR file", e))?;
-        let Some(row) = row else { return Ok(None) };
-        let origins: Vec<OriginRow> = sqlx::query_as(sql::ORIGINS)
-            .bind(rows::file_hash(&name))
-            .bind(name.compression.name())
-            .fetch_all(&self.readers)
-            .await
-            .map_err(|e| DbError::Sqlite("read a NAR file's origins", e))?;
-        row.into_file(name, origins).map(Some)
-    }
-
-    /// When a file was last read, its size where that is proven, and whether anybody could give it again.
-    pub(crate) async fn met(&self, name: NarFileName) -> Result<Option<Met>> {
-        let row: Option<(i64, Option<i64>, i64, i64)> = sqlx::query_as(sql::MET)
-            .bind(rows::file_hash(&name))
-            .bind(name.compression.name())
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(|e| DbError::Sqlite("read a NAR file's last access", e))?;
-        Ok(row.map(|(at, size, proven, irreplaceable)| Met {
-            accessed: UnixTime(at),
-            size: size.filter(|_| proven != 0).and_then(|size| u64::try_from(size).ok()),
-            irreplaceable: irreplaceable != 0,
-        }))
-    }
-
-    /// The representations of a NAR.
-    pub(crate) async fn files_of(&self, nar: NarHash) -> Result<Vec<NarFileName>> {
-        let rows: Vec<(Vec<u8>, String)> = sqlx::query_as(sql::FILES_OF)
-            .bind(nar.0.as_bytes().as_slice())
-            .fetch_all(&self.readers)
-            .await
-            .map_err(|e| DbError::Sqlite("read a NAR's files", e))?;
-        let at = ("nar_files", nar.to_string());
-        rows.iter().map(|(hash, compression)| rows::file_name(&at, hash, compression)).collect()
-    }
-
-    /// The file that is meant by a name that turned out wrong.
-    pub(crate) async fn alias(&self, name: NarFileName) -> Result<Option<NarFileName>> {
-        let row: Option<(Vec<u8>, String)> = sqlx::query_as(sql::ALIAS)
-            .bind(rows::file_hash(&name))
-            .bind(name.compression.name())
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(|e| DbError::Sqlite("read an alias", e))?;
-        let at = ("aliases", name.to_string());
-        row.map(|(hash, compression)| rows::file_name(&at, &hash, &compression)).transpose()
-    }
-
     /// Paths in the order of their hashes, after this one.
     pub(crate) async fn uses(&self, after: Option<StorePathHash>, limit: u32) -> Result<Vec<PathUse>> {
         let after = after.map_or(Vec::new(), |hash| hash.as_bytes().to_vec());
@@ -215,8 +128,17 @@ impl Db {
         checkpoint.map(drop).map_err(|e| DbError::Sqlite("sync the write-ahead log", e))
     }
 
+    /// Has a connection read something by its keys; what it does is done on another thread.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Reader) -> T + Send + 'static,
+    ) -> Result<T> {
+        self.lookups.read(read).await
+    }
+
     /// Closes every connection; the write-ahead log is folded into the file.
     pub(crate) async fn close(&self) {
+        self.lookups.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }

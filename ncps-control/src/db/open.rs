@@ -10,6 +10,8 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr, SqlitePool};
 
+use super::backup::note_restored;
+use super::lookups::Lookups;
 use super::recognise::{APPLICATION_ID, Found, applied, recognise};
 use super::{Db, OpenError, edges, totals};
 
@@ -49,10 +51,16 @@ pub(super) async fn open(path: &Path, now: UnixTime) -> Result<Db, OpenError> {
     let options = options(path);
     let writer = pool(options.clone(), 1).await.map_err(|e| sqlite("open", path, e))?;
     migrator().run(&writer).await.map_err(|e| sqlite("migrate", path, e))?;
+    note_restored(&writer, now).await.map_err(|e| sqlite("note the restore of", path, e))?;
     let index_id = index_id(&writer, now).await.map_err(|e| sqlite("read the index id of", path, e))?;
     let fleet_secret =
         fleet_secret(&writer).await.map_err(|e| sqlite("read the fleet's secret of", path, e))?;
     let readers = pool(options.read_only(true), READERS).await.map_err(|e| sqlite("open", path, e))?;
+    let lookups = Lookups::open(path, BUSY_TIMEOUT).map_err(|e| OpenError::Sqlite {
+        action: "open",
+        path: path.to_owned(),
+        source: Box::new(e),
+    })?;
     let narinfos_at_open = count(&readers).await.map_err(|e| sqlite("count the narinfos of", path, e))?;
     let last_event = last_event(&readers).await.map_err(|e| sqlite("read the journal of", path, e))?;
     let counted = totals::load(&readers).await.map_err(|e| sqlite("read the totals of", path, e))?;
@@ -61,6 +69,7 @@ pub(super) async fn open(path: &Path, now: UnixTime) -> Result<Db, OpenError> {
         path: path.to_owned(),
         writer,
         readers,
+        lookups,
         index_id,
         fleet_secret,
         narinfos_at_open,
@@ -98,6 +107,8 @@ async fn pool(options: SqliteConnectOptions, connections: u32) -> Result<SqliteP
         .idle_timeout(None)
         .max_lifetime(None)
         .acquire_timeout(BUSY_TIMEOUT)
+        // It is a file: what breaks is found by the statement that needs it.
+        .test_before_acquire(false)
         .connect_with(options)
         .await
 }

@@ -45,7 +45,29 @@ macro_rules! row {
 
 pub(super) use row;
 
-row!(NarInfoRow { name, nar_hash, nar_size, file_hash, compression, file_size, references, deriver, ca });
+/// The same of rows that lookups read.
+macro_rules! looked_up {
+    ($row:ident { $($field:ident),+ $(,)? }) => {
+        impl $row {
+            pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+                let mut column = 0..;
+                Ok($row { $($field: row.get(column.next().unwrap_or(0_usize))?),+ })
+            }
+        }
+    };
+}
+
+looked_up!(NarInfoRow {
+    name,
+    nar_hash,
+    nar_size,
+    file_hash,
+    compression,
+    file_size,
+    references,
+    deriver,
+    ca
+});
 
 /// file_size, nar_hash, nar_size, proven, uploaded
 #[derive(Debug)]
@@ -57,7 +79,7 @@ pub(super) struct FileRow {
     uploaded: i64,
 }
 
-row!(FileRow { file_size, nar_hash, nar_size, proven, uploaded });
+looked_up!(FileRow { file_size, nar_hash, nar_size, proven, uploaded });
 
 /// upstream, url, origin_compression
 #[derive(Debug)]
@@ -67,7 +89,7 @@ pub(super) struct OriginRow {
     compression: String,
 }
 
-row!(OriginRow { upstream, url, compression });
+looked_up!(OriginRow { upstream, url, compression });
 
 /// key_name, signature
 #[derive(Debug)]
@@ -76,7 +98,7 @@ pub(super) struct SignatureRow {
     signature: Vec<u8>,
 }
 
-row!(SignatureRow { key_name, signature });
+looked_up!(SignatureRow { key_name, signature });
 
 /// store_path_hash, label, name, made_by, created_at, expires_at
 #[derive(Debug)]

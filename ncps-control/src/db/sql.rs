@@ -40,9 +40,12 @@ pub(super) const DELETE_SIGNATURES: &str = "DELETE FROM signatures WHERE store_p
 pub(super) const PUT_SIGNATURE: &str =
     "INSERT INTO signatures (store_path_hash, position, key_name, signature) VALUES ($1, $2, $3, $4)";
 pub(super) const DELETE_NARINFO: &str = "DELETE FROM narinfos WHERE store_path_hash = $1";
-pub(super) const ACCESSED: &str =
-    "UPDATE nar_files SET last_access = $3 WHERE file_hash = $1 AND compression = $2";
-pub(super) const SERVED: &str = "UPDATE narinfos SET served_at = $2 WHERE store_path_hash = $1";
+/// Of a JSON array of [file hash in hexadecimal, compression, time]. One of values makes SQLite look through the table.
+pub(super) const ACCESSED: &str = "UPDATE nar_files SET last_access = a.value ->> 2 FROM json_each($1) a \
+     WHERE file_hash = unhex(a.value ->> 0) AND compression = a.value ->> 1";
+/// The same of [store path hash in hexadecimal, time].
+pub(super) const SERVED: &str = "UPDATE narinfos SET served_at = a.value ->> 1 FROM json_each($1) a \
+     WHERE store_path_hash = unhex(a.value ->> 0)";
 
 pub(super) const PUT_TOKEN: &str = "INSERT INTO tokens \
      (id, name, secret_hash, scopes, edges, created_at, expires_at, revoked_at) \
@@ -144,6 +147,9 @@ pub(super) const ALL: &[&str] = &[
     STRAYS,
     PUT_STRAY,
     DELETE_STRAY,
+    LEAVING,
+    PUT_LEAVING,
+    DELETE_LEAVING,
     NARINFO,
     SIGNATURES,
     NAMING,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 use ncps_proto::admin::Event;
 use ncps_runtime::clock::UnixTime;
@@ -186,20 +187,27 @@ async fn delete_narinfo(tx: &mut Tx, hash: StorePathHash) -> Result<()> {
     sqlx::query(sql::DELETE_NARINFO).bind(hash.as_bytes().as_slice()).execute(&mut **tx).await.map(drop)
 }
 
-/// A row that is gone meanwhile is no trouble: there is nothing left to note.
+/// All in one statement each: to hand over a row alone costs more than to write it. A row that is gone meanwhile is no
+/// trouble: there is nothing left to note.
 async fn note_accesses(tx: &mut Tx, batch: &Batch) -> Result<()> {
-    for (name, at) in &batch.accessed {
-        sqlx::query(sql::ACCESSED)
-            .bind(rows::file_hash(name))
-            .bind(name.compression.name())
-            .bind(at.0)
-            .execute(&mut **tx)
-            .await?;
+    let accessed = batch.accessed.iter().map(|(name, at)| {
+        let hash = HEXLOWER.encode(rows::file_hash(name));
+        format!(r#"["{hash}","{}",{}]"#, name.compression.name(), at.0)
+    });
+    note(tx, sql::ACCESSED, accessed).await?;
+    let served = batch.served.iter().map(|(hash, at)| {
+        let hash = HEXLOWER.encode(hash.as_bytes());
+        format!(r#"["{hash}",{}]"#, at.0)
+    });
+    note(tx, sql::SERVED, served).await
+}
+
+async fn note(tx: &mut Tx, sql: &'static str, rows: impl ExactSizeIterator<Item = String>) -> Result<()> {
+    if rows.len() == 0 {
+        return Ok(());
     }
-    for (hash, at) in &batch.served {
-        sqlx::query(sql::SERVED).bind(hash.as_bytes().as_slice()).bind(at.0).execute(&mut **tx).await?;
-    }
-    Ok(())
+    let rows = format!("[{}]", rows.collect::<Vec<_>>().join(","));
+    sqlx::query(sql).bind(rows).execute(&mut **tx).await.map(drop)
 }
 
 /// Sizes come from narinfos and files, which are below 2⁶³; a larger one would be refused when read.

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ncps_proto::admin::{EdgeEviction, EvictionOrder, Goal, Planned};
-use ncps_proto::{Code, DiskReport, EdgeSettings, Error, Result, Victim};
+use ncps_proto::{Code, DiskReport, EdgeSettings, Error, JobProgress, Result, Victim};
 use ncps_runtime::clock::{Clock, UnixTime};
 use ncps_runtime::label;
 use ncps_runtime::tasks::Tasks;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::alarm;
@@ -63,7 +63,20 @@ pub(crate) struct Evictor {
 }
 
 /// Somebody who waits for a run.
-type Demand = (EvictionOrder, oneshot::Sender<Result<EvictionReport>>);
+struct Demand {
+    order: EvictionOrder,
+    tell: watch::Sender<JobProgress>,
+    answer: oneshot::Sender<Result<EvictionReport>>,
+}
+
+/// A run that somebody waits for. It goes on when nobody does.
+#[derive(Debug)]
+pub(crate) struct Evicting {
+    /// What is gone of all edges, and how much is to go.
+    pub(crate) progress: watch::Receiver<JobProgress>,
+    /// Fails where control stops.
+    pub(crate) report: oneshot::Receiver<Result<EvictionReport>>,
+}
 
 /// Where an edge's disk report makes the job run.
 #[derive(Clone)]
@@ -138,14 +151,23 @@ impl Evictor {
         self.last.lock().clone()
     }
 
+    /// Has it run as soon as no other run is under way.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] where control is stopping.
+    pub(crate) async fn begin(&self, order: EvictionOrder) -> Result<Evicting> {
+        let (tell, progress) = watch::channel(JobProgress::default());
+        let (answer, report) = oneshot::channel();
+        self.demands.send(Demand { order, tell, answer }).await.map_err(|_| stopping())?;
+        Ok(Evicting { progress, report })
+    }
+
     /// Runs it and waits for its end.
     ///
     /// # Errors
     /// [`Code::Absent`] where no attached edge has this name; [`Code::Unavailable`] where control is stopping.
     pub(crate) async fn run(&self, order: EvictionOrder) -> Result<EvictionReport> {
-        let (answer, report) = oneshot::channel();
-        let stopping = || Error::new(Code::Unavailable, "control is stopping");
-        self.demands.send((order, answer)).await.map_err(|_| stopping())?;
+        let Evicting { report, .. } = self.begin(order).await?;
         report.await.map_err(|_| stopping())?
     }
 }
@@ -169,9 +191,9 @@ impl Job {
         loop {
             tokio::select! {
                 () = self.pressure.passed.notified() => self.run_unasked(Trigger::Pressure).await,
-                Some((order, answer)) = asked.recv() => {
+                Some(Demand { order, tell, answer }) = asked.recv() => {
                     // Who asked may have left.
-                    answer.send(self.run(Trigger::Demand, &order).await).ok();
+                    answer.send(self.run(Trigger::Demand, &order, &tell).await).ok();
                 }
                 () = self.bell.notified() => self.run_unasked(Trigger::Schedule).await,
             }
@@ -179,21 +201,30 @@ impl Job {
     }
 
     async fn run_unasked(&self, trigger: Trigger) {
-        if let Err(error) = self.run(trigger, &EvictionOrder::default()).await {
+        let (tell, _) = watch::channel(JobProgress::default());
+        if let Err(error) = self.run(trigger, &EvictionOrder::default(), &tell).await {
             tracing::error!(error = error.story(), "nothing can be evicted");
         }
     }
 
-    async fn run(&self, trigger: Trigger, order: &EvictionOrder) -> Result<EvictionReport> {
+    async fn run(
+        &self,
+        trigger: Trigger,
+        order: &EvictionOrder,
+        tell: &watch::Sender<JobProgress>,
+    ) -> Result<EvictionReport> {
         let (began, started) = (self.clock.now(), Instant::now());
         self.pins.expire(began).await?;
-        let mut edges = Vec::new();
-        for disk in self.disks(order)? {
+        let mut edges: Vec<EdgeEviction> = Vec::new();
+        let disks = self.disks(order)?;
+        let all_bytes = disks.iter().map(|disk| self.missing(order.goal, disk)).sum();
+        for disk in disks {
             let missing = self.missing(order.goal, &disk);
             if order.dry_run {
                 edges.push(self.foresee(disk, missing).await?);
             } else {
-                edges.push(self.relieve(disk, missing).await);
+                let before = JobProgress { all_bytes, ..gone(&edges) };
+                edges.push(self.relieve(disk, missing, |done| tell.send_replace(with(before, done))).await);
             }
         }
         let report = EvictionReport { trigger, began, ended: self.clock.now(), edges };
@@ -256,18 +287,25 @@ impl Job {
     }
 
     /// Brings one edge back within its limits.
-    async fn relieve(&self, disk: Disk, missing: u64) -> EdgeEviction {
+    async fn relieve<T>(
+        &self,
+        disk: Disk,
+        missing: u64,
+        so_far: impl Fn(&EdgeEviction) -> T,
+    ) -> EdgeEviction {
         let report = disk.report;
         let plan = self.plan(&disk.instance, missing).await.unwrap_or_else(|error| {
             tracing::error!(error = error.story(), "what is pinned is not known: nothing is evicted");
             Plan { shortfall: missing, ..Plan::default() }
         });
         let mut done = begun(disk, missing, &plan);
+        so_far(&done);
         for victims in plan.victims.chunks(STEP) {
             if let Err(error) = self.step(victims, &mut done).await {
                 tracing::warn!(edge = done.edge, error = error.story(), "an eviction is broken off");
                 break;
             }
+            so_far(&done);
         }
         if report.wanted > 0 {
             self.sessions.settle(&done.instance, report.number);
@@ -340,6 +378,19 @@ fn begun(disk: Disk, missing: u64, plan: &Plan) -> EdgeEviction {
         pinned: plan.pinned,
         ..EdgeEviction::default()
     }
+}
+
+/// What of these is gone.
+fn gone(edges: &[EdgeEviction]) -> JobProgress {
+    edges.iter().fold(JobProgress::default(), with)
+}
+
+fn with(before: JobProgress, EdgeEviction { files, bytes, .. }: &EdgeEviction) -> JobProgress {
+    JobProgress { files: before.files + files, bytes: before.bytes + bytes, ..before }
+}
+
+fn stopping() -> Error {
+    Error::new(Code::Unavailable, "control is stopping")
 }
 
 fn unknown_edge(edge: &str, attached: &[String]) -> Error {

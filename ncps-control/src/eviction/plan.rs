@@ -131,7 +131,7 @@ impl Budget {
 }
 
 /// Victims that free `missing` bytes, or all that may go where that is not enough.
-pub(crate) fn plan(held: impl IntoIterator<Item = Candidate>, missing: u64) -> Plan {
+pub fn plan(held: impl IntoIterator<Item = Candidate>, missing: u64) -> Plan {
     let (mut chosen, mut pinned) = (Chosen::default(), 0_u64);
     for candidate in held {
         if candidate.pinned {

@@ -122,6 +122,11 @@ impl Fleet {
         self.placements.held_by(instance).map(|(name, _)| name).collect()
     }
 
+    /// Files that edges are believed to hold, one that several hold counted for each.
+    pub fn files(&self) -> usize {
+        self.placements.files()
+    }
+
     /// Whether any attached edge is believed to hold a file.
     pub fn is_held(&self, name: NarFileName) -> bool {
         !self.placements.holders(name).is_empty()

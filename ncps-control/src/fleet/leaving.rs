@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::time::Instant;
 
 use ncps_nix::NarFileName;
+use ncps_proto::Directive;
 use ncps_proto::admin::EdgeState;
-use ncps_proto::{Directive, DurableEdges};
 
 use super::Fleet;
 use super::session::Session;
@@ -19,6 +19,20 @@ pub struct Alone {
     pub bytes: u64,
     /// Nobody could give it again.
     pub uploaded: bool,
+}
+
+/// An attached edge that keeps its disk, and can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keeper {
+    pub instance: String,
+    /// Without a trailing slash.
+    pub url: String,
+}
+
+impl Keeper {
+    fn of(session: &Session) -> Option<Keeper> {
+        Some(Keeper { instance: session.instance.clone(), url: session.url.clone()? })
+    }
 }
 
 impl Fleet {
@@ -71,19 +85,29 @@ impl Fleet {
         self.placements.keeps(instance)
     }
 
-    /// Edges whose disks are kept, where the upload of another one can rest: those of its zone first, then those with the
-    /// most free space.
-    pub fn durable_edges(&self, instance: &str) -> DurableEdges {
-        let urls = self.resting(instance).into_iter().filter_map(|session| session.url.clone()).collect();
-        DurableEdges { urls, known: self.placements.is_any_durable() }
+    /// Where the upload of another edge can rest: those of its zone first, then those with the most free space. Whether
+    /// others are away is not known here.
+    pub fn resting(&self, instance: &str) -> Vec<Keeper> {
+        self.resting_sessions(instance).into_iter().filter_map(Keeper::of).collect()
+    }
+
+    /// The other attached edges whose disks are kept, those included that are to leave.
+    pub fn keepers(&self, instance: &str) -> Vec<Keeper> {
+        let others = self.sessions.values().filter(|session| session.durable && session.instance != instance);
+        others.filter_map(Keeper::of).collect()
+    }
+
+    /// Whether any edge keeps its disk, those included that are away for less than an hour.
+    pub fn is_any_durable(&self) -> bool {
+        self.placements.is_any_durable()
     }
 
     /// The attached edge that takes over another one's uploads.
     pub fn heir(&self, instance: &str) -> Option<String> {
-        self.resting(instance).first().map(|session| session.instance.clone())
+        self.resting_sessions(instance).first().map(|session| session.instance.clone())
     }
 
-    fn resting(&self, instance: &str) -> Vec<&Session> {
+    fn resting_sessions(&self, instance: &str) -> Vec<&Session> {
         let zone = self.session(instance).and_then(|session| session.zone.as_deref());
         let takes = |session: &&Session| {
             session.instance != instance && session.state == EdgeState::Attached && session.durable

@@ -15,6 +15,7 @@
 //! Absent on purpose: channels, tasks, SQL, the time of day except as an argument, and chance: the same events give
 //! the same answers.
 
+mod holders;
 mod holdings;
 mod leases;
 mod leaving;
@@ -35,7 +36,8 @@ use ncps_runtime::clock::UnixTime;
 pub use crate::eviction::plan::{Access, Candidate, Plan};
 pub use crate::record::Standing;
 use leases::{Answer, Leases};
-pub use leaving::Alone;
+pub use leaving::{Alone, Keeper};
+use membership::Room;
 pub use orders::{Gone, Settled, Spare};
 use orders::{Order, Why};
 use peers::{Doubts, Holder};
@@ -85,6 +87,9 @@ pub struct Fleet {
     attached: BTreeMap<String, SessionId>,
     leases: Leases,
     placements: Placements,
+    room: Room,
+    /// Instances that are not taken in before then.
+    out: BTreeMap<String, Instant>,
     doubts: Doubts,
     /// Those that wait for an answer, by number.
     orders: BTreeMap<u64, Order>,

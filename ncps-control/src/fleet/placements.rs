@@ -7,12 +7,13 @@
 //! changed since, unless more is wanted of it. Absent on purpose: turns (see
 //! [`crate::leases`]) and sockets.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::HeldNar;
 
+use super::holders::Holders;
 use crate::eviction::plan::Access;
 use crate::record::Standing;
 
@@ -73,7 +74,7 @@ pub(crate) struct Held {
 #[derive(Debug, Default)]
 pub(crate) struct Placements {
     edges: HashMap<String, Edge>,
-    holders: HashMap<NarFileName, HashSet<String>>,
+    holders: Holders,
 }
 
 impl Edge {
@@ -181,7 +182,7 @@ impl Placements {
         let accessed = known.map_or(at, |known| known.accessed.max(at));
         let standing = known.map(|known| known.standing).unwrap_or_default();
         edge.held.insert(name, Held { inventory: edge.inventory, disk_bytes, accessed, standing });
-        self.holders.entry(name).or_default().insert(instance.to_owned());
+        self.holders.put(name, instance);
     }
 
     /// It read a file. False where it is not believed to hold one of this name.
@@ -192,7 +193,7 @@ impl Placements {
 
     /// What would be lost with a file, wherever it is.
     pub(crate) fn stands(&mut self, name: NarFileName, standing: Standing) {
-        for instance in self.holders.get(&name).into_iter().flatten() {
+        for instance in self.holders.of(name) {
             let held = self.edges.get_mut(instance).and_then(|edge| edge.held.get_mut(&name));
             held.into_iter().for_each(|held| held.standing = standing);
         }
@@ -201,7 +202,7 @@ impl Placements {
     /// Whether a copy of a file at an edge is one too many: another attached edge holds it that is not about to lose it;
     /// of an upload, one whose disk is kept.
     pub(crate) fn is_spare(&self, instance: &str, name: NarFileName, uploaded: bool) -> bool {
-        let others = self.holders.get(&name).into_iter().flatten().filter(|other| *other != instance);
+        let others = self.holders.of(name).filter(|other| *other != instance);
         let mut edges = others.filter_map(|other| self.edges.get(other));
         edges.any(|edge| edge.counts(name) && (edge.durable || !uploaded))
     }
@@ -221,8 +222,7 @@ impl Placements {
 
     /// The edges whose disks are kept that are believed to hold a file: attached, or away for less than an hour.
     pub(crate) fn kept_by(&self, name: NarFileName) -> impl Iterator<Item = &str> {
-        let holders = self.holders.get(&name).into_iter().flatten();
-        holders.map(String::as_str).filter(|instance| self.keeps(instance))
+        self.holders.of(name).filter(|instance| self.keeps(instance))
     }
 
     /// An edge is to leave the fleet, or stays after all.
@@ -265,8 +265,7 @@ impl Placements {
     }
 
     fn holders_of(&self, name: NarFileName) -> impl Iterator<Item = &Edge> {
-        let holders = self.holders.get(&name).into_iter().flatten();
-        holders.filter_map(|instance| self.edges.get(instance))
+        self.holders.of(name).filter_map(|instance| self.edges.get(instance))
     }
 
     /// A file left its store. Returns the bytes on disk that are believed to be free now.
@@ -284,6 +283,11 @@ impl Placements {
     /// How many files it is believed to hold.
     pub(crate) fn count(&self, instance: &str) -> usize {
         self.edges.get(instance).map_or(0, |edge| edge.held.len())
+    }
+
+    /// The same of all edges, those included that are gone.
+    pub(crate) fn files(&self) -> usize {
+        self.edges.values().map(|edge| edge.held.len()).sum()
     }
 
     /// What it is believed to hold of one name.
@@ -315,15 +319,14 @@ impl Placements {
     /// The attached edges that hold a file, in the order of their instances.
     pub(crate) fn holders(&self, name: NarFileName) -> Vec<&str> {
         let attached = |instance: &&str| self.edges.get(*instance).is_some_and(|edge| edge.gone.is_none());
-        let holders = self.holders.get(&name).into_iter().flatten().map(String::as_str);
-        let mut holders: Vec<&str> = holders.filter(attached).collect();
+        let mut holders: Vec<&str> = self.holders.of(name).filter(attached).collect();
         holders.sort_unstable();
         holders
     }
 
     /// Whether any edge is believed to hold a file, those included that are gone.
     pub(crate) fn is_remembered(&self, name: NarFileName) -> bool {
-        self.holders.contains_key(&name)
+        self.holders.any(name)
     }
 
     fn forget_unsaid(&mut self, instance: &str) -> Vec<NarFileName> {
@@ -341,12 +344,7 @@ impl Placements {
     }
 
     fn forget(&mut self, instance: &str, name: NarFileName) {
-        if let Some(holders) = self.holders.get_mut(&name) {
-            holders.remove(instance);
-            if holders.is_empty() {
-                self.holders.remove(&name);
-            }
-        }
+        self.holders.remove(name, instance);
     }
 }
 

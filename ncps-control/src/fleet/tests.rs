@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use ncps_nix::Compression;
-use ncps_proto::{HeldNar, Victim};
+use ncps_proto::{Error, HeldNar, Victim};
 
 use super::*;
+use crate::refusals::Reason;
 use crate::testing::{file, path};
 
 fn open(fleet: &mut Fleet, instance: &str) -> SessionId {
@@ -305,4 +306,33 @@ fn an_edge_that_leaves_keeps_its_turns_gets_no_new_one_and_is_a_peer_where_nobod
     assert!(fleet.drain("a", false));
     assert!(fleet.may_begin("a", y, now));
     assert_eq!(urls(&fleet.peers("c", y)).len(), 2);
+}
+
+#[test]
+fn an_edge_that_holds_more_than_it_may_is_out_for_a_minute() {
+    let (mut fleet, start) = (Fleet::new("run".to_owned()), Instant::now());
+    fleet.room = Room { of_one: 3, of_all: 4 };
+    let held = |seeds: &[u8]| -> Vec<HeldNar> {
+        let name = |seed: &u8| file(&seed.to_string(), Compression::Xz);
+        seeds.iter().map(|seed| HeldNar { name: name(seed), file_size: 1, disk_bytes: 4096 }).collect()
+    };
+    let says = |fleet: &mut Fleet, instance: &str, seeds: &[u8]| {
+        let id = fleet.session_of(instance).expect("attached");
+        fleet.fits(instance, &held(seeds), start)?;
+        fleet.holds(id, held(seeds).into_iter().map(|held| (held, UnixTime(1))).collect(), false);
+        Ok::<_, Error>(())
+    };
+    let (a, b) = (Hello::new("a", "ia"), Hello::new("b", "ib"));
+    fleet.open(&a, UnixTime(1));
+    fleet.open(&b, UnixTime(1));
+    says(&mut fleet, "ia", &[1, 2, 3]).expect("three fit");
+    says(&mut fleet, "ia", &[1, 2]).expect("said again, they are no more");
+    let why = says(&mut fleet, "ib", &[1, 2]).expect_err("five in all").to_string();
+    assert!(why.contains("all edges together hold more than 4 files"), "{why}");
+    says(&mut fleet, "ia", &[4]).expect_err("four of one");
+    assert_eq!((fleet.session_of("ia"), fleet.session_of("ib")), (None, None));
+    let (reason, _) = fleet.is_back_too_soon(&a, start + Duration::from_secs(59)).expect_err("too soon");
+    assert!(matches!(reason, Reason::Inventory));
+    fleet.is_back_too_soon(&a, start + Duration::from_secs(60)).expect("a minute is over");
+    assert_eq!(fleet.files(), 3, "what is more was never noted");
 }

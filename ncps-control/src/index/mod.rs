@@ -4,15 +4,18 @@
 //! Reads take no lock and wait for no write: what waits for its row is answered from memory, the rest by the
 //! database. Absent on purpose: what may be put (see [`crate::control`]).
 
+mod accesses;
 mod locks;
 mod negatives;
 mod overlay;
+mod pace;
+mod view;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,12 +30,14 @@ use crate::db::{Db, Listed, Met};
 use crate::journal::Journal;
 use crate::metrics::ControlMetrics;
 use crate::pins::closure::{Closures, Node};
-use crate::record::{NarFile, PathUse, Standing, file_of};
+use crate::record::{NarFile, PathUse, Standing};
 use crate::totals::Counted;
 pub(crate) use locks::Held;
 use locks::Locks;
 use negatives::Negatives;
 use overlay::Overlay;
+use pace::Pace;
+pub(crate) use view::View;
 use writer::Writer;
 
 /// States that may wait for their rows; past it a use case that changes something waits, then is refused.
@@ -41,10 +46,12 @@ const MAX_WAITING: usize = 16_384;
 const ADMISSION: Duration = Duration::from_millis(400);
 /// How long it may take until what a client was promised has its row.
 const DURABLE: Duration = Duration::from_secs(5);
-/// Accesses that may wait; past it samples are forgotten.
-const MAX_ACCESSES: usize = 65_536;
-/// Aliases never point at aliases for long: each is put to a true name. The limit ends a damaged chain.
-const MAX_ALIASES: usize = 8;
+/// Accesses of files, and of narinfos, that may wait, at about 150 bytes each; past it samples are forgotten. Each waits
+/// for 90 s at most, at the pace of [`pace`].
+const MAX_ACCESSES: usize = 200_000;
+
+/// Files of an inventory that are looked up at once, in a few milliseconds.
+const MET_AT_ONCE: usize = 500;
 
 /// What is known of one path.
 pub(crate) enum Known {
@@ -62,6 +69,8 @@ pub(crate) struct Index {
     /// Kept up with every narinfo that comes and goes.
     closures: Mutex<Closures>,
     db: Db,
+    /// Whose turn it is to look up an inventory.
+    meeting: tokio::sync::Mutex<()>,
     metrics: Arc<ControlMetrics>,
 }
 
@@ -87,6 +96,7 @@ impl Index {
             clock,
             stop,
             metrics: Arc::clone(&metrics),
+            pace: Mutex::new(Pace::new(tokio::time::Instant::now())),
         };
         tasks.spawn_critical_background("index-writer", async move {
             writer.run().await;
@@ -98,6 +108,7 @@ impl Index {
             locks: Locks::new(),
             closures: Mutex::default(),
             db,
+            meeting: tokio::sync::Mutex::default(),
             metrics,
         }
     }
@@ -129,50 +140,37 @@ impl Index {
         Ok(self.narinfo(hash).await?.map_or(Known::Nothing, Known::NarInfo))
     }
 
+    /// Answers the questions of a use case, one after the other, on another thread.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        questions: impl FnOnce(&mut View<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let overlay = Arc::clone(&self.overlay);
+        self.db.read(move |rows| questions(&mut View::new(&overlay, rows))).await?
+    }
+
     pub(crate) async fn narinfo(&self, hash: StorePathHash) -> Result<Option<Arc<NarInfo>>> {
         match self.overlay.narinfo(hash) {
             Some(waiting) => Ok(waiting),
-            None => Ok(self.db.narinfo(hash).await?.map(Arc::new)),
+            None => self.read(move |view| view.narinfo(hash)).await,
         }
     }
 
     pub(crate) async fn file(&self, name: NarFileName) -> Result<Option<Arc<NarFile>>> {
         match self.overlay.file(name) {
             Some(waiting) => Ok(waiting),
-            None => Ok(self.db.nar_file(name).await?.map(Arc::new)),
+            None => self.read(move |view| view.file(name)).await,
         }
     }
 
-    /// The file that a name means: another one where it turned out wrong.
+    /// See [`View::resolve`].
     pub(crate) async fn resolve(&self, name: NarFileName) -> Result<NarFileName> {
-        let mut meant = name;
-        for _ in 0..MAX_ALIASES {
-            match self.alias(meant).await? {
-                Some(next) => meant = next,
-                None => return Ok(meant),
-            }
-        }
-        Err(Error::internal(format!("the aliases of {name} go round in a circle")))
+        self.read(move |view| view.resolve(name)).await
     }
 
-    async fn alias(&self, name: NarFileName) -> Result<Option<NarFileName>> {
-        match self.overlay.alias(name) {
-            Some(waiting) => Ok(waiting),
-            None => Ok(self.db.alias(name).await?),
-        }
-    }
-
-    /// The narinfos that name a file, in the order of their paths.
+    /// See [`View::naming`].
     pub(crate) async fn naming(&self, name: NarFileName) -> Result<Vec<Arc<NarInfo>>> {
-        let mut hashes = BTreeSet::from_iter(self.overlay.naming(name));
-        hashes.extend(self.db.naming(name).await?);
-        let mut narinfos = Vec::with_capacity(hashes.len());
-        for hash in hashes {
-            // A row may be older than what waits: only what is read now counts.
-            let narinfo = self.narinfo(hash).await?;
-            narinfos.extend(narinfo.filter(|narinfo| file_of(narinfo) == name));
-        }
-        Ok(narinfos)
+        self.read(move |view| view.naming(name)).await
     }
 
     /// What would be lost with a stored file.
@@ -186,35 +184,17 @@ impl Index {
         }
     }
 
-    /// The files of a NAR, in the order of their names.
+    /// See [`View::files_of`].
     pub(crate) async fn files_of(&self, nar: NarHash) -> Result<Vec<(NarFileName, Arc<NarFile>)>> {
-        let mut names = BTreeSet::from_iter(self.overlay.files_of(nar));
-        names.extend(self.db.files_of(nar).await?);
-        let mut files = Vec::with_capacity(names.len());
-        for name in names {
-            let file = self.file(name).await?;
-            let file = file.filter(|file| file.nar.is_some_and(|facts| facts.hash == nar));
-            files.extend(file.map(|file| (name, file)));
-        }
-        Ok(files)
+        self.read(move |view| view.files_of(nar)).await
     }
 
-    /// What there is to know of files that an edge holds; those that are not known are left out.
+    /// See [`View::met`]. A few at a time, so that inventories leave connections to those who look something up.
     pub(crate) async fn met(&self, names: &[NarFileName]) -> Result<HashMap<NarFileName, Met>> {
         let mut known = HashMap::with_capacity(names.len());
-        for name in names {
-            let (waiting, accessed) = (self.overlay.file(*name), self.overlay.last_access(*name));
-            let row = self.db.met(*name).await?;
-            if waiting.is_none() && row.is_none() {
-                continue;
-            }
-            let accessed = accessed.or(row.map(|row| row.accessed)).unwrap_or(UnixTime(0));
-            let (size, irreplaceable) = match waiting {
-                Some(Some(file)) => (file.file_size.filter(|_| file.proven), file.is_irreplaceable()),
-                Some(None) => (None, false),
-                None => row.map_or((None, false), |row| (row.size, row.irreplaceable)),
-            };
-            known.insert(*name, Met { accessed, size, irreplaceable });
+        for some in names.chunks(MET_AT_ONCE) {
+            let (_turn, some) = (self.meeting.lock().await, some.to_vec());
+            known.extend(self.read(move |view| view.met(&some)).await?);
         }
         Ok(known)
     }
@@ -325,6 +305,11 @@ impl Index {
         self.overlay.waiting()
     }
 
+    /// How many accesses wait for their rows.
+    pub(crate) fn accesses(&self) -> usize {
+        self.overlay.accesses()
+    }
+
     /// How many absences are in memory.
     pub(crate) fn absences(&self) -> usize {
         self.negatives.len()
@@ -356,15 +341,24 @@ impl Index {
         self.overlay.put_removal(hash, name);
     }
 
-    /// Paths in the order of their hashes, after this one, as the database knows them. Their last uses are those of
-    /// the last batch.
+    /// Paths in the order of their hashes, after this one, as the database knows them.
     pub(crate) async fn uses(&self, after: Option<StorePathHash>, limit: u32) -> Result<Vec<PathUse>> {
-        Ok(self.db.uses(after, limit).await?)
+        let mut uses = self.db.uses(after, limit).await?;
+        uses.iter_mut().for_each(|path_use| self.freshen(path_use));
+        Ok(uses)
     }
 
     /// The same of one path.
     pub(crate) async fn use_of(&self, hash: StorePathHash) -> Result<Option<PathUse>> {
-        Ok(self.db.use_of(hash).await?)
+        let mut path_use = self.db.use_of(hash).await?;
+        path_use.iter_mut().for_each(|path_use| self.freshen(path_use));
+        Ok(path_use)
+    }
+
+    /// A row may not say yet that it was used.
+    fn freshen(&self, PathUse { path, file, last_use }: &mut PathUse) {
+        let waiting = [self.overlay.last_access(*file), self.overlay.last_serving(path.hash())];
+        *last_use = waiting.into_iter().flatten().fold(*last_use, UnixTime::max);
     }
 
     /// Whether any removal is remembered in the database.

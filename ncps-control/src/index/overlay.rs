@@ -18,6 +18,7 @@ use ncps_runtime::clock::UnixTime;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::accesses::Accesses;
 use crate::db::Batch;
 use crate::record::{NarFile, file_of};
 
@@ -51,8 +52,10 @@ struct Inner {
     entries: HashMap<Key, Entry>,
     queue: BTreeMap<u64, Key>,
     last: u64,
-    accessed: HashMap<NarFileName, UnixTime>,
-    served: HashMap<StorePathHash, UnixTime>,
+    /// Counts batches that were written.
+    settled: u64,
+    accessed: Accesses<NarFileName>,
+    served: Accesses<StorePathHash>,
 }
 
 /// States on their way into the database.
@@ -61,6 +64,8 @@ pub(super) struct Overlay {
     inner: Mutex<Inner>,
     /// Something was put.
     pub(super) dirty: Notify,
+    /// Something was read.
+    pub(super) read: Notify,
     /// Something was written.
     pub(super) written: Notify,
 }
@@ -163,25 +168,35 @@ impl Overlay {
 
     /// Notes when a file was read; forgotten when `limit` files wait already.
     pub(super) fn accessed(&self, name: NarFileName, at: UnixTime, limit: usize) {
-        let mut inner = self.inner.lock();
-        if inner.accessed.len() < limit || inner.accessed.contains_key(&name) {
-            inner.accessed.insert(name, at);
-            self.dirty.notify_one();
-        }
+        self.inner.lock().accessed.note(name, at, limit);
+        self.read.notify_one();
     }
 
     /// Notes when a narinfo was served; forgotten when `limit` narinfos wait already.
     pub(super) fn served(&self, hash: StorePathHash, at: UnixTime, limit: usize) {
-        let mut inner = self.inner.lock();
-        if inner.served.len() < limit || inner.served.contains_key(&hash) {
-            inner.served.insert(hash, at);
-            self.dirty.notify_one();
-        }
+        self.inner.lock().served.note(hash, at, limit);
+        self.read.notify_one();
     }
 
     /// When a file was read, where its row does not say it yet.
     pub(super) fn last_access(&self, name: NarFileName) -> Option<UnixTime> {
-        self.inner.lock().accessed.get(&name).copied()
+        self.inner.lock().accessed.get(name)
+    }
+
+    /// The same of a narinfo.
+    pub(super) fn last_serving(&self, hash: StorePathHash) -> Option<UnixTime> {
+        self.inner.lock().served.get(hash)
+    }
+
+    /// How many accesses wait.
+    pub(super) fn accesses(&self) -> usize {
+        let inner = self.inner.lock();
+        inner.accessed.len() + inner.served.len()
+    }
+
+    /// Grows whenever anything leaves memory for its row.
+    pub(super) fn settled(&self) -> u64 {
+        self.inner.lock().settled
     }
 
     /// What was put so far, for [`Overlay::waits_for`].
@@ -199,8 +214,8 @@ impl Overlay {
         self.inner.lock().entries.len()
     }
 
-    /// The oldest states, at most `limit`, and as many accesses. They stay readable here.
-    pub(super) fn take(&self, limit: usize) -> Taken {
+    /// The oldest states, at most `limit`, which stay readable here, and so many `accesses` of either kind in turn.
+    pub(super) fn take(&self, limit: usize, accesses: usize) -> Taken {
         let mut inner = self.inner.lock();
         let mut taken = Taken::default();
         let keys: Vec<Key> = inner.queue.values().take(limit).copied().collect();
@@ -209,14 +224,16 @@ impl Overlay {
                 taken.add(key, entry);
             }
         }
-        taken.batch.accessed = drain_some(&mut inner.accessed, limit);
-        taken.batch.served = drain_some(&mut inner.served, limit);
+        let files = (accesses / 2).max(accesses.saturating_sub(inner.served.len()));
+        taken.batch.accessed = inner.accessed.take(files);
+        taken.batch.served = inner.served.take(accesses - taken.batch.accessed.len());
         taken
     }
 
     /// The batch is written: what was not put again meanwhile is the database's to know.
     pub(super) fn settle(&self, taken: &Taken) {
         let mut inner = self.inner.lock();
+        inner.settled += 1;
         for (key, version) in &taken.versions {
             if inner.entries.get(key).is_some_and(|entry| entry.version == *version)
                 && let Some(entry) = inner.entries.remove(key)
@@ -231,12 +248,8 @@ impl Overlay {
     /// The batch was not written: its accesses wait again, unless there are later ones.
     pub(super) fn put_back(&self, taken: Taken) {
         let mut inner = self.inner.lock();
-        for (name, at) in taken.batch.accessed {
-            inner.accessed.entry(name).or_insert(at);
-        }
-        for (hash, at) in taken.batch.served {
-            inner.served.entry(hash).or_insert(at);
-        }
+        inner.accessed.put_back(taken.batch.accessed);
+        inner.served.put_back(taken.batch.served);
     }
 }
 
@@ -253,14 +266,6 @@ impl Taken {
             _ => debug_assert!(false, "a key with another's state"),
         }
     }
-}
-
-fn drain_some<K: Copy + Eq + std::hash::Hash>(
-    map: &mut HashMap<K, UnixTime>,
-    limit: usize,
-) -> Vec<(K, UnixTime)> {
-    let keys: Vec<K> = map.keys().take(limit).copied().collect();
-    keys.into_iter().filter_map(|key| map.remove_entry(&key)).collect()
 }
 
 #[cfg(test)]

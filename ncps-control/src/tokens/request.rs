@@ -26,7 +26,10 @@ pub(super) fn checked(new: NewToken, now: UnixTime) -> Result<Checked> {
     check_name(&new.name)?;
     let scopes: Vec<_> = Scope::ALL.into_iter().filter(|scope| new.scopes.contains(scope)).collect();
     if scopes.is_empty() {
-        return refuse("a token needs a scope: read, write, delete, sign, edge or admin");
+        return refuse("a token needs a scope: read, write, delete, sign, edge, durable or admin");
+    }
+    if scopes.contains(&Scope::Durable) && !scopes.contains(&Scope::Edge) {
+        return refuse("a token of scope durable is that of an edge: --scope edge,durable");
     }
     let mut edges = new.edges;
     edges.sort_unstable();

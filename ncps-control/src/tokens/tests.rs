@@ -94,6 +94,7 @@ async fn what_can_do_nothing_is_not_made() {
         at("", Scope::Read),
         at("a\nb", Scope::Read),
         at("a", Scope::Admin),
+        new("x", &[Scope::Durable]),
     ];
     for new in bad {
         let error = tokens.create(new.clone(), NOW).await.expect_err("refused");

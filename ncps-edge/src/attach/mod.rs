@@ -4,6 +4,7 @@
 mod changes;
 pub mod dialogue;
 mod news;
+mod pause;
 
 use std::collections::HashMap;
 use std::io;
@@ -28,6 +29,7 @@ use self::changes::Change;
 pub use self::dialogue::{Dialogue, Ticket};
 use self::dialogue::{Effect, Next};
 pub use self::news::News;
+pub use self::pause::{Pause, reports_due};
 use crate::access::AccessLog;
 use crate::complaints::Complaints;
 use crate::drain::Drain;
@@ -44,9 +46,6 @@ use crate::transfer::Engine;
 
 /// Reports that may wait for the stream.
 const WAITING: usize = 16;
-const REPORT_EVERY: Duration = Duration::from_secs(10);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// All that a session touches.
@@ -72,7 +71,7 @@ pub struct Attachment {
 /// Keeps a session with control until the process stops. `ready` is released with the first configuration.
 pub async fn run(attachment: Attachment, mut ready: Option<ReadyLatch>) {
     let stop = attachment.tasks.life().hard();
-    let (mut pause, mut complaints) = (FIRST_PAUSE, Complaints::default());
+    let (mut pause, mut complaints) = (Pause::default(), Complaints::default());
     while !stop.is_cancelled() {
         attachment.drop_what_is_too_old().await;
         let broken = tokio::select! {
@@ -84,20 +83,19 @@ pub async fn run(attachment: Attachment, mut ready: Option<ReadyLatch>) {
         }
         attachment.metrics.attached.set((), 0);
         // The first try, or there was a session since.
-        if pause == FIRST_PAUSE {
+        if pause.is_first() {
             complaints.settled();
         }
-        complaints.of(&broken, pause);
+        complaints.of(&broken, pause.next());
         tokio::select! {
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(jittered(pause)) => {}
+            () = pause.wait() => {}
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
 /// One session; returns why it broke.
-async fn session(attachment: &Attachment, ready: &mut Option<ReadyLatch>, pause: &mut Duration) -> Error {
+async fn session(attachment: &Attachment, ready: &mut Option<ReadyLatch>, pause: &mut Pause) -> Error {
     let (reports, rx) = mpsc::channel(WAITING);
     let jobs = SessionJobs::new(Arc::clone(&attachment.workshop), reports.downgrade());
     let hello = attachment.hello().await;
@@ -130,13 +128,6 @@ async fn a_moment_after(stop: &CancellationToken) {
     tokio::time::sleep(LAST_WORDS).await;
 }
 
-fn jittered(pause: Duration) -> Duration {
-    let mut byte = [0];
-    // Without randomness there is no jitter, and no harm.
-    getrandom::fill(&mut byte).ok();
-    pause.mul_f64(0.5 + f64::from(byte[0]) / 255.0)
-}
-
 impl Attachment {
     fn news(&self) -> &News {
         self.engine.news()
@@ -152,7 +143,7 @@ impl Attachment {
     /// Says what is to be said; ends well only when the process stops and everything was said.
     async fn speak(&self, reports: mpsc::Sender<Said>) -> Result<()> {
         let stop = self.tasks.life().hard();
-        let mut reports_due = tokio::time::interval(REPORT_EVERY);
+        let mut due = reports_due();
         let mut last_words = false;
         loop {
             while let Some(next) = self.news().next().map_err(broken)? {
@@ -169,7 +160,7 @@ impl Attachment {
                 }
                 () = self.room.report_due() => {}
                 () = self.accesses.due() => {}
-                _ = reports_due.tick() => {}
+                _ = due.tick() => {}
                 () = stop.cancelled(), if !last_words => last_words = true,
             }
             self.engine.announce_pending().await;
@@ -307,12 +298,12 @@ impl Attachment {
         told: Told,
         jobs: &SessionJobs,
         ready: &mut Option<ReadyLatch>,
-        pause: &mut Duration,
+        pause: &mut Pause,
     ) -> Result<()> {
         match self.news().hear(told).map_err(broken)? {
             Some(Effect::Begin { settings, behind }) => {
                 self.begin(*settings, ready)?;
-                *pause = FIRST_PAUSE;
+                pause.over();
                 self.refresh(behind);
                 Ok(())
             }

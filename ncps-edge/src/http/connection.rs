@@ -24,10 +24,8 @@ use tracing::Instrument;
 
 use super::admission::{Admission, MAX_HEADERS};
 use super::log::Noted;
-use super::tls;
-use super::{Service, router};
+use super::{Service, router, tls, warm};
 use crate::config::Limits;
-use crate::metrics::EdgeMetrics;
 
 /// Nix asks up to 125 things at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
@@ -39,10 +37,9 @@ const HTTP2_PING: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What all connections share.
-#[derive(Clone)]
 struct Front {
+    service: Arc<Service>,
     router: Router,
-    metrics: Arc<EdgeMetrics>,
     admission: Admission,
     limits: Limits,
     tls: Option<Tls>,
@@ -59,8 +56,8 @@ pub(crate) async fn serve(
 ) {
     let (drain, places) = (tasks.life().soft(), Arc::new(Semaphore::new(limits.connections)));
     let admission = Admission::new(limits.requests);
-    let metrics = Arc::clone(&service.metrics);
-    let front = Front { router: router(service), metrics, admission, limits, tls, tasks: tasks.clone() };
+    let router = router(Arc::clone(&service));
+    let front = Arc::new(Front { service, router, admission, limits, tls, tasks: tasks.clone() });
     let next = async || {
         // A place first: without one the connection is left to the kernel.
         let place = Arc::clone(&places).acquire_owned().await.map_err(std::io::Error::other)?;
@@ -70,7 +67,7 @@ pub(crate) async fn serve(
     while let Some(accepted) = drain.run_until_cancelled(next()).await {
         match accepted {
             Ok((stream, place)) => {
-                let front = front.clone();
+                let front = Arc::clone(&front);
                 tasks.spawn("connection", async move {
                     front.connection(stream).await;
                     drop(place);
@@ -85,7 +82,7 @@ pub(crate) async fn serve(
 }
 
 impl Front {
-    async fn connection(&self, stream: TcpStream) {
+    async fn connection(self: &Arc<Self>, stream: TcpStream) {
         // Latency matters more than packets; a socket that refuses is used as it is.
         stream.set_nodelay(true).ok();
         let Some(tls) = &self.tls else { return self.talk(stream).await };
@@ -98,13 +95,13 @@ impl Front {
         }
     }
 
-    async fn talk(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    async fn talk(self: &Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let (drain, stop) = (self.tasks.life().soft(), self.tasks.life().hard());
         let builder = builder(self.limits.head_timeout);
         let spoke = Arc::new(AtomicBool::new(false));
         let service = service_fn(|request: Request<Incoming>| {
             spoke.store(true, Ordering::Relaxed);
-            self.clone().answer(request)
+            Arc::clone(self).answer(request)
         });
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
@@ -124,18 +121,20 @@ impl Front {
     }
 
     async fn answer(
-        self,
+        self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<axum::response::Response, std::convert::Infallible> {
-        let noted = Noted::new(&request, &self.metrics);
-        match self.admission.admit(&request) {
-            Ok(turn) => {
-                let handled = self.router.oneshot(request.map(Body::new));
-                let response = handled.instrument(noted.span()).await?;
-                Ok(noted.answered(response, turn))
-            }
-            Err(refusal) => Ok(noted.answered(*refusal, None)),
+        let noted = Noted::new(&request, &self.service.metrics);
+        let turn = match self.admission.admit(&request) {
+            Ok(turn) => turn,
+            Err(refusal) => return Ok(noted.answered(*refusal, None)),
+        };
+        if let Some(response) = warm::narinfo(&self.service, &request) {
+            return Ok(noted.answered(response, turn));
         }
+        let handled = self.router.clone().oneshot(request.map(Body::new));
+        let response = handled.instrument(noted.span()).await?;
+        Ok(noted.answered(response, turn))
     }
 }
 

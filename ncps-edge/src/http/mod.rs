@@ -20,6 +20,7 @@ mod range;
 mod reply;
 mod stored;
 mod tls;
+mod warm;
 mod write;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use axum::routing::any;
 use ncps_runtime::lifecycle::LifeHandle;
 
 use crate::access::AccessLog;
+use crate::ahead::LookAhead;
 use crate::live::Current;
 use crate::lookup::Lookups;
 use crate::metrics::EdgeMetrics;
@@ -45,6 +47,7 @@ pub(crate) use tls::load as load_tls;
 /// What handlers work with.
 pub struct Service {
     pub lookups: Arc<Lookups>,
+    pub ahead: Arc<LookAhead>,
     pub engine: Arc<Engine>,
     pub objects: Arc<Objects>,
     pub uploads: Uploads,

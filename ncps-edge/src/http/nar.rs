@@ -41,6 +41,7 @@ pub(super) async fn nar(
     };
     if method == Method::GET {
         service.accesses.nar(served);
+        service.ahead.reads(served);
     }
     Ok(response)
 }

@@ -1,6 +1,6 @@
 //! `GET` and `HEAD` of a NAR by another edge of the fleet, which shows the fleet's secret: from the store, or from a
-//! transfer that runs here. Nothing is begun for it, so that one hop is the most and no two edges wait for each other.
-//! It needs no token and counts as no access.
+//! transfer that runs here; and `GET` of an object that a client brought here. Nothing is begun for it, so that one hop
+//! is the most and no two edges wait for each other. It needs no token and counts as no access.
 //!
 //! What is there and can't be answered yet is 202: the transfer runs and has no byte. The other edge asks again. Who
 //! shows another secret is refused (401), and not served as a client: an edge of another fleet must not make us fetch.
@@ -16,7 +16,7 @@ use ncps_nix::Sha256Hash;
 use ncps_proto::{EdgeSettings, tokens};
 
 use super::reply::{self, Refusal};
-use super::{Service, credentials, nar};
+use super::{Service, credentials, nar, object};
 use crate::transfer::Wanted;
 use crate::via::Via;
 
@@ -56,6 +56,12 @@ pub(super) async fn of_peers(State(service): State<Arc<Service>>, request: Reque
 
 async fn answer(service: &Service, request: Request) -> Result<Response, Refusal> {
     let (parts, _) = request.into_parts();
+    if let Some(name) = object::name(&parts.uri) {
+        return match service.objects.brought(&name).await? {
+            Some(brought) => Ok(object::respond(&name, brought, &parts.headers)?),
+            None => Ok(reply::not_found()),
+        };
+    }
     let file = parts.uri.path().strip_prefix("/nar/").unwrap_or_default();
     let Ok(wanted) = Wanted::parse(file, Via::of(&parts.headers)) else { return Ok(reply::not_found()) };
     if let Some(stored) = service.engine.stored(wanted.name).await? {

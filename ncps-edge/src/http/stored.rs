@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, Method, Uri, header};
+use axum::response::Response;
+use http::{HeaderMap, Method, Uri};
 use ncps_nix::StorePathHash;
 
 use super::reply::{self, Refusal};
-use super::{Service, nar, object};
+use super::{Service, nar, narinfo, object};
 use crate::transfer::Wanted;
 use crate::via::Via;
 
@@ -25,9 +24,7 @@ pub(super) async fn narinfo_or_listing(
     let Some(hash) = file.strip_suffix(".narinfo") else { return object(service, uri, headers).await };
     let Ok(hash) = StorePathHash::parse(hash) else { return Ok(reply::not_found()) };
     Ok(match service.lookups.stored(hash).await? {
-        Some(served) => {
-            ([(header::CONTENT_TYPE, "text/x-nix-narinfo")], Body::from(served.body.clone())).into_response()
-        }
+        Some(served) => narinfo::respond(&served),
         None => reply::not_found(),
     })
 }
@@ -54,7 +51,7 @@ pub(super) async fn nar(
 
 pub(super) async fn object(State(service): State<Arc<Service>>, uri: Uri, headers: HeaderMap) -> Answer {
     let Some(name) = object::name(&uri) else { return Ok(reply::not_found()) };
-    match service.objects.here(&name).await? {
+    match service.objects.kept(&name).await? {
         Some(object) => object::respond(&name, object, &headers).map_err(Refusal::from),
         None => Ok(reply::not_found()),
     }

@@ -14,7 +14,7 @@ const MIB: usize = 1 << 20;
 /// # Errors
 /// Where they can't be used.
 pub(crate) fn load(files: &TlsFiles) -> Result<Tls, TlsError> {
-    Tls::load(files, &["h2", "http/1.1"])
+    Tls::load(files, None, &["h2", "http/1.1"])
 }
 
 /// The handshake, if one begins.

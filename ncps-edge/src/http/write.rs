@@ -1,9 +1,13 @@
 //! `PUT` and `DELETE`, at the root and under `/upload/`. What is switched off (405), who may not (401) and what is too
 //! large (413) is said before the body is read; hyper sends `100 Continue` only when somebody reads it.
 //!
+//! Another edge that passes something on shows a warrant in place of the client's token, which control takes back here: it
+//! is good for that one thing.
+//!
 //! Absent on purpose: what becomes of a body (see [`crate::uploads`]).
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -13,12 +17,13 @@ use futures::{StreamExt, TryStreamExt};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 use ncps_nix::{ObjectName, StorePathHash};
-use ncps_proto::{Code, EdgeSettings, Error, Scope, Writer, Writing};
+use ncps_proto::{Bearer, ChangedBy, Code, EdgeSettings, Errand, Error, Scope, Writer, Writing};
+use parking_lot::Mutex;
 
 use super::credentials::{self, secret};
 use super::reply::{self, Told};
 use super::{Service, object};
-use crate::relay::{Answer, Passing, is_passed_on};
+use crate::relay::{Answer, Passing, warrant};
 use crate::transfer::{Incoming, Wanted, too_large};
 use crate::uploads::Door;
 use crate::upstream::body::{Chunks, paced};
@@ -81,9 +86,7 @@ async fn answer(service: &Arc<Service>, request: Request) -> Result<Response, Re
         Method::DELETE if is_writable && settings.writing.delete => Scope::Delete,
         _ => return Err(Box::new(reply::only(&allowed(settings.writing, is_writable)))),
     };
-    if !service.may(settings, scope, request.headers()) {
-        return Err(Box::new(credentials::refusal()));
-    }
+    let by = service.admit(settings, scope, &target, request.headers()).await?;
     if scope == Scope::Delete && service.current.is_foreign() {
         return Err(told(foreign()));
     }
@@ -92,8 +95,8 @@ async fn answer(service: &Arc<Service>, request: Request) -> Result<Response, Re
     };
     let (head, body) = request.into_parts();
     let done = match scope {
-        Scope::Write => service.put(settings, door, target, &head, body).await,
-        _ => service.delete(target, &head).await,
+        Scope::Write => service.put(settings, door, target, &head, body, by).await,
+        _ => service.delete(target, &head, by).await,
     };
     match done {
         Ok(Done::Here) => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -104,6 +107,16 @@ async fn answer(service: &Arc<Service>, request: Request) -> Result<Response, Re
             Err(Box::new(reply::only_since(&allowed(settings, true), &error)))
         }
         Err(error) => Err(told(error)),
+    }
+}
+
+/// What another edge may ask for: narinfos, and the deletion of what control knows, are control's at every edge.
+fn errand(scope: Scope, target: &Target) -> Option<Errand> {
+    match (scope, target) {
+        (Scope::Write, Target::Nar(wanted)) => Some(Errand::KeepNar(wanted.name)),
+        (Scope::Write, Target::Object(name)) => Some(Errand::KeepObject(name.clone())),
+        (Scope::Delete, Target::Object(name)) => Some(Errand::DeleteObject(name.clone())),
+        _ => None,
     }
 }
 
@@ -147,6 +160,29 @@ impl Service {
         Writer { instance, secret: secret.map(ncps_proto::Secret::new) }
     }
 
+    /// Who has something written here: a client who may, or another edge that control lets have it done.
+    async fn admit(
+        &self,
+        settings: &EdgeSettings,
+        scope: Scope,
+        target: &Result<Option<(Door, Target)>, Error>,
+        headers: &HeaderMap,
+    ) -> Result<ChangedBy, Refused> {
+        let refusal = || Box::new(credentials::refusal());
+        let Some(warrant) = warrant(headers) else {
+            let by = || ChangedBy::Client(self.writer(headers));
+            return self.may(settings, scope, headers).then(by).ok_or_else(refusal);
+        };
+        let target = target.as_ref().ok().and_then(Option::as_ref);
+        let errand = target.and_then(|(_, target)| errand(scope, target)).ok_or_else(refusal)?;
+        let bearer = Bearer { instance: self.engine.instance().to_owned(), warrant };
+        match self.uploads.redeem(bearer.clone(), errand).await {
+            Ok(()) => Ok(ChangedBy::Errand(bearer)),
+            Err(error) if error.code() == Code::Unauthenticated => Err(refusal()),
+            Err(error) => Err(told(error)),
+        }
+    }
+
     async fn put(
         &self,
         settings: &EdgeSettings,
@@ -154,6 +190,7 @@ impl Service {
         target: Target,
         head: &Parts,
         body: Body,
+        by: ChangedBy,
     ) -> Result<Done, Error> {
         let coding = Coding::of(&head.headers);
         if let Coding::Other(other) = &coding {
@@ -162,16 +199,14 @@ impl Service {
         let chunks = chunks(body, settings);
         let coming = self.uploads.rest_here();
         if !matches!(target, Target::Narinfo(_)) && coming.is_none() {
-            return self.pass_on(settings, target, head, chunks).await;
+            return self.pass_on(settings, target, head, chunks, by).await;
         }
         match target {
-            Target::Nar(wanted) => self.put_nar(settings, wanted, head, chunks).await,
+            Target::Nar(wanted) => self.put_nar(settings, wanted, head, chunks, &by).await,
             Target::Narinfo(hash) => {
                 self.uploads.narinfo(hash, chunks, &coding, door, self.writer(&head.headers)).await
             }
-            Target::Object(name) => {
-                self.uploads.object(name, chunks, &coding, self.writer(&head.headers)).await
-            }
+            Target::Object(name) => self.uploads.object(name, chunks, &coding, by).await,
         }
         .map(|()| Done::Here)
     }
@@ -183,13 +218,14 @@ impl Service {
         target: Target,
         head: &Parts,
         body: Chunks,
+        by: ChangedBy,
     ) -> Result<Done, Error> {
-        if is_passed_on(&head.headers) {
+        let (ChangedBy::Client(writer), Some(errand)) = (by, errand(Scope::Write, &target)) else {
             return Err(Error::new(
                 Code::Unavailable,
                 "an upload was passed on to an edge that can't keep it",
             ));
-        }
+        };
         let mut most = u64::MAX;
         if let Target::Nar(wanted) = &target {
             most = settings.writing.max_upload_bytes;
@@ -198,15 +234,8 @@ impl Service {
                 return drain(head, body, most).await.map(|()| Done::Here);
             }
         }
-        let passing = Passing {
-            method: head.method.clone(),
-            target: head.uri.path_and_query().map_or("/", |target| target.as_str()),
-            headers: &head.headers,
-            body,
-            most,
-        };
-        let answer = self.uploads.pass_on(passing, matches!(target, Target::Nar(_))).await?;
-        Ok(Done::Elsewhere(answer))
+        let passing = Passing { errand, writer, headers: &head.headers, body, most };
+        Ok(Done::Elsewhere(self.uploads.pass_on(passing).await?))
     }
 
     async fn put_nar(
@@ -215,6 +244,7 @@ impl Service {
         wanted: Wanted,
         head: &Parts,
         chunks: Chunks,
+        by: &ChangedBy,
     ) -> Result<(), Error> {
         if Coding::of(&head.headers) != Coding::Identity {
             return Err(Error::new(
@@ -227,19 +257,28 @@ impl Service {
         if self.uploads.has_nar(wanted.name).await? {
             return drain(head, chunks, most).await;
         }
-        self.uploads.nar(Incoming { name: wanted.name, length, most, chunks }).await
+        let (chunks, rest) = lent(chunks);
+        let taken = self.uploads.nar(Incoming { name: wanted.name, length, most, chunks }).await;
+        if taken.is_err() && matches!(by, ChangedBy::Errand(_)) {
+            hear_out(&rest, most).await;
+        }
+        taken
     }
 
-    async fn delete(&self, target: Target, head: &Parts) -> Result<Done, Error> {
+    async fn delete(&self, target: Target, head: &Parts, by: ChangedBy) -> Result<Done, Error> {
         let headers = &head.headers;
         let found = match target {
             Target::Narinfo(hash) => self.uploads.delete_narinfo(hash, self.writer(headers)).await?,
             Target::Nar(wanted) => self.uploads.delete_nar(wanted.name, self.writer(headers)).await?,
             Target::Object(name) => {
-                let removed = self.uploads.delete_object(name, self.writer(headers)).await?;
-                let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+                let removed = self.uploads.delete_object(&name, by.clone()).await?;
                 // Control does not know where objects are: whoever may have one is asked.
-                removed | (!is_passed_on(headers) && self.uploads.delete_elsewhere(target, headers).await?)
+                match by {
+                    ChangedBy::Client(writer) => {
+                        self.uploads.delete_elsewhere(name, writer).await? || removed
+                    }
+                    ChangedBy::Errand(_) => removed,
+                }
             }
         };
         Ok(if found { Done::Here } else { Done::Absent })
@@ -261,11 +300,44 @@ fn chunks(body: Body, settings: &EdgeSettings) -> Chunks {
     paced(body.into_data_stream().map_err(cut).boxed(), settings.idle_timeout)
 }
 
-/// Who sends what is there already may not listen before he has sent it. Who waits for 100 Continue does.
-async fn drain(head: &Parts, mut chunks: Chunks, most: u64) -> Result<(), Error> {
-    if head.headers.contains_key(header::EXPECT) {
-        return Ok(());
+/// A body that can be read on when whoever it was given to has left it.
+type Rest = Arc<Mutex<Option<Chunks>>>;
+
+/// The same body to be given away, and what is left of it then: nothing before it was begun, so that `100 Continue` is
+/// not said for nothing.
+fn lent(chunks: Chunks) -> (Chunks, Rest) {
+    let (mut unbegun, rest) = (Some(chunks.fuse().boxed()), Rest::default());
+    let lender = Arc::clone(&rest);
+    let given = futures::stream::poll_fn(move |context| {
+        let mut chunks = lender.lock();
+        if let Some(first) = unbegun.take() {
+            *chunks = Some(first);
+        }
+        chunks.as_mut().map_or(Poll::Ready(None), |chunks| chunks.poll_next_unpin(context))
+    });
+    (given.boxed(), rest)
+}
+
+/// Another edge hears why a body is refused only when it could send all of it: a connection that is closed under its hands
+/// looks like an edge that broke.
+async fn hear_out(rest: &Rest, most: u64) {
+    let rest = rest.lock().take();
+    if let Some(chunks) = rest {
+        // Why it is refused is known already.
+        read_out(chunks, most).await.ok();
     }
+}
+
+/// Who sends what is there already may not listen before he has sent it. Who waits for 100 Continue does.
+async fn drain(head: &Parts, chunks: Chunks, most: u64) -> Result<(), Error> {
+    match head.headers.contains_key(header::EXPECT) {
+        true => Ok(()),
+        false => read_out(chunks, most).await,
+    }
+}
+
+/// Reads a body of at most so many bytes to its end, for nothing.
+async fn read_out(mut chunks: Chunks, most: u64) -> Result<(), Error> {
     let mut came = 0;
     while let Some(chunk) = chunks.next().await {
         came += chunk.map_err(crate::transfer::broken)?.len() as u64;

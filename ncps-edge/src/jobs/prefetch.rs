@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use ncps_nix::{NarFileName, NarInfo, StorePathHash};
+use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::{Code, Error, JobProgress, JobSaid, Outcome, Prefetch, Prefetched, Result};
 
 use super::{Teller, Workshop};
@@ -63,7 +63,7 @@ impl Workshop {
             lookups: FuturesUnordered::new(),
             to_fetch: VecDeque::new(),
             fetches: FuturesUnordered::new(),
-            most_fetches: (live.settings.max_downloads as usize / 2).max(1),
+            most_fetches: live.downloads_ahead(),
             progress: JobProgress::default(),
         };
         round.want(paths)?;
@@ -160,8 +160,8 @@ async fn look_up(workshop: Arc<Workshop>, path: StorePathHash) -> Lookup {
 }
 
 fn known_of(found: &Found) -> Result<Known> {
-    let narinfo = NarInfo::parse(&found.served.body);
-    let narinfo = narinfo.map_err(|e| Error::internal("read a narinfo of our own").because(e))?;
+    let narinfo =
+        found.served.narinfo().map_err(|e| Error::internal("read a narinfo of our own").because(e))?;
     Ok(Known {
         nar: found.served.nar,
         bytes: narinfo.file_size.unwrap_or(0),

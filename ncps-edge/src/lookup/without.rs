@@ -117,7 +117,7 @@ impl Lookups {
         }
         self.alone.location(name).or_else(|| {
             let near = self.near.naming(name);
-            let narinfo = NarInfo::parse(&near.first()?.body).ok()?;
+            let narinfo = near.first()?.narinfo().ok()?;
             Some(Location {
                 name,
                 file_size: narinfo.file_size,
@@ -139,7 +139,7 @@ impl Lookups {
         let mut naming = self.near.naming(name);
         let known: Vec<_> = naming.iter().map(|served| served.hash).collect();
         naming.extend(self.alone.naming(name).into_iter().filter(|served| !known.contains(&served.hash)));
-        naming.iter().filter_map(|served| NarInfo::parse(&served.body).ok()).collect()
+        naming.iter().filter_map(|served| served.narinfo().ok()).collect()
     }
 
     /// A session with control begins. Something may have been invalidated while nobody could tell us; from here on

@@ -73,6 +73,14 @@ label! {
 }
 
 label! {
+    /// What comes ahead of clients.
+    pub enum Ahead in "what" {
+        Narinfo = "narinfo",
+        Nar = "nar",
+    }
+}
+
+label! {
     /// Why a stored file is in quarantine.
     pub enum Unsound in "reason" {
         /// Its bytes are not what its name says.
@@ -116,6 +124,7 @@ pub struct EdgeMetrics {
     pub ended: Arc<Counters<Ended>>,
     pub transfers: Arc<Gauges<Stage>>,
     pub integrity: Arc<Counters<Reason>>,
+    pub ahead: Arc<Counters<Ahead>>,
     pub attached: Arc<Gauges<()>>,
     pub control_away: Arc<Gauges<()>>,
     pub control_calls: Arc<Counters<ControlCall>>,
@@ -152,6 +161,7 @@ impl EdgeMetrics {
             ended: telemetry.counters(&names::TRANSFERS_ENDED),
             transfers: telemetry.gauges(&names::TRANSFERS),
             integrity: telemetry.counters(&names::INTEGRITY),
+            ahead: telemetry.counters(&names::LOOKED_AHEAD),
             attached: telemetry.gauges(&names::ATTACHED),
             control_away: telemetry.gauges(&names::CONTROL_AWAY),
             control_calls: telemetry.counters(&names::CONTROL_CALLS),

@@ -81,6 +81,9 @@ metrics! {
     DECODERS = "ncps_decoders_busy", Kind::Gauge, "{decoder}", [], "Decoders that keep a core busy.";
     SPOOL = "ncps_spool_reserved_bytes", Kind::Gauge, "By", [], "Disk reserved by running downloads.";
 
+    LOOKED_AHEAD = "ncps_looked_ahead_total", Kind::Counter, "{request}", ["what"],
+        "Narinfos that were looked up, and NARs that were fetched, before a client asked for them.";
+
     NEAR_NARINFOS = "ncps_near_cache_narinfos", Kind::Gauge, "{narinfo}", [], "Narinfos in memory.";
     NEAR_BYTES = "ncps_near_cache_bytes", Kind::Gauge, "By", [], "Memory that they take.";
     STORE_FILES = "ncps_nar_file_count", Kind::Gauge, "{file}", [], "NAR files in the store.";

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ncps_nix::ObjectName;
 use ncps_proto::{Code, Error, Heard, Result};
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use super::buffer::{Taken, Trouble, take};
@@ -21,8 +22,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(300);
 impl Objects {
     pub(super) async fn fetch(&self, name: &ObjectName, via: &Via) -> Result<Option<Object>> {
         let live = self.current.get()?;
-        let slot = self.fetches.acquire().await;
-        let _slot = slot.map_err(|e| Error::internal("slots for objects").because(e))?;
+        let _slot = self.slot().await?;
         let mut tally = live.upstreams.tally();
         for upstream in live.upstreams.names() {
             match self.try_upstream(upstream, name, via, &live).await {
@@ -42,6 +42,11 @@ impl Objects {
             }
         }
         self.without(name, via, tally.heard(), &live).await
+    }
+
+    /// The right to take one object in. It lasts as long as the result.
+    pub(super) async fn slot(&self) -> Result<SemaphorePermit<'_>> {
+        self.fetches.acquire().await.map_err(|e| Error::internal("slots for objects").because(e))
     }
 
     async fn try_upstream(
@@ -111,7 +116,7 @@ impl Objects {
     }
 }
 
-fn content(taken: &Taken) -> Content {
+pub(super) fn content(taken: &Taken) -> Content {
     match taken {
         Taken::Memory(bytes) => Content::Memory(bytes.clone()),
         Taken::Spooled(spool, size) => Content::File(spool.file(), *size),

@@ -3,12 +3,14 @@
 //!
 //! What lasts (listings, logs) is asked for once. The rest is asked for again after the TTL, and served on where
 //! no upstream can be asked. An absence that every upstream stated is remembered in memory for the negative TTL.
-//! What a client uploaded is right for good, until somebody deletes it.
+//! What a client uploaded is right for good, until somebody deletes it; it is also read where it rests at another edge
+//! (see `keepers.rs`).
 //! Nothing here is signed by us or proven: Nix checks realisations itself, and the others carry no promise.
 
 mod buffer;
 pub(crate) mod decode;
 mod fetch;
+mod keepers;
 mod rules;
 mod upload;
 
@@ -31,6 +33,7 @@ use crate::transfer::Failure;
 use crate::via::Via;
 
 pub(crate) use buffer::file_is_json;
+pub(crate) use keepers::Keepers;
 pub use rules::{Rules, rules};
 pub(crate) use upload::read_text;
 
@@ -64,17 +67,20 @@ pub struct Objects {
     absent_until: Cache<ObjectName, Instant>,
     flights: Flights<(ObjectName, Via), Option<Object>>,
     fetches: Semaphore,
+    /// Other edges, where there may be any.
+    keepers: Option<Keepers>,
 }
 
 /// Fetches at once, those that wait for their turn included.
 const MOST_RUNNING: usize = 4_096;
 
 impl Objects {
-    pub fn new(
+    pub(crate) fn new(
         local: Arc<LocalStore>,
         store: Arc<ObjectStore>,
         current: Arc<Current>,
         tasks: Tasks,
+        keepers: Option<Keepers>,
     ) -> Arc<Objects> {
         Arc::new(Objects {
             local,
@@ -84,15 +90,35 @@ impl Objects {
             absent_until: Cache::new(ABSENCES),
             flights: Flights::new(MOST_RUNNING),
             fetches: Semaphore::new(FETCHES),
+            keepers,
         })
     }
 
-    /// The object, or `None` where every upstream said that it is absent.
+    /// The object, or `None` where no client brought it and every upstream said that it is absent.
     ///
     /// # Errors
-    /// Where neither can be said: an upstream failed and none had it, or our disk did.
+    /// Where neither can be said: an upstream or another edge failed and none had it, or our disk did.
     pub async fn get(self: &Arc<Self>, name: &ObjectName, via: &Via) -> Result<Option<Object>> {
         let stored = self.stored(name).await?;
+        if let Some(brought) = stored.as_ref().filter(|stored| stored.uploaded) {
+            return Ok(Some(brought.into()));
+        }
+        let elsewhere = self.elsewhere(name).await;
+        if let Ok(Some(object)) = elsewhere {
+            return Ok(Some(object));
+        }
+        match self.of_upstreams(name, via, stored).await? {
+            Some(object) => Ok(Some(object)),
+            None => elsewhere,
+        }
+    }
+
+    async fn of_upstreams(
+        self: &Arc<Self>,
+        name: &ObjectName,
+        via: &Via,
+        stored: Option<StoredObject>,
+    ) -> Result<Option<Object>> {
         if let Some(fresh) = stored.as_ref().filter(|stored| self.is_fresh(name, stored)) {
             return Ok(Some(fresh.into()));
         }
@@ -122,6 +148,25 @@ impl Objects {
     /// Where the disk fails.
     pub async fn here(&self, name: &ObjectName) -> Result<Option<Object>> {
         Ok(self.stored(name).await?.as_ref().map(Object::from))
+    }
+
+    /// The object as a client brought it here.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub(crate) async fn brought(&self, name: &ObjectName) -> Result<Option<Object>> {
+        Ok(self.stored(name).await?.filter(|stored| stored.uploaded).as_ref().map(Object::from))
+    }
+
+    /// The object as it lies here, or as a client brought it to another edge; no upstream is asked.
+    ///
+    /// # Errors
+    /// Where it is not here, and may be elsewhere; where the disk fails.
+    pub(crate) async fn kept(&self, name: &ObjectName) -> Result<Option<Object>> {
+        match self.here(name).await? {
+            Some(object) => Ok(Some(object)),
+            None => self.elsewhere(name).await,
+        }
     }
 
     /// Fetches that run right now.

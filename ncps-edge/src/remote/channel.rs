@@ -7,9 +7,11 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use ncps_proto::{Code, Error, Result};
 use tokio::net::UnixStream;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Uri};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tower::Service;
+use url::Url;
 
+use super::secure;
 use crate::config::{ControlLink, ControlUrl};
 
 /// A link that answers no ping for this long is dead, whatever TCP believes.
@@ -20,9 +22,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A channel over which nothing is connected yet; a broken link is made anew by the next call.
 pub(super) fn lazy(link: &ControlLink) -> Result<Channel> {
     let endpoint = endpoint(link)?;
-    Ok(match link.url.sockets() {
-        None => endpoint.connect_lazy(),
-        Some(paths) => endpoint.connect_with_connector_lazy(sockets(paths)),
+    Ok(match &link.url {
+        ControlUrl::Http(_) => endpoint.connect_lazy(),
+        ControlUrl::Https(url) => endpoint.connect_with_connector_lazy(secure::connector(link, url)?),
+        ControlUrl::Unix(path) => endpoint.connect_with_connector_lazy(sockets(vec![path.clone()])),
+        ControlUrl::FirstOf(paths) => endpoint.connect_with_connector_lazy(sockets(paths.clone())),
     })
 }
 
@@ -32,28 +36,27 @@ pub(super) fn lazy(link: &ControlLink) -> Result<Channel> {
 /// [`Code::Unavailable`] with every place that was tried.
 pub async fn dial(link: &ControlLink) -> Result<Channel> {
     let endpoint = endpoint(link)?;
-    let dialled = match link.url.sockets() {
-        None => endpoint.connect().await,
-        Some(paths) => endpoint.connect_with_connector(sockets(paths)).await,
+    let dialled = match &link.url {
+        ControlUrl::Http(_) => endpoint.connect().await,
+        ControlUrl::Https(url) => endpoint.connect_with_connector(secure::connector(link, url)?).await,
+        ControlUrl::Unix(path) => endpoint.connect_with_connector(sockets(vec![path.clone()])).await,
+        ControlUrl::FirstOf(paths) => endpoint.connect_with_connector(sockets(paths.clone())).await,
     };
     dialled.map_err(|e| Error::new(Code::Unavailable, "control can't be reached").because(e))
 }
 
 fn endpoint(link: &ControlLink) -> Result<Endpoint> {
-    let uri = match &link.url {
-        ControlUrl::Http(url) | ControlUrl::Https(url) => url.to_string(),
-        // The authority is never looked at.
-        ControlUrl::Unix(_) | ControlUrl::FirstOf(_) => "http://control".to_owned(),
-    };
     let invalid = |e| Error::internal("control's URL").because(e);
-    let endpoint = Endpoint::from_shared(uri).map_err(invalid)?;
     let endpoint = match &link.url {
-        ControlUrl::Https(_) => {
-            let unusable =
-                |e| Error::new(Code::Invalid, "the authorities that may certify control").because(e);
-            endpoint.tls_config(tls(link)?).map_err(unusable)?
+        ControlUrl::Http(url) => Endpoint::from_shared(url.to_string()).map_err(invalid)?,
+        ControlUrl::Https(url) => {
+            // The connector does TLS itself; calls say where they go all the same.
+            let origin =
+                url.as_str().parse::<Uri>().map_err(|e| Error::internal("control's URL").because(e))?;
+            Endpoint::from_shared(plain(url)).map_err(invalid)?.origin(origin)
         }
-        _ => endpoint,
+        // The authority is never looked at.
+        ControlUrl::Unix(_) | ControlUrl::FirstOf(_) => Endpoint::from_static("http://control"),
     };
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
@@ -62,12 +65,10 @@ fn endpoint(link: &ControlLink) -> Result<Endpoint> {
         .keep_alive_while_idle(true))
 }
 
-/// Who vouches for control: those of the file alone, else those of the system.
-fn tls(link: &ControlLink) -> Result<ClientTlsConfig> {
-    let Some(path) = &link.ca_file else { return Ok(ClientTlsConfig::new().with_native_roots()) };
-    let pem = std::fs::read(path)
-        .map_err(|error| Error::new(Code::Invalid, format!("read {}", path.display())).because(error))?;
-    Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
+/// The same host and port for a connector that knows no TLS.
+fn plain(url: &Url) -> String {
+    let port = url.port_or_known_default().unwrap_or(443);
+    format!("http://{}:{port}", url.host_str().unwrap_or_default())
 }
 
 /// Connects to the first of these sockets that can be; looked for anew at each connection.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 use ncps_proto::{
-    Code, Commit, ControlPlane, Directives, DurableEdges, Error, Heard, Location, Lookup, ObjectNote,
-    Publication, Reports, Result, Turn, Upload, Victim, Writer,
+    Bearer, Code, Commit, ControlPlane, Directives, DurableEdges, Errand, Error, Heard, Location, Lookup,
+    ObjectNote, Publication, Reports, Result, Turn, Upload, Victim, Warrants, Writer,
 };
 use tokio::sync::Semaphore;
 
@@ -125,6 +125,14 @@ impl ControlPlane for Guarded {
 
     async fn note_object(&self, note: ObjectNote) -> Result<()> {
         self.patiently(self.plane.note_object(note)).await
+    }
+
+    async fn warrant(&self, errand: Errand, writer: Writer) -> Result<Warrants> {
+        self.in_time(self.plane.warrant(errand, writer)).await
+    }
+
+    async fn redeem(&self, bearer: Bearer, errand: Errand) -> Result<()> {
+        self.in_time(self.plane.redeem(bearer, errand)).await
     }
 
     async fn durable_edges(&self, instance: &str) -> Result<DurableEdges> {

@@ -5,6 +5,7 @@ mod bearer;
 mod channel;
 mod guarded;
 mod reach;
+mod secure;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,8 @@ pub const DEADLINE: Duration = Duration::from_millis(500);
 
 /// The way to control.
 pub struct ControlPath {
-    pub(crate) plane: Arc<dyn ControlPlane>,
+    /// Control, without the deadline.
+    pub plane: Arc<dyn ControlPlane>,
     /// For every call of a reader; `None` where control is in the same process and can't be out of reach.
     pub(crate) deadline: Option<Duration>,
 }

@@ -13,7 +13,7 @@ use ncps_proto::HeldNar;
 use ncps_runtime::fault::{self, Point};
 
 use super::Spool;
-use super::ledger::{Ledger, NARINFO_BYTES, disk_bytes};
+use super::ledger::{Ledger, NARINFO_BYTES, SPARE, Used, disk_bytes};
 use super::quarantine::{Fault, Quarantine};
 use super::unhurried::Unhurried;
 
@@ -34,7 +34,7 @@ pub struct StoredNar {
 pub enum Committed {
     /// It is a NAR file of the store.
     Kept(HeldNar),
-    /// It would take the store past its limit by as much as it needs, its narinfo included, in bytes.
+    /// It would take the store past its limit. It needs so many bytes: its narinfo and what is to stay spare included.
     NoRoom { spool: Spool, needs: u64 },
 }
 
@@ -130,15 +130,14 @@ impl LocalStore {
         Spool::link(self.spool_path("part"), source)
     }
 
-    /// Makes a proven spool file the NAR file `name`: durable before it is visible. With a limit of the whole
-    /// store in bytes on disk, only if it fits; `fits` is called then, before anybody sees that it is there.
-    pub fn commit(
-        &self,
-        mut spool: Spool,
-        name: NarFileName,
-        limit: Option<u64>,
-        fits: impl FnOnce(),
-    ) -> io::Result<Committed> {
+    /// The most that NAR files, narinfos and their directories may take on the disk, in bytes.
+    pub(crate) fn limit_to(&self, limit: Option<u64>) {
+        self.ledger.set_limit(limit);
+    }
+
+    /// Makes a proven spool file the NAR file `name`: durable before it is visible. Only if it fits within the
+    /// limit; `fits` is called then, before anybody sees that it is there.
+    pub fn commit(&self, mut spool: Spool, name: NarFileName, fits: impl FnOnce()) -> io::Result<Committed> {
         spool.seal()?;
         fault::point(Point::NarSealed);
         let metadata = spool.file().metadata()?;
@@ -147,14 +146,18 @@ impl LocalStore {
         let target = self.nar_path(name);
         let mut used = self.ledger.open(|| self.count())?;
         let former = present(fs::metadata(&target))?;
-        let replaced = former.as_ref().map_or(0, self::disk_bytes);
-        if limit.is_some_and(|limit| used.saturating_sub(replaced).saturating_add(needs) > limit) {
-            return Ok(Committed::NoRoom { spool, needs });
+        let replaced = former.as_ref().map_or(0, |former| self::disk_bytes(former) + NARINFO_BYTES);
+        if !self.ledger.has_room(used.bytes().saturating_sub(replaced), needs) {
+            return Ok(Committed::NoRoom { spool, needs: needs + SPARE });
         }
         fits();
         spool.commit_to(&target)?;
         fault::point(Point::NarRenamed);
-        *used = used.saturating_sub(replaced).saturating_add(disk_bytes);
+        if let Some(former) = &former {
+            used.remove_nar(self::disk_bytes(former));
+        }
+        used.add_nar(disk_bytes);
+        used.directories = self.directories()?;
         let (new, gone) = (u64::from(former.is_none()), former.map_or(0, |former| former.len()));
         self.held.change(|n| n + new, |n| (n + file_size).saturating_sub(gone));
         drop(used);
@@ -168,7 +171,7 @@ impl LocalStore {
         let mut used = self.ledger.open(|| self.count())?;
         let Some(metadata) = present(fs::metadata(&path))? else { return Ok(()) };
         present(fs::remove_file(path))?;
-        *used = used.saturating_sub(disk_bytes(&metadata));
+        used.remove_nar(disk_bytes(&metadata));
         self.held.change(|n| n.saturating_sub(1), |n| n.saturating_sub(metadata.len()));
         Ok(())
     }
@@ -188,7 +191,7 @@ impl LocalStore {
             return Ok(false);
         };
         fs::rename(&path, place)?;
-        *used = used.saturating_sub(disk_bytes(&found));
+        used.remove_nar(disk_bytes(&found));
         self.held.change(|n| n.saturating_sub(1), |n| n.saturating_sub(found.len()));
         drop(used);
         sync_parent(&path)?;
@@ -201,10 +204,11 @@ impl LocalStore {
         self.quarantine.list()
     }
 
-    /// Bytes on disk that NAR files and narinfos take, and what `meanwhile` says while that can't change.
+    /// Bytes on disk that NAR files, narinfos and their directories take, and what `meanwhile` says while that can't
+    /// change.
     pub fn used_and<T>(&self, meanwhile: impl FnOnce() -> T) -> io::Result<(u64, T)> {
         let used = self.ledger.open(|| self.count())?;
-        Ok((*used, meanwhile()))
+        Ok((used.bytes(), meanwhile()))
     }
 
     /// How full the file system is.
@@ -214,13 +218,22 @@ impl LocalStore {
         Ok(Space { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
     }
 
-    fn count(&self) -> io::Result<u64> {
-        let nars: u64 = self.list()?.iter().map(|held| held.disk_bytes).sum();
-        let mut narinfos = 0;
+    fn count(&self) -> io::Result<Used> {
+        let mut used = Used::default();
+        used.directories = self.directories()?;
+        self.list()?.iter().for_each(|held| used.add_nar(held.disk_bytes));
         for entry in fs::read_dir(&self.store)? {
-            narinfos += u64::from(Path::new(&entry?.file_name()).extension().is_some_and(|e| e == "narinfo"));
+            used.narinfos +=
+                u64::from(Path::new(&entry?.file_name()).extension().is_some_and(|e| e == "narinfo"));
         }
-        Ok(nars + narinfos * NARINFO_BYTES)
+        Ok(used)
+    }
+
+    /// Bytes on disk that directories take, but for those that objects make for themselves.
+    fn directories(&self) -> io::Result<u64> {
+        let ours = DIRECTORIES.iter().map(|name| self.store.join(name));
+        let all = ours.chain([self.store.clone(), self.spool.clone()]);
+        all.map(|path| fs::metadata(path).map(|metadata| disk_bytes(&metadata))).sum()
     }
 
     /// Every NAR file. Files of other names are none of ours and are passed over.
@@ -254,19 +267,26 @@ impl LocalStore {
         (self.held.files.load(Ordering::Relaxed), self.held.bytes.load(Ordering::Relaxed))
     }
 
-    /// Writes a narinfo beside the NAR file that it names, atomically; not where that file is not here. Whoever
-    /// removes the NAR file removes the narinfo after it, so that none stays behind whichever comes first.
+    /// Writes a narinfo beside the NAR file that it names, atomically; not where that file is not here, nor where
+    /// another narinfo took the room that comes with that file. Whoever removes the NAR file removes the narinfo
+    /// after it, so that none stays behind whichever comes first.
     pub fn put_narinfo(&self, narinfo: &NarInfo, names: NarFileName) -> io::Result<()> {
         if !self.nar_path(names).try_exists()? {
             return Ok(());
         }
-        let (hash, partial) = (narinfo.store_path.hash(), self.written(narinfo.render().as_bytes())?);
+        let hash = narinfo.store_path.hash();
         let target = self.store.join(narinfo_file(hash));
+        let Some(writing) = self.ledger.narinfo(!target.try_exists()?, || self.count())? else {
+            return Ok(());
+        };
+        let partial = self.written(narinfo.render().as_bytes())?;
         let mut used = self.ledger.open(|| self.count())?;
         let is_new = !target.try_exists()?;
         fs::rename(partial, target)?;
-        *used += if is_new { NARINFO_BYTES } else { 0 };
+        used.narinfos += u64::from(is_new);
+        used.directories = self.directories()?;
         drop(used);
+        drop(writing);
         fault::point(Point::NarinfoStored);
         // It may have been evicted meanwhile.
         if self.nar_path(names).try_exists()? { Ok(()) } else { self.remove_narinfo(hash) }
@@ -297,7 +317,7 @@ impl LocalStore {
     pub fn remove_narinfo(&self, hash: StorePathHash) -> io::Result<()> {
         let mut used = self.ledger.open(|| self.count())?;
         if present(fs::remove_file(self.store.join(narinfo_file(hash))))?.is_some() {
-            *used = used.saturating_sub(NARINFO_BYTES);
+            used.narinfos = used.narinfos.saturating_sub(1);
         }
         Ok(())
     }
@@ -400,7 +420,7 @@ mod tests {
     }
 
     fn keep(store: &LocalStore, spool: Spool, name: NarFileName) -> HeldNar {
-        match store.commit(spool, name, None, || {}).expect("committed") {
+        match store.commit(spool, name, || {}).expect("committed") {
             Committed::Kept(held) => held,
             Committed::NoRoom { .. } => panic!("there is no limit"),
         }
@@ -427,27 +447,66 @@ mod tests {
         store.remove(name(9)).expect("removing the absent is fine");
         store.remove_narinfo(StorePathHash::from_bytes([1; 20])).expect("removing the absent is fine");
         let taken = used(&store);
-        assert_eq!(taken, store.list().expect("listed").iter().map(|held| held.disk_bytes).sum::<u64>());
-        assert!(
-            (110_000..160_000).contains(&taken),
-            "what was reserved and not needed is given back: {taken}"
+        let again = || used(&LocalStore::open_at(dir.path(), 10).expect("opened again"));
+        assert_eq!(taken, again());
+        let nars = store.list().expect("listed").iter().map(|held| held.disk_bytes).sum::<u64>();
+        assert_eq!(taken, nars + 2 * NARINFO_BYTES + store.directories().expect("looked at"));
+        assert!((110_000..160_000).contains(&nars), "what was reserved and not needed is given back: {nars}");
+        for n in 0..2 {
+            fs::write(dir.path().join(format!("store/{n}.narinfo")), b"x").expect("written");
+            assert_eq!(again(), taken, "NAR files count with their narinfos");
+        }
+        fs::write(dir.path().join("store/2.narinfo"), b"x").expect("written");
+        assert_eq!(again(), taken + NARINFO_BYTES);
+    }
+
+    /// A narinfo of the `n`-th store path, that names the NAR file `name`.
+    fn narinfo(n: u8, name: NarFileName) -> NarInfo {
+        let path = StorePathHash::from_bytes([n; 20]);
+        let text = format!(
+            "StorePath: /nix/store/{path}-x\nURL: nar/{}\nCompression: xz\nNarHash: sha256:{}\nNarSize: 8\n",
+            name.file_name(),
+            name.hash.0.nix32(),
         );
-        fs::write(dir.path().join("store/x.narinfo"), b"x").expect("written");
-        let again = LocalStore::open_at(dir.path(), 10).expect("opened again");
-        assert_eq!(used(&again), taken + NARINFO_BYTES);
+        NarInfo::parse(text.as_bytes()).expect("it parses")
+    }
+
+    fn narinfos(store: &LocalStore) -> usize {
+        store.narinfos().expect("listed").len()
+    }
+
+    #[test]
+    fn a_narinfo_has_its_room_from_the_commit_on_and_another_only_within_the_limit() {
+        let (_dir, store) = store();
+        keep(&store, spool_of(&store, 20_000), name(1));
+        let taken = used(&store);
+        store.limit_to(Some(taken));
+        store.put_narinfo(&narinfo(1, name(1)), name(1)).expect("written");
+        store.put_narinfo(&narinfo(1, name(1)), name(1)).expect("written anew");
+        store.put_narinfo(&narinfo(2, name(1)), name(1)).expect("passed over");
+        assert_eq!((narinfos(&store), used(&store)), (1, taken));
+        store.limit_to(Some(taken + NARINFO_BYTES + SPARE));
+        store.put_narinfo(&narinfo(2, name(1)), name(1)).expect("written");
+        assert_eq!((narinfos(&store), used(&store)), (2, taken + NARINFO_BYTES));
+        for n in 1..3 {
+            store.remove_narinfo(StorePathHash::from_bytes([n; 20])).expect("removed");
+        }
+        assert_eq!(used(&store), taken);
     }
 
     #[test]
     fn past_the_limit_nothing_is_committed() {
         let (_dir, store) = store();
-        keep(&store, spool_of(&store, 20_000), name(1));
-        let taken = used(&store);
-        let refused = store
-            .commit(spool_of(&store, 20_000), name(2), Some(taken * 2), || panic!("it does not fit"))
-            .expect("no trouble");
-        let Committed::NoRoom { spool, needs } = refused else { panic!("its narinfo needs room, too") };
-        assert_eq!((needs, used(&store)), (taken + NARINFO_BYTES, taken));
-        let kept = store.commit(spool, name(2), Some(taken * 2 + NARINFO_BYTES), || {}).expect("no trouble");
+        let held = keep(&store, spool_of(&store, 20_000), name(1));
+        let (taken, needs) = (used(&store), held.disk_bytes + NARINFO_BYTES + SPARE);
+        store.limit_to(Some(taken + needs - 1));
+        let refused = store.commit(spool_of(&store, 20_000), name(2), || panic!("it does not fit"));
+        let Committed::NoRoom { spool, needs: said } = refused.expect("no trouble") else {
+            panic!("its narinfo needs room, too")
+        };
+        assert_eq!((said, used(&store)), (needs, taken));
+        store.limit_to(Some(taken + needs));
+        let kept = store.commit(spool, name(2), || {}).expect("no trouble");
         assert!(matches!(kept, Committed::Kept(_)));
     }
 

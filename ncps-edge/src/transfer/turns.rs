@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ncps_nix::NarFileName;
-use ncps_proto::{Peer, Turn};
+use ncps_proto::{Code, Peer, Result, Turn};
 use tokio_util::sync::DropGuard;
 
 use super::engine::Engine;
 
 /// Edges that did not give the file before a transfer goes on by itself.
 const PATIENCE: usize = 4;
+/// Calls without an answer, each in vain for as long as a call may take, before control can't be asked.
+const TRIES: usize = 3;
 /// Well before a turn runs out (60 s), even if once nobody answers.
 const RENEW_EVERY: Duration = Duration::from_secs(20);
 
@@ -55,8 +57,7 @@ impl Turns {
             return None;
         }
         while self.failed.len() < PATIENCE {
-            let control = self.engine.control();
-            match control.begin_fetch(self.engine.instance(), self.name, &self.failed).await {
+            match self.ask().await {
                 Ok(Turn::Yours(peers)) => {
                     self.held = Some(HeldTurn::keep(&self.engine, self.name));
                     return Some(self.go(peers));
@@ -65,13 +66,25 @@ impl Turns {
                 Ok(Turn::Theirs(None)) => self.failed.push(String::new()),
                 Ok(Turn::Theirs(Some(url))) => return Some(Step::Follow(url)),
                 Err(error) => {
-                    tracing::debug!(nar = %self.name, error = error.story(), "fetching without a turn");
+                    tracing::info!(nar = %self.name, error = error.story(), "fetching without a turn");
                     return Some(self.go(Vec::new()));
                 }
             }
         }
         tracing::info!(nar = %self.name, "no edge whose turn it was gave the file: fetching without a turn");
         Some(self.go(Vec::new()))
+    }
+
+    /// Asks control. Where it is only slow it is asked again: to go without a turn is a fetch too many.
+    async fn ask(&self) -> Result<Turn> {
+        let mut tries = 1;
+        loop {
+            let control = self.engine.control();
+            match control.begin_fetch(self.engine.instance(), self.name, &self.failed).await {
+                Err(error) if error.code() == Code::Unavailable && tries < TRIES => tries += 1,
+                answer => return answer,
+            }
+        }
     }
 
     fn go(&mut self, peers: Vec<Peer>) -> Step {

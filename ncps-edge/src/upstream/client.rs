@@ -14,6 +14,11 @@ const USER_AGENT: &str = concat!("ncps/", env!("CARGO_PKG_VERSION"));
 const IDLE_CONNECTION: Duration = Duration::from_secs(90);
 /// Everything that is asked over HTTP/2 shares one connection: one that is dead must be noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// What an upstream may send of one answer before we have read it, in bytes: 1 Gbit/s over a round trip of 130 ms. Windows
+/// that grow with what comes begin with 64 KiB for all answers together, which is 70 narinfos a round trip.
+const STREAM_WINDOW: u32 = 16 << 20;
+/// The same of all answers on a connection: one that nobody reads leaves as much to the others.
+const CONNECTION_WINDOW: u32 = 32 << 20;
 
 pub(super) fn build(
     url: &str,
@@ -52,7 +57,8 @@ fn builder(all: &EdgeSettings, rules: &Arc<Rules>) -> reqwest::ClientBuilder {
         .pool_idle_timeout(IDLE_CONNECTION)
         .redirect(reqwest::redirect::Policy::none())
         .dns_resolver(Arc::new(Resolver(Arc::clone(rules))))
-        .http2_adaptive_window(true)
+        .http2_initial_stream_window_size(STREAM_WINDOW)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .http2_keep_alive_timeout(KEEP_ALIVE)
 }

@@ -185,3 +185,18 @@ pub(crate) fn jittered(pause: Duration) -> Duration {
     let random = getrandom::u32().unwrap_or(0);
     pause.mul_f64(1.0 + 0.5 * f64::from(random) / f64::from(u32::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn nobody_comes_back_too_soon_nor_all_at_once() {
+        let pause = Duration::from_secs(1);
+        let pauses: BTreeSet<Duration> = (0..100).map(|_| jittered(pause)).collect();
+        assert!(pauses.iter().all(|jittered| (pause..=pause * 3 / 2).contains(jittered)), "{pauses:?}");
+        assert!(pauses.len() > 90, "{pauses:?}");
+    }
+}

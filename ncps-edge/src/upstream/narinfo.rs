@@ -2,8 +2,9 @@
 //! the path that was asked for and a trusted key or its own CA proves it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use http::Method;
 use ncps_nix::{MAX_NARINFO_BYTES, NarInfo, StorePathHash};
 use tokio::io::AsyncReadExt;
@@ -14,6 +15,10 @@ use super::{Upstream, UpstreamError, body};
 use crate::metrics::{Asked, Reason};
 use crate::objects::decode::{decoded, trouble};
 use crate::via::Via;
+
+/// How long, and how much, is listened to what an upstream says beside a status.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+const LAST_WORDS_BYTES: usize = 64 * 1024;
 
 impl Upstream {
     /// `None` where the upstream says that it does not have the path.
@@ -54,13 +59,29 @@ impl Upstream {
         match response.status().as_u16() {
             200 => {}
             // 403 is how a bare S3 bucket says that an object is not there.
-            404 | 410 | 403 => return Ok(None),
+            404 | 410 | 403 => {
+                self.hear_last_words(response).await;
+                return Ok(None);
+            }
             status => return Err(UpstreamError::Status(status)),
         }
         let text = tokio::time::timeout(self.common.idle_timeout, self.text(response));
         let text = text.await.map_err(|_| UpstreamError::Stalled)??;
         self.metrics.fetched(text.len() as u64);
         self.believe(NarInfo::parse(&text)?, hash).map(Some)
+    }
+
+    /// Reads what an absence is explained with, if it is short and comes soon: a connection that is left before the end
+    /// of an answer is closed, and the turn would be another's while the upstream is still at work for us.
+    async fn hear_last_words(&self, response: reqwest::Response) {
+        let mut words = body::bytes(response, LAST_WORDS);
+        let (mut heard, deadline) = (0, tokio::time::Instant::now() + LAST_WORDS);
+        while let Ok(Some(Ok(chunk))) = tokio::time::timeout_at(deadline, words.next()).await {
+            heard += chunk.len();
+            if heard > LAST_WORDS_BYTES {
+                return;
+            }
+        }
     }
 
     /// The whole text, if it is no longer than a narinfo may be. Caches that are buckets replay the encoding that

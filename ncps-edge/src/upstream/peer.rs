@@ -1,16 +1,17 @@
-//! Other edges of the fleet as sources of NARs. They are asked at the URL that control named, with the fleet's secret,
-//! by way of no proxy and no redirect: the secret is for them alone.
+//! Other edges of the fleet as sources of NARs, and of objects that clients brought. They are asked at the URL that control
+//! named, with the fleet's secret, by way of no proxy and no redirect: the secret is for them alone. What clients have done
+//! elsewhere goes to them the same way, without it.
 //!
-//! What they send is proven like what upstreams send. Absent: who is asked, and in which order (control says it).
+//! What NARs they send is proven like what upstreams send. Absent: who is asked, and in which order (control says it).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use http::{HeaderValue, header};
-use ncps_nix::{Compression, NarFileName};
-use ncps_proto::{EdgeSettings, Error, Secret, trace};
+use http::{HeaderValue, Method, header};
+use ncps_nix::{Compression, NarFileName, ObjectName};
+use ncps_proto::{EdgeSettings, Error, trace};
 use parking_lot::Mutex;
 use reqwest::{RequestBuilder, Response};
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use tracing::{Instrument, info_span};
 use url::Url;
 
 use super::nar::{Body, Opening, continues_at, header_number};
+use super::object::{Coding, ObjectBody};
 use super::outward::Rules;
 use super::send::tracing_headers;
 use super::{Surroundings, UpstreamError, base, body, client};
@@ -100,6 +102,41 @@ impl Peers {
         }
     }
 
+    /// An object that a client brought to the peer of this URL; `None` where it has none of this name.
+    pub(crate) async fn object(
+        &self,
+        url: &str,
+        name: &ObjectName,
+    ) -> Result<Option<ObjectBody>, UpstreamError> {
+        let peer = self.peer(url)?;
+        if peer.is_away() {
+            return Err(UpstreamError::Paused);
+        }
+        let response = self.send(&peer, self.request(&peer.base, &name.url_path())?).await?;
+        match response.status().as_u16() {
+            200 => {}
+            404 => return Ok(None),
+            status => return Err(UpstreamError::Status(status)),
+        }
+        let metrics = Arc::clone(&self.metrics);
+        let stream = body::bytes(response, self.settings.idle_timeout);
+        let stream = stream.inspect_ok(move |chunk| metrics.peer_fetched.add((), chunk.len() as u64));
+        Ok(Some(ObjectBody { stream: stream.boxed(), coding: Coding::Identity }))
+    }
+
+    /// A request to the peer of this URL that is no reading: it shows nothing that edges know one another by.
+    pub(crate) async fn errand(
+        &self,
+        method: Method,
+        url: &str,
+        path: &str,
+    ) -> Result<RequestBuilder, UpstreamError> {
+        let peer = self.peer(url)?;
+        self.rules.permit(&peer.base).await?;
+        let client = self.client().map_err(|error| UpstreamError::Transport(error.story()))?;
+        Ok(client.request(method, super::resolve(&peer.base, path)?))
+    }
+
     /// The head of a good answer; none where it does not have it.
     async fn ask(
         &self,
@@ -107,14 +144,13 @@ impl Peers {
         wish: Wish<'_>,
         trace: http::HeaderMap,
     ) -> Result<Option<Response>, UpstreamError> {
-        let secret = self.settings.fleet_secret.as_ref().ok_or(UpstreamError::Stranger)?;
         let peer = self.peer(url)?;
         if wish.lends == Lends::Stored && peer.is_away() {
             return Err(UpstreamError::Paused);
         }
         let until = Instant::now() + MOST_WAITING;
         loop {
-            let request = self.request(&peer.base, wish, secret)?.headers(trace.clone());
+            let request = self.wish(&peer.base, wish)?.headers(trace.clone());
             let response = self.send(&peer, request).await?;
             match response.status().as_u16() {
                 200 | 206 => return Ok(Some(response)),
@@ -172,13 +208,19 @@ impl Peers {
         Ok(made.insert(client).clone())
     }
 
-    fn request(&self, base: &Url, wish: Wish<'_>, secret: &Secret) -> Result<RequestBuilder, UpstreamError> {
-        let url = super::resolve(base, &wish.name.url())?;
+    /// For a path below the URL of a peer, with the fleet's secret.
+    fn request(&self, base: &Url, path: &str) -> Result<RequestBuilder, UpstreamError> {
+        let secret = self.settings.fleet_secret.as_ref().ok_or(UpstreamError::Stranger)?;
+        let url = super::resolve(base, path)?;
         let unusable = |_| UpstreamError::BadUrl(url.to_string());
         let mut shown = HeaderValue::from_str(secret.reveal()).map_err(unusable)?;
         shown.set_sensitive(true);
         let client = self.client().map_err(|error| UpstreamError::Transport(error.story()))?;
-        let mut request = client.get(url.clone()).header(FLEET, shown);
+        Ok(client.get(url.clone()).header(FLEET, shown))
+    }
+
+    fn wish(&self, base: &Url, wish: Wish<'_>) -> Result<RequestBuilder, UpstreamError> {
+        let mut request = self.request(base, &wish.name.url())?;
         if wish.lends == Lends::Stored {
             request = request.header(header::CACHE_CONTROL, ONLY_STORED);
         }

@@ -19,6 +19,8 @@ pub const EDGE_KEYS: &[&str] = &[
     "control.url",
     "control.ca-file",
     "control.token-file",
+    "control.client-cert",
+    "control.client-key",
 ];
 
 /// What a file may hold for control.
@@ -65,6 +67,7 @@ pub const CONTROL_KEYS: &[&str] = &[
     "cache.min-free",
     "cache.negative-ttl",
     "cache.netrc-file",
+    "cache.prefetch",
     "cache.priority",
     "cache.redis.addrs",
     "cache.redis.db",
@@ -105,6 +108,8 @@ pub const CONTROL_KEYS: &[&str] = &[
     "control.insecure",
     "control.tls.cert",
     "control.tls.key",
+    "control.tls.client-ca",
+    "control.tls.client-crl",
     "control.http-addr",
     "max-decoders",
     "max-downloads",

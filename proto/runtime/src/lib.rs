@@ -3,7 +3,8 @@
 //! Every program (`ncps`, `ncps-edge`, `ncps-control`, `ncps-cli`) is put together from these parts:
 //! [`config`] turns flags, environment and file into typed values and collects every problem; [`logs`]
 //! sets up what is reported; [`lifecycle`] and [`tasks`] own the start, the running work and the end;
-//! [`keys`] are the names by which programs know each other's part of a shared file; [`lock`] keeps a data path to one process, [`foreign`] recognises one that isn't ours; [`paths`] knows where
+//! [`keys`] are the names by which programs know each other's part of a shared file; [`lock`] keeps a data path to one process, [`foreign`] recognises one that isn't ours; [`files`] how many of them may be open,
+//! [`paths`] knows where
 //! things are by default; [`clock`] is the time of day as a parameter; [`telemetry`] what monitoring is told;
 //! [`exit`] the three ways to end; [`program`] strings them together.
 //!
@@ -15,6 +16,7 @@ pub mod config;
 pub mod exit;
 pub mod fault;
 pub mod fields;
+pub mod files;
 pub mod foreign;
 pub mod keys;
 pub mod lifecycle;

@@ -1,5 +1,5 @@
 //! What the main function of a serving program does, for all of them: command line, configuration with all its
-//! problems at once, logs, threads, signals, and the exit code. What is served is handed in.
+//! problems at once, logs, threads, open files, signals, and the exit code. What is served is handed in.
 
 use std::ffi::OsString;
 
@@ -8,6 +8,7 @@ use anyhow::Context;
 use crate::config::{self, Answer, CommandLine, ConfigErrors, Env, Field, Resolver, Sources};
 use crate::exit::Exit;
 use crate::fields::{RUNTIME, RuntimeConfig};
+use crate::files::raise_file_limit;
 use crate::lifecycle::Lifecycle;
 use crate::logs;
 use crate::systemd::Notify;
@@ -45,12 +46,20 @@ impl Program<'_> {
         read: Read<C>,
         start: impl AsyncFnOnce(C, Tasks, Telemetry) -> anyhow::Result<()>,
     ) -> Exit {
-        let groups: Vec<_> = std::iter::once(RUNTIME).chain(self.fields.iter().copied()).collect();
-        let command = config::command(self.name, self.about, &groups);
-        match CommandLine::parse(command, &groups, args) {
+        match CommandLine::parse(self.command(), &self.groups(), args) {
             Ok(line) => self.run_parsed(&line, env, read, start),
             Err(answer) => print(self.name, &answer),
         }
+    }
+
+    /// Its command line.
+    #[must_use]
+    pub fn command(&self) -> clap::Command {
+        config::command(self.name, self.about, &self.groups())
+    }
+
+    fn groups(&self) -> Vec<&[Field]> {
+        std::iter::once(RUNTIME).chain(self.fields.iter().copied()).collect()
     }
 
     /// The same for a command line that was parsed already.
@@ -85,9 +94,8 @@ impl Program<'_> {
         env: Env<'_>,
         read: Read<C>,
     ) -> Result<(Resolver, RuntimeConfig, C), ConfigErrors> {
-        let groups: Vec<_> = std::iter::once(RUNTIME).chain(self.fields.iter().copied()).collect();
         let file = config::find_file(line, env);
-        let mut r = Resolver::new(Sources::gather(&groups, self.known, line, env, file.as_deref()));
+        let mut r = Resolver::new(Sources::gather(&self.groups(), self.known, line, env, file.as_deref()));
         let runtime = RuntimeConfig::read(&mut r);
         let own = read(&mut r, env);
         r.finish()?;
@@ -125,7 +133,9 @@ where
 {
     let mut threads = tokio::runtime::Builder::new_multi_thread();
     let threads = threads.enable_all().max_blocking_threads(BLOCKING_THREADS).build().context("threads")?;
+    let most_files = raise_file_limit();
     let (telemetry, exporters) = report(name, &runtime, &threads)?;
+    tracing::debug!(most_files, "files and sockets that may be open");
     let served = threads.block_on(async {
         let life = Lifecycle::new(runtime.timing).with_notify(notify);
         life.install_signals().context("signals")?;

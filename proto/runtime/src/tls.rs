@@ -1,8 +1,9 @@
 //! TLS of a server: a certificate that is read again when its files change, so that renewing it needs no restart.
-//! Connections that there are keep the one they began with.
+//! Connections that there are keep the one they began with. Where it asks clients for certificates, see [`clients`].
 //!
-//! Absent on purpose: what is spoken inside, client certificates, several certificates by name, fetching certificates
-//! (ACME).
+//! Absent on purpose: what is spoken inside, several certificates by name, fetching certificates (ACME).
+
+pub mod clients;
 
 use std::fs;
 use std::io;
@@ -15,8 +16,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::server::NoServerSessionStorage;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::values::absolute_path;
 use crate::config::{Field, Resolver};
+use clients::{ClientFiles, Shown, Visitors};
 
 /// How often it is looked whether the files changed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -74,6 +75,14 @@ pub enum TlsError {
     /// PEM of something else.
     #[error("{0} has no certificate")]
     NoCertificate(PathBuf),
+    /// A list of revoked certificates, or of authorities, is none.
+    #[error("{path} can't be used to check certificates of clients")]
+    Clients {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: anyhow::Error,
+    },
     /// They don't belong together.
     #[error("the certificate and the key can't be used together")]
     Pair(#[source] rustls::Error),
@@ -85,19 +94,11 @@ pub enum TlsError {
 /// The server's side of TLS.
 #[derive(Clone)]
 pub struct Tls {
-    acceptor: TlsAcceptor,
-    served: Arc<Served>,
+    served: Arc<ArcSwap<ServerConfig>>,
     files: TlsFiles,
-}
-
-/// The certificate in force.
-#[derive(Debug)]
-struct Served(ArcSwap<CertifiedKey>);
-
-impl ResolvesServerCert for Served {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
-    }
+    /// Best first, as ALPN names them.
+    protocols: Arc<[Vec<u8>]>,
+    visitors: Option<Arc<Visitors>>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -107,17 +108,31 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads the files. `protocols` are those that are spoken inside, best first, as ALPN names them.
+    /// Reads the files. `protocols` are those that are spoken inside, best first, as ALPN names them. Clients are asked
+    /// for a certificate where `clients` says who certifies them; one that shows none is let in, and its connection says so.
     ///
     /// # Errors
     /// Where the files can't be used: at start that is an end, later the ones before stay in force.
-    pub fn load(files: &TlsFiles, protocols: &[&str]) -> Result<Tls, TlsError> {
-        let served = Arc::new(Served(ArcSwap::from_pointee(read(files)?)));
-        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Setup)?;
-        let mut config = builder.with_no_client_auth().with_cert_resolver(served.clone());
-        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(config)), served, files: files.clone() })
+    pub fn load(
+        files: &TlsFiles,
+        clients: Option<&ClientFiles>,
+        protocols: &[&str],
+    ) -> Result<Tls, TlsError> {
+        let protocols: Arc<[_]> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let visitors = clients.map(Visitors::load).transpose()?.map(Arc::new);
+        let served = config(files, visitors.as_deref(), &protocols)?;
+        Ok(Tls { served: Arc::new(ArcSwap::from_pointee(served)), files: files.clone(), protocols, visitors })
+    }
+
+    /// Whether clients may prove themselves by a certificate.
+    pub fn asks_clients(&self) -> bool {
+        self.visitors.is_some()
+    }
+
+    /// The certificate that the client of a connection has shown, if any: of an authority that may certify it.
+    pub fn shown(&self, stream: &TlsStream<TcpStream>) -> Option<Arc<Shown>> {
+        let (_, connection) = stream.get_ref();
+        Some(self.visitors.as_ref()?.welcome(connection.peer_certificates()?))
     }
 
     /// Whether somebody begins to speak, and not TLS. Takes nothing from the stream.
@@ -134,41 +149,73 @@ impl Tls {
     /// # Errors
     /// The system's, or the other side's.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        self.acceptor.accept(stream).await
+        TlsAcceptor::from(self.served.load_full()).accept(stream).await
     }
 
-    /// Reads the files again when they change, until the process stops.
+    /// Reads the files again when they change, until the process stops, and looks again at the certificates that clients
+    /// have shown.
     pub async fn watch(self, stop: CancellationToken) {
-        let mut seen = self.stamp().await;
+        let mut seen = self.stamps().await;
         while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-            let now = self.stamp().await;
+            let now = self.stamps().await;
             if now != seen {
                 seen = now;
                 self.reload().await;
+            }
+            if let Some(visitors) = &self.visitors {
+                visitors.look_again();
             }
         }
     }
 
     async fn reload(&self) {
-        let files = self.files.clone();
-        let read = tokio::task::spawn_blocking(move || read(&files)).await;
+        let tls = self.clone();
+        let read = tokio::task::spawn_blocking(move || tls.read_again()).await;
         let certificate = self.files.cert.display();
         match read.map_err(anyhow::Error::from).and_then(|read| Ok(read?)) {
-            Ok(pair) => {
-                self.served.0.store(Arc::new(pair));
-                tracing::info!(%certificate, "a new certificate is served");
-            }
+            Ok(()) => tracing::info!(%certificate, "the files of TLS changed and were read again"),
             Err(error) => {
-                tracing::error!(%certificate, error = format!("{error:#}"), "the new certificate can't be used: the one before stays");
+                tracing::error!(%certificate, error = format!("{error:#}"), "a changed file of TLS can't be used: the one before stays");
             }
         }
     }
 
-    async fn stamp(&self) -> [Option<Stamp>; 2] {
-        let files = self.files.clone();
-        let stamps = tokio::task::spawn_blocking(move || [stamp(&files.cert), stamp(&files.key)]);
+    /// What is about clients and what is served, each by itself: a certificate of ours that is broken holds up no
+    /// revocation.
+    fn read_again(&self) -> Result<(), TlsError> {
+        let judged = self.visitors.as_deref().map_or(Ok(()), Visitors::read_again);
+        let served = config(&self.files, self.visitors.as_deref(), &self.protocols);
+        judged.and(served.map(|served| self.served.store(Arc::new(served))))
+    }
+
+    async fn stamps(&self) -> Vec<Option<Stamp>> {
+        let mut paths = vec![self.files.cert.clone(), self.files.key.clone()];
+        paths.extend(self.visitors.iter().flat_map(|visitors| visitors.files().paths()));
+        let stamps = tokio::task::spawn_blocking(move || paths.iter().map(|path| stamp(path)).collect());
         stamps.await.unwrap_or_default()
     }
+}
+
+fn config(
+    files: &TlsFiles,
+    visitors: Option<&Visitors>,
+    protocols: &[Vec<u8>],
+) -> Result<ServerConfig, TlsError> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Setup)?;
+    let builder = match visitors {
+        Some(visitors) => builder.with_client_cert_verifier(visitors.judge()),
+        None => builder.with_no_client_auth(),
+    };
+    let (chain, key) = read(files)?;
+    let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Pair)?;
+    config.alpn_protocols = protocols.to_vec();
+    if visitors.is_some() {
+        // A session that is taken up again is not checked again: nothing would notice a certificate that has ended.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
+    Ok(config)
 }
 
 /// What changes when a file is written or replaced.
@@ -180,18 +227,31 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
 
-fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
-    let bad = |path: &Path| {
-        let path = path.to_owned();
-        move |source| TlsError::Pem { path, source }
-    };
-    let chain = CertificateDer::pem_slice_iter(&contents(&files.cert)?).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(bad(&files.cert))?;
-    if chain.is_empty() {
-        return Err(TlsError::NoCertificate(files.cert.clone()));
+/// A certificate with those between it and its root, and its key.
+pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// Reads a certificate and its key, of a server or of a client. Whether they belong together is not looked at.
+///
+/// # Errors
+/// Where a file can't be read, or is something else.
+pub fn read(files: &TlsFiles) -> Result<Identity, TlsError> {
+    let chain = certificates(&files.cert)?;
+    let key = PrivateKeyDer::from_pem_slice(&contents(&files.key)?);
+    let key = key.map_err(|source| TlsError::Pem { path: files.key.clone(), source })?;
+    Ok((chain, key))
+}
+
+/// Reads certificates, at least one.
+///
+/// # Errors
+/// Where the file can't be read, or has none.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = CertificateDer::pem_slice_iter(&contents(path)?).collect::<Result<Vec<_>, _>>();
+    let read = read.map_err(|source| TlsError::Pem { path: path.to_owned(), source })?;
+    if read.is_empty() {
+        return Err(TlsError::NoCertificate(path.to_owned()));
     }
-    let key = PrivateKeyDer::from_pem_slice(&contents(&files.key)?).map_err(bad(&files.key))?;
-    CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(TlsError::Pair)
+    Ok(read)
 }
 
 fn contents(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -216,18 +276,20 @@ mod tests {
     fn files_that_fit_are_used_and_others_named() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let files = files(&dir);
-        assert!(matches!(Tls::load(&files, &["h2"]), Err(TlsError::Read { path, .. }) if path == files.cert));
+        assert!(
+            matches!(Tls::load(&files, None, &["h2"]), Err(TlsError::Read { path, .. }) if path == files.cert)
+        );
         write(&files, "a.test");
-        assert!(Tls::load(&files, &["h2"]).is_ok());
+        assert!(Tls::load(&files, None, &["h2"]).is_ok());
         let key = fs::read(&files.key).expect("read");
         write(&files, "b.test");
         fs::write(&files.key, key).expect("written");
         assert!(
-            matches!(Tls::load(&files, &["h2"]), Err(TlsError::Pair(_))),
+            matches!(Tls::load(&files, None, &["h2"]), Err(TlsError::Pair(_))),
             "the key of another certificate"
         );
         fs::write(&files.cert, "").expect("written");
-        assert!(matches!(Tls::load(&files, &["h2"]), Err(TlsError::NoCertificate(_))));
+        assert!(matches!(Tls::load(&files, None, &["h2"]), Err(TlsError::NoCertificate(_))));
     }
 
     #[tokio::test]
@@ -235,15 +297,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let files = files(&dir);
         write(&files, "a.test");
-        let tls = Tls::load(&files, &["h2"]).expect("usable");
-        let served = || tls.served.0.load().cert[0].clone();
-        let (first, seen) = (served(), tls.stamp().await);
+        let tls = Tls::load(&files, None, &["h2"]).expect("usable");
+        let served = || tls.served.load_full();
+        let (first, seen) = (served(), tls.stamps().await);
         fs::write(&files.cert, "broken").expect("written");
-        assert_ne!(tls.stamp().await, seen);
+        assert_ne!(tls.stamps().await, seen);
         tls.reload().await;
-        assert_eq!(served(), first);
+        assert!(Arc::ptr_eq(&served(), &first));
         write(&files, "b.test");
         tls.reload().await;
-        assert_ne!(served(), first);
+        assert!(!Arc::ptr_eq(&served(), &first));
     }
 }

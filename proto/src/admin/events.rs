@@ -68,7 +68,7 @@ kinds! {
     Retracted = "retracted",
     /// Its NAR file got another name, or it was taken out since it named another NAR's file.
     Corrected = "corrected",
-    /// A NAR file, or a narinfo, was uploaded.
+    /// A narinfo, or another object, was uploaded. A narinfo stands for its NAR, too.
     Uploaded = "uploaded",
     /// Somebody deleted it over HTTP.
     Deleted = "deleted",

@@ -2,12 +2,16 @@
 
 use ncps_nix::{NarFileName, StorePath};
 
+use futures::StreamExt;
+
+use super::Steps;
 use super::client::{RemoteAdmin, ask};
 use super::paths::store_path;
-use crate::Result;
 use crate::convert::{all, nar_file_name, nar_file_name_wire};
 use crate::gen_v1 as wire;
 use crate::gen_v1::evict_request::Goal as WireGoal;
+use crate::jobs::{progress, progress_wire};
+use crate::{JobProgress, Result};
 
 /// Planned files in one answer.
 const MOST_PLANNED: usize = 10_000;
@@ -32,6 +36,15 @@ pub struct EvictionOrder {
     pub edge: Option<String>,
     /// Only says what would go.
     pub dry_run: bool,
+}
+
+/// What is heard of an eviction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EvictStep {
+    /// Of all edges: what is gone, and how much is to go.
+    Progress(JobProgress),
+    /// The last: what it did on each edge that had something to free.
+    Result(Vec<EdgeEviction>),
 }
 
 /// What an eviction did on one edge, or would do.
@@ -70,15 +83,15 @@ pub struct Planned {
 
 impl RemoteAdmin {
     /// See [`super::AdminPlane::evict`].
-    pub async fn evict(&self, order: EvictionOrder) -> Result<Vec<EdgeEviction>> {
+    pub async fn evict(&self, order: EvictionOrder) -> Result<Steps<EvictStep>> {
         let goal = match order.goal {
             Goal::Limits => None,
             Goal::To(bytes) => Some(WireGoal::To(bytes)),
             Goal::Free(bytes) => Some(WireGoal::Free(bytes)),
         };
         let edge = order.edge.unwrap_or_default();
-        let reply = ask!(self.evict(wire::EvictRequest { goal, edge, dry_run: order.dry_run }));
-        all(reply.edges, eviction)
+        let steps = ask!(self.evict(wire::EvictRequest { goal, edge, dry_run: order.dry_run }));
+        Ok(steps.map(|said| said.map_err(crate::grpc::plain).and_then(step)).boxed())
     }
 }
 
@@ -92,8 +105,20 @@ pub(super) fn order(wire: wire::EvictRequest) -> EvictionOrder {
     EvictionOrder { goal, edge, dry_run: wire.dry_run }
 }
 
-pub(super) fn evictions_wire(edges: Vec<EdgeEviction>) -> wire::EvictReply {
-    wire::EvictReply { edges: edges.into_iter().map(eviction_wire).collect() }
+pub(super) fn step_wire(step: EvictStep) -> wire::EvictReply {
+    match step {
+        EvictStep::Progress(at) => wire::EvictReply { progress: Some(progress_wire(at)), edges: Vec::new() },
+        EvictStep::Result(edges) => {
+            wire::EvictReply { progress: None, edges: edges.into_iter().map(eviction_wire).collect() }
+        }
+    }
+}
+
+fn step(wire: wire::EvictReply) -> Result<EvictStep> {
+    match wire.progress {
+        Some(at) => Ok(EvictStep::Progress(progress(at))),
+        None => all(wire.edges, eviction).map(EvictStep::Result),
+    }
 }
 
 fn eviction_wire(eviction: EdgeEviction) -> wire::EdgeEviction {

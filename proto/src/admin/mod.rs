@@ -33,7 +33,7 @@ pub use client::RemoteAdmin;
 pub use config::Setting;
 pub use edges::{KnownEdge, RefusedEdge};
 pub use events::{Event, EventKind, EventsWanted};
-pub use eviction::{EdgeEviction, EvictionOrder, Goal, Planned};
+pub use eviction::{EdgeEviction, EvictStep, EvictionOrder, Goal, Planned};
 pub use integrity::{
     AdoptedEdge, BackupPiece, EdgeScrub, Rebuilt, ScrubOrder, ScrubStep, Staged, Steps, Verification,
 };
@@ -80,7 +80,7 @@ pub trait AdminPlane: Send + Sync + 'static {
 
     /// Has an edge fetch paths. What is here is not fetched again.
     /// [`crate::Code::Invalid`] where nothing is asked for, too much, or no such edge is attached.
-    async fn prefetch(&self, request: PrefetchRequest) -> Result<PrefetchStream>;
+    async fn prefetch(&self, caller: &Caller, request: PrefetchRequest) -> Result<PrefetchStream>;
 
     /// Makes a token, which counts at once at every attached edge. [`crate::Code::Invalid`] where it can't be made as
     /// asked for, [`crate::Code::Overloaded`] where there are too many.
@@ -95,9 +95,9 @@ pub trait AdminPlane: Send + Sync + 'static {
 
     /// What everybody may do, token or not; `without` a token as if that were not there.
     async fn open_to_all(&self, without: Option<&str>) -> Result<Vec<Scope>>;
-    /// Evicts now, after a run that may be under way; of a dry run: says what would go. Answers the edges that had
-    /// something to free. [`crate::Code::Absent`] where no attached edge has the name.
-    async fn evict(&self, caller: &Caller, order: EvictionOrder) -> Result<Vec<EdgeEviction>>;
+    /// Evicts now, after a run that may be under way; of a dry run: says what would go. It goes on when nobody listens
+    /// any more. The last step is [`crate::Code::Absent`] where no attached edge has the name.
+    async fn evict(&self, caller: &Caller, order: EvictionOrder) -> Result<Steps<EvictStep>>;
 
     /// Takes what fits out of the cache. It ends when every attached edge has dropped it or is attached no longer, or
     /// early, between two steps, when nobody listens any more.

@@ -51,6 +51,7 @@ impl generated::AdminPlane for Adapter {
     type ScrubStream = Replies<wire::ScrubReply>;
     type RebuildIndexStream = Replies<wire::RebuildIndexReply>;
     type PurgeStream = Replies<wire::PurgeStep>;
+    type EvictStream = Replies<wire::EvictReply>;
     type BackupStream = Replies<wire::BackupReply>;
 
     async fn scrub(&self, request: Request<wire::ScrubRequest>) -> Reply<Self::ScrubStream> {
@@ -123,8 +124,9 @@ impl generated::AdminPlane for Adapter {
     }
 
     async fn prefetch(&self, request: Request<wire::PrefetchRequest>) -> Reply<Self::PrefetchStream> {
+        let caller = Caller::of(request.extensions());
         let wanted = prefetch::request(request.into_inner()).map_err(to_status)?;
-        let news = self.plane.prefetch(wanted).await.map_err(to_status)?;
+        let news = self.plane.prefetch(&caller, wanted).await.map_err(to_status)?;
         let news = news.map(|said| said.map(prefetch::news_wire).map_err(to_status));
         Ok(Response::new(news.boxed()))
     }
@@ -156,10 +158,10 @@ impl generated::AdminPlane for Adapter {
         reply(open.map(|scopes| wire::OpenToAllReply { scopes: tokens::names(&scopes) }))
     }
 
-    async fn evict(&self, request: Request<wire::EvictRequest>) -> Reply<wire::EvictReply> {
+    async fn evict(&self, request: Request<wire::EvictRequest>) -> Reply<Self::EvictStream> {
         let caller = Caller::of(request.extensions());
         let order = eviction::order(request.into_inner());
-        reply(self.plane.evict(&caller, order).await.map(eviction::evictions_wire))
+        replies(self.plane.evict(&caller, order).await, eviction::step_wire)
     }
 
     async fn drain_edge(&self, request: Request<wire::DrainEdgeRequest>) -> Reply<wire::DrainEdgeReply> {

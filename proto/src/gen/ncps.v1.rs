@@ -286,10 +286,10 @@ pub struct NoteObjectRequest {
     /// its path within the cache
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    #[prost(message, optional, tag = "4")]
-    pub writer: ::core::option::Option<Writer>,
     #[prost(oneof = "note_object_request::Change", tags = "2, 3")]
     pub change: ::core::option::Option<note_object_request::Change>,
+    #[prost(oneof = "note_object_request::By", tags = "4, 5")]
+    pub by: ::core::option::Option<note_object_request::By>,
 }
 /// Nested message and enum types in `NoteObjectRequest`.
 pub mod note_object_request {
@@ -301,11 +301,79 @@ pub mod note_object_request {
         #[prost(message, tag = "3")]
         Deleted(super::ObjectDeleted),
     }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum By {
+        #[prost(message, tag = "4")]
+        Client(super::Writer),
+        /// its warrant was redeemed
+        #[prost(message, tag = "5")]
+        Errand(super::Bearer),
+    }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ObjectDeleted {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NoteObjectReply {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Errand {
+    #[prost(oneof = "errand::Errand", tags = "1, 2, 3")]
+    pub errand: ::core::option::Option<errand::Errand>,
+}
+/// Nested message and enum types in `Errand`.
+pub mod errand {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Errand {
+        #[prost(message, tag = "1")]
+        KeepNar(super::NarFileName),
+        /// its path within the cache
+        #[prost(string, tag = "2")]
+        KeepObject(::prost::alloc::string::String),
+        #[prost(string, tag = "3")]
+        DeleteObject(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WarrantRequest {
+    #[prost(message, optional, tag = "1")]
+    pub errand: ::core::option::Option<Errand>,
+    #[prost(message, optional, tag = "2")]
+    pub writer: ::core::option::Option<Writer>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Warranted {
+    /// of the edge that may do it
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+    /// for it alone
+    #[prost(string, tag = "2")]
+    pub warrant: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WarrantReply {
+    /// of those that can be reached, in the order to ask; never the caller
+    #[prost(message, repeated, tag = "1")]
+    pub edges: ::prost::alloc::vec::Vec<Warranted>,
+    /// an edge keeps its disk, whether it can be reached or not
+    #[prost(bool, tag = "2")]
+    pub known: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Bearer {
+    /// of the edge that does the errand
+    #[prost(string, tag = "1")]
+    pub instance: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub warrant: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RedeemRequest {
+    #[prost(message, optional, tag = "1")]
+    pub bearer: ::core::option::Option<Bearer>,
+    #[prost(message, optional, tag = "2")]
+    pub errand: ::core::option::Option<Errand>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RedeemReply {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DurableEdgesRequest {
     /// of the edge that asks: it is not among them
@@ -314,12 +382,12 @@ pub struct DurableEdgesRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DurableEdgesReply {
-    /// of those that can be reached, in the order to ask
+    /// of those that can be reached, leaving ones included
     #[prost(string, repeated, tag = "1")]
     pub urls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// there is one, whether it can be reached or not
+    /// one of them can't be reached
     #[prost(bool, tag = "2")]
-    pub known: bool,
+    pub away: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DoubtPlacementRequest {
@@ -835,6 +903,8 @@ pub struct EdgeSettings {
     /// while control is away: nothing is asked of upstreams that is not here
     #[prost(bool, tag = "280")]
     pub stored_only: bool,
+    #[prost(enumeration = "LookAhead", tag = "281")]
+    pub look_ahead: i32,
     /// by which edges of this index know one another; empty: they don't
     #[prost(string, tag = "244")]
     pub fleet_secret: ::prost::alloc::string::String,
@@ -850,7 +920,7 @@ pub struct Token {
     /// sha256 of the secret
     #[prost(bytes = "vec", tag = "2")]
     pub hash: ::prost::alloc::vec::Vec<u8>,
-    /// read, write, delete, sign, edge, admin
+    /// read, write, delete, sign, edge, durable, admin
     #[prost(string, repeated, tag = "3")]
     pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// seconds since 1970
@@ -955,6 +1025,42 @@ impl Verdict {
             "VERDICT_HEALED" => Some(Self::Healed),
             "VERDICT_LOST" => Some(Self::Lost),
             "VERDICT_UNHEALED" => Some(Self::Unhealed),
+            _ => None,
+        }
+    }
+}
+/// What comes ahead of the requests for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum LookAhead {
+    /// as METADATA
+    Unspecified = 0,
+    Off = 1,
+    /// narinfos
+    Metadata = 2,
+    /// and NARs
+    Nars = 3,
+}
+impl LookAhead {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "LOOK_AHEAD_UNSPECIFIED",
+            Self::Off => "LOOK_AHEAD_OFF",
+            Self::Metadata => "LOOK_AHEAD_METADATA",
+            Self::Nars => "LOOK_AHEAD_NARS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LOOK_AHEAD_UNSPECIFIED" => Some(Self::Unspecified),
+            "LOOK_AHEAD_OFF" => Some(Self::Off),
+            "LOOK_AHEAD_METADATA" => Some(Self::Metadata),
+            "LOOK_AHEAD_NARS" => Some(Self::Nars),
             _ => None,
         }
     }
@@ -1349,7 +1455,51 @@ pub mod control_plane_client {
                 .insert(GrpcMethod::new("ncps.v1.ControlPlane", "DoubtPlacement"));
             self.inner.unary(req, path, codec).await
         }
-        /// Edges whose disks are kept, where an upload can rest that the caller can't keep.
+        /// Has other edges do for a client what the caller can't: a warrant for each edge that may.
+        pub async fn warrant(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WarrantRequest>,
+        ) -> std::result::Result<tonic::Response<super::WarrantReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.ControlPlane/Warrant",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.ControlPlane", "Warrant"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// An edge is to do an errand, and shows the warrant for it. It counts once: the call is not to be repeated.
+        pub async fn redeem(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RedeemRequest>,
+        ) -> std::result::Result<tonic::Response<super::RedeemReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ncps.v1.ControlPlane/Redeem",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ncps.v1.ControlPlane", "Redeem"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Other edges whose disks are kept, where what clients brought may be.
         pub async fn durable_edges(
             &mut self,
             request: impl tonic::IntoRequest<super::DurableEdgesRequest>,
@@ -1498,7 +1648,17 @@ pub mod control_plane_server {
             tonic::Response<super::DoubtPlacementReply>,
             tonic::Status,
         >;
-        /// Edges whose disks are kept, where an upload can rest that the caller can't keep.
+        /// Has other edges do for a client what the caller can't: a warrant for each edge that may.
+        async fn warrant(
+            &self,
+            request: tonic::Request<super::WarrantRequest>,
+        ) -> std::result::Result<tonic::Response<super::WarrantReply>, tonic::Status>;
+        /// An edge is to do an errand, and shows the warrant for it. It counts once: the call is not to be repeated.
+        async fn redeem(
+            &self,
+            request: tonic::Request<super::RedeemRequest>,
+        ) -> std::result::Result<tonic::Response<super::RedeemReply>, tonic::Status>;
+        /// Other edges whose disks are kept, where what clients brought may be.
         async fn durable_edges(
             &self,
             request: tonic::Request<super::DurableEdgesRequest>,
@@ -2180,6 +2340,96 @@ pub mod control_plane_server {
                     };
                     Box::pin(fut)
                 }
+                "/ncps.v1.ControlPlane/Warrant" => {
+                    #[allow(non_camel_case_types)]
+                    struct WarrantSvc<T: ControlPlane>(pub Arc<T>);
+                    impl<
+                        T: ControlPlane,
+                    > tonic::server::UnaryService<super::WarrantRequest>
+                    for WarrantSvc<T> {
+                        type Response = super::WarrantReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WarrantRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ControlPlane>::warrant(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WarrantSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ncps.v1.ControlPlane/Redeem" => {
+                    #[allow(non_camel_case_types)]
+                    struct RedeemSvc<T: ControlPlane>(pub Arc<T>);
+                    impl<
+                        T: ControlPlane,
+                    > tonic::server::UnaryService<super::RedeemRequest>
+                    for RedeemSvc<T> {
+                        type Response = super::RedeemReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RedeemRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ControlPlane>::redeem(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RedeemSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/ncps.v1.ControlPlane/DurableEdges" => {
                     #[allow(non_camel_case_types)]
                     struct DurableEdgesSvc<T: ControlPlane>(pub Arc<T>);
@@ -2509,7 +2759,7 @@ pub mod prefetch_news {
 pub struct CreateTokenRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// read, write, delete, sign, edge, admin
+    /// read, write, delete, sign, edge, durable, admin
     #[prost(string, repeated, tag = "2")]
     pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// names; none: everywhere
@@ -2750,6 +3000,9 @@ pub struct EvictReply {
     /// those that had something to free
     #[prost(message, repeated, tag = "1")]
     pub edges: ::prost::alloc::vec::Vec<EdgeEviction>,
+    /// where it is set, it is not over yet
+    #[prost(message, optional, tag = "2")]
+    pub progress: ::core::option::Option<JobProgress>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EdgeEviction {
@@ -3458,7 +3711,10 @@ pub mod admin_plane_client {
         pub async fn evict(
             &mut self,
             request: impl tonic::IntoRequest<super::EvictRequest>,
-        ) -> std::result::Result<tonic::Response<super::EvictReply>, tonic::Status> {
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::EvictReply>>,
+            tonic::Status,
+        > {
             self.inner
                 .ready()
                 .await
@@ -3471,7 +3727,7 @@ pub mod admin_plane_client {
             let path = http::uri::PathAndQuery::from_static("/ncps.v1.AdminPlane/Evict");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("ncps.v1.AdminPlane", "Evict"));
-            self.inner.unary(req, path, codec).await
+            self.inner.server_streaming(req, path, codec).await
         }
         /// Takes paths out of the cache, or says which. Who does not listen any more calls the rest of it off.
         pub async fn purge(
@@ -3822,11 +4078,17 @@ pub mod admin_plane_server {
             &self,
             request: tonic::Request<super::StatsRequest>,
         ) -> std::result::Result<tonic::Response<super::StatsReply>, tonic::Status>;
+        /// Server streaming response type for the Evict method.
+        type EvictStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::EvictReply, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
         /// Evicts now, or says what would go.
         async fn evict(
             &self,
             request: tonic::Request<super::EvictRequest>,
-        ) -> std::result::Result<tonic::Response<super::EvictReply>, tonic::Status>;
+        ) -> std::result::Result<tonic::Response<Self::EvictStream>, tonic::Status>;
         /// Server streaming response type for the Purge method.
         type PurgeStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::PurgeStep, tonic::Status>,
@@ -4566,11 +4828,14 @@ pub mod admin_plane_server {
                 "/ncps.v1.AdminPlane/Evict" => {
                     #[allow(non_camel_case_types)]
                     struct EvictSvc<T: AdminPlane>(pub Arc<T>);
-                    impl<T: AdminPlane> tonic::server::UnaryService<super::EvictRequest>
+                    impl<
+                        T: AdminPlane,
+                    > tonic::server::ServerStreamingService<super::EvictRequest>
                     for EvictSvc<T> {
                         type Response = super::EvictReply;
+                        type ResponseStream = T::EvictStream;
                         type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
+                            tonic::Response<Self::ResponseStream>,
                             tonic::Status,
                         >;
                         fn call(
@@ -4601,7 +4866,7 @@ pub mod admin_plane_server {
                                 max_decoding_message_size,
                                 max_encoding_message_size,
                             );
-                        let res = grpc.unary(method, req).await;
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -15,27 +15,39 @@ pub trait Attached: Send + Sync {
     /// The name of an attached edge.
     fn name_of(&self, instance: &str) -> Option<String>;
 
-    /// An edge showed a token that is not for its name.
+    /// An edge showed what is not for its name.
     fn turned_away(&self, _hello: &Hello, _error: &Error) {}
 }
 
-/// A token that counts.
+/// A token or a certificate that counts.
 #[derive(Clone)]
 pub struct Admission {
-    /// Its name.
-    pub token: String,
+    /// Which, such as `token ci`.
+    pub credential: String,
     /// Names of the edges that may use it; none: all.
     pub edges: Vec<String>,
+    /// They may be such as keep their disks.
+    pub durable: bool,
     /// Who those are.
     pub attached: Arc<dyn Attached>,
     /// Fires when it counts no more.
     pub over: CancellationToken,
 }
 
+/// Who wants to hear of messages of a call that can't be understood, where only whoever reads them finds that out.
+pub trait Overhears: Send + Sync {
+    /// There was one.
+    fn not_understood(&self, why: &str);
+}
+
+/// The same, as a layer below leaves it with a call.
+#[derive(Clone)]
+pub struct Overhearing(pub Arc<dyn Overhears>);
+
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admission")
-            .field("token", &self.token)
+            .field("credential", &self.credential)
             .field("edges", &self.edges)
             .finish_non_exhaustive()
     }
@@ -67,31 +79,45 @@ impl Admission {
         if self.edges.is_empty() || self.edges.iter().any(|name| name == edge) {
             return Ok(());
         }
-        let message = format!("token {} is not for an edge of the name {edge:?}", self.token);
+        let message = format!("{} is not for an edge of the name {edge:?}", self.credential);
         Err(Error::new(Code::Unauthenticated, message))
     }
 
-    /// What an edge reports, if it has a name that the token is for.
+    /// Others pass uploads on to who keeps its disk: that is not for each edge to say of itself.
+    fn is_for_disk_of(&self, hello: &Hello) -> Result<()> {
+        if !hello.durable || self.durable {
+            return Ok(());
+        }
+        let message = format!(
+            "{} is for no edge that keeps its disk (--edge-durable): start it without, or show a token of --scope \
+             edge,durable or a certificate for ncps://durable-edge/NAME",
+            self.credential
+        );
+        Err(Error::new(Code::Unauthenticated, message))
+    }
+
+    /// What an edge reports, if it is one that the credential is for.
     pub(super) async fn of_its_edge(&self, mut reports: Reports) -> Result<Reports> {
         let first = reports.next().await;
         if let Some(Said { report: EdgeReport::Hello(hello), .. }) = &first {
             let attached = &self.attached;
-            self.is_for(&hello.name).inspect_err(|error| attached.turned_away(hello, error))?;
+            let admitted = self.is_for(&hello.name).and_then(|()| self.is_for_disk_of(hello));
+            admitted.inspect_err(|error| attached.turned_away(hello, error))?;
         }
         Ok(stream::iter(first).chain(reports).boxed())
     }
 
-    /// What an edge is told, as long as the token counts.
+    /// What an edge is told, as long as the credential counts.
     pub(super) fn while_it_counts(self, directives: Directives) -> Directives {
-        let Admission { token, over, .. } = self;
+        let Admission { credential, over, .. } = self;
         let until = directives.take_until(over.clone().cancelled_owned());
-        let last = async move { over.is_cancelled().then(|| Err(counts_no_more(&token))) };
+        let last = async move { over.is_cancelled().then(|| Err(counts_no_more(&credential))) };
         until.chain(stream::once(last).filter_map(futures::future::ready)).boxed()
     }
 }
 
-fn counts_no_more(token: &str) -> Error {
-    Error::new(Code::Unauthenticated, format!("token {token} was revoked, or has expired"))
+fn counts_no_more(credential: &str) -> Error {
+    Error::new(Code::Unauthenticated, format!("{credential} was revoked, or has expired"))
 }
 
 #[cfg(test)]
@@ -101,7 +127,8 @@ mod tests {
 
     fn admission(edges: &[&str]) -> Admission {
         let edges = edges.iter().map(ToString::to_string).collect();
-        Admission { token: "t".to_owned(), edges, attached: Arc::new(One), over: CancellationToken::new() }
+        let (credential, attached, over) = ("token t".to_owned(), Arc::new(One), CancellationToken::new());
+        Admission { credential, edges, durable: false, attached, over }
     }
 
     /// Edge `a` is attached.
@@ -138,6 +165,21 @@ mod tests {
         }
         let refused = admission(&["b"]).of_its_edge(hello("a")).await.err().expect("refused");
         assert_eq!(refused.code(), Code::Unauthenticated);
+    }
+
+    #[tokio::test]
+    async fn who_keeps_its_disk_is_not_for_it_alone_to_say() {
+        for (says, may, is_let_in) in
+            [(false, false, true), (false, true, true), (true, true, true), (true, false, false)]
+        {
+            let hello = Hello { durable: says, ..Hello::new("a", "i") };
+            let reports = stream::iter([Said::from(EdgeReport::Hello(hello))]).boxed();
+            let answer = Admission { durable: may, ..admission(&["a"]) }.of_its_edge(reports).await;
+            let refused =
+                answer.err().map(|error| (error.code(), error.to_string().contains("edge,durable")));
+            let expected = if is_let_in { None } else { Some((Code::Unauthenticated, true)) };
+            assert_eq!(refused, expected, "{says} {may}");
+        }
     }
 
     #[tokio::test]

@@ -13,10 +13,11 @@ use tonic::client::GrpcService;
 use super::status::from_status;
 use super::{MAX_MESSAGE_BYTES, trace};
 use crate::convert::{self, nar_file_name_wire, store_path_hash_bytes};
+use crate::errand;
 use crate::gen_v1::{self as wire, control_plane_client::ControlPlaneClient};
 use crate::{
-    Commit, ControlPlane, Directives, DurableEdges, Heard, Location, Lookup, ObjectNote, Publication,
-    Reports, Result, Turn, Upload, Victim, Writer,
+    Bearer, Commit, ControlPlane, Directives, DurableEdges, Errand, Heard, Location, Lookup, ObjectNote,
+    Publication, Reports, Result, Turn, Upload, Victim, Warrants, Writer,
 };
 
 type Bytes = bytes::Bytes;
@@ -140,6 +141,17 @@ where
 
     async fn note_object(&self, note: ObjectNote) -> Result<()> {
         call!(self.note_object(convert::object_note_wire(note)));
+        Ok(())
+    }
+
+    async fn warrant(&self, errand: Errand, writer: Writer) -> Result<Warrants> {
+        let (errand, writer) = (Some(errand::errand_wire(errand)), Some(convert::writer_wire(writer)));
+        Ok(errand::warrants(call!(self.warrant(wire::WarrantRequest { errand, writer }))))
+    }
+
+    async fn redeem(&self, bearer: Bearer, errand: Errand) -> Result<()> {
+        let (bearer, errand) = (Some(errand::bearer_wire(bearer)), Some(errand::errand_wire(errand)));
+        call!(self.redeem(wire::RedeemRequest { bearer, errand }));
         Ok(())
     }
 

@@ -7,11 +7,12 @@ use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::admission::LetIn;
-use super::status::to_status;
-use super::{Admission, MAX_MESSAGE_BYTES, trace};
-use crate::ControlPlane;
+use super::status::{is_undecodable, to_status};
+use super::{Admission, MAX_MESSAGE_BYTES, Overhearing, trace};
 use crate::convert::{self, nar_file_name, store_path_hash};
+use crate::errand;
 use crate::gen_v1::{self as wire, control_plane_server as generated};
+use crate::{ControlPlane, Said};
 
 /// The adapter around an implementation.
 #[derive(Clone)]
@@ -33,6 +34,33 @@ type Reply<T> = Result<Response<T>, Status>;
 
 fn reply<T>(result: crate::Result<T>) -> Reply<T> {
     result.map(Response::new).map_err(to_status)
+}
+
+/// Why a report is not heard.
+enum Unheard {
+    /// It can't be understood.
+    Malformed(String),
+    /// It did not arrive, or not whole.
+    Broken(String),
+}
+
+impl Unheard {
+    /// In words, which whoever listens hears too where they are about what was said.
+    fn told(self, overhearing: Option<&Overhearing>) -> String {
+        let (Unheard::Malformed(why) | Unheard::Broken(why)) = &self;
+        if let (Unheard::Malformed(_), Some(Overhearing(hears))) = (&self, overhearing) {
+            hears.not_understood(why);
+        }
+        why.clone()
+    }
+}
+
+fn said(message: Result<wire::EdgeReport, Status>) -> Result<Said, Unheard> {
+    let message = message.map_err(|status| match is_undecodable(&status) {
+        true => Unheard::Malformed(status.message().to_owned()),
+        false => Unheard::Broken(status.to_string()),
+    })?;
+    convert::said(message).map_err(|error| Unheard::Malformed(error.story()))
 }
 
 #[tonic::async_trait]
@@ -164,8 +192,30 @@ impl generated::ControlPlane for Adapter {
         let span = trace::answers("note_object", request.metadata());
         let let_in = LetIn::by(request.extensions());
         let note = convert::object_note(request.into_inner()).map_err(to_status)?;
-        let_in.may_be(&note.writer.instance).map_err(to_status)?;
+        let_in.may_be(note.by.instance()).map_err(to_status)?;
         reply(trace::within(span, self.plane.note_object(note)).await.map(|()| wire::NoteObjectReply {}))
+    }
+
+    async fn warrant(&self, request: Request<wire::WarrantRequest>) -> Reply<wire::WarrantReply> {
+        let span = trace::answers("warrant", request.metadata());
+        let let_in = LetIn::by(request.extensions());
+        let wire::WarrantRequest { errand, writer } = request.into_inner();
+        let errand = errand::errand(errand).map_err(to_status)?;
+        let writer = convert::writer(writer).map_err(to_status)?;
+        let_in.may_be(&writer.instance).map_err(to_status)?;
+        let warrants = trace::within(span, self.plane.warrant(errand, writer)).await;
+        reply(warrants.map(errand::warrants_wire))
+    }
+
+    async fn redeem(&self, request: Request<wire::RedeemRequest>) -> Reply<wire::RedeemReply> {
+        let span = trace::answers("redeem", request.metadata());
+        let let_in = LetIn::by(request.extensions());
+        let wire::RedeemRequest { bearer, errand } = request.into_inner();
+        let bearer = errand::bearer(bearer).map_err(to_status)?;
+        let errand = errand::errand(errand).map_err(to_status)?;
+        let_in.may_be(&bearer.instance).map_err(to_status)?;
+        let redeemed = trace::within(span, self.plane.redeem(bearer, errand)).await;
+        reply(redeemed.map(|()| wire::RedeemReply {}))
     }
 
     async fn doubt_placement(
@@ -193,12 +243,11 @@ impl generated::ControlPlane for Adapter {
 
     async fn attach(&self, request: Request<Streaming<wire::EdgeReport>>) -> Reply<Self::AttachStream> {
         let admission = request.extensions().get::<Admission>().cloned();
+        let overhearing = request.extensions().get::<Overhearing>().cloned();
         // A report that does not arrive or does not parse ends the session: the edge says everything again.
         let reports = request
             .into_inner()
-            .map(|message| {
-                message.map_err(|s| s.to_string()).and_then(|m| convert::said(m).map_err(|e| e.story()))
-            })
+            .map(move |message| said(message).map_err(|unheard| unheard.told(overhearing.as_ref())))
             .take_while(|report| {
                 if let Err(error) = report {
                     tracing::debug!(%error, "an edge's session breaks");

@@ -18,6 +18,12 @@ pub fn to_status(error: Error) -> Status {
     status
 }
 
+/// Whether it says that a message is none of the protocol's: nothing but its words tells that from a bug of ours.
+pub fn is_undecodable(status: &Status) -> bool {
+    status.code() == tonic::Code::Internal
+        && status.message().starts_with("failed to decode Protobuf message")
+}
+
 /// What control said, as its own words: for who talks to nobody else.
 pub(crate) fn plain(status: Status) -> Error {
     let named = status.metadata().get(CODE).and_then(|v| v.to_str().ok()).and_then(Code::from_name);

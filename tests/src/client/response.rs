@@ -136,7 +136,16 @@ impl<C: BorrowMut<Connection>> Response<C> {
     /// # Panics
     /// As [`Response::outcome`].
     pub async fn digest(&mut self) -> Digest {
-        let (mut hasher, mut len, mut first) = (Sha256::new(), 0, None);
+        self.digest_after(&[]).await
+    }
+
+    /// The same of a body whose beginning was read already.
+    ///
+    /// # Panics
+    /// As [`Response::outcome`].
+    pub async fn digest_after(&mut self, start: &[u8]) -> Digest {
+        let (mut hasher, mut len, mut first) = (Sha256::new(), start.len() as u64, None);
+        hasher.update(start);
         let whole = self
             .each(|bytes| {
                 first.get_or_insert_with(Instant::now);

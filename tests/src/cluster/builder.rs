@@ -278,7 +278,8 @@ impl ClusterBuilder {
             _ => None,
         };
         if let Some(front) = &front {
-            config.url = Some(format!("http://{}", front.addr()));
+            let scheme = if config.tls.is_some() { "https" } else { "http" };
+            config.url = Some(format!("{scheme}://{}", front.addr()));
         }
         let socket = self.data.path().join(named("link", edge, ".sock"));
         let link = Link::unix(&socket, self.socket().as_path()).await;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ncps_edge::config::{EdgeConfig, Limits};
-use ncps_proto::{EdgeSettings, MinFree, Outward, WhenAway, Writing};
+use ncps_proto::{EdgeSettings, LookAhead, MinFree, Outward, WhenAway, Writing};
 use ncps_runtime::config::ListenAddr;
 
 /// Its data path is known when it starts.
@@ -62,5 +62,6 @@ pub(super) fn default_settings() -> EdgeSettings {
         max_size: None,
         min_free: MinFree::NOTHING,
         when_away: WhenAway::default(),
+        look_ahead: LookAhead::default(),
     }
 }

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber,
+    date_time_ymd,
+};
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -43,6 +47,47 @@ impl Authority {
         self.server(host).pem
     }
 
+    /// A certificate and key in PEM, one after the other, of a client with these URIs among its names. `serial` is what
+    /// it is revoked by.
+    pub fn named(&self, uris: &[&str], serial: u64) -> String {
+        self.of_uris(uris, serial, |_| {})
+    }
+
+    /// The same of one whose time is over.
+    pub fn expired(&self, uri: &str) -> String {
+        self.of_uris(&[uri], 1, |params| params.not_after = date_time_ymd(2001, 1, 1))
+    }
+
+    fn of_uris(&self, uris: &[&str], serial: u64, change: impl FnOnce(&mut CertificateParams)) -> String {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        let uri = |uri: &&str| SanType::URI((*uri).try_into().expect("a URI"));
+        params.subject_alt_names = uris.iter().map(uri).collect();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.serial_number = Some(SerialNumber::from(serial));
+        change(&mut params);
+        self.signed(&params).pem
+    }
+
+    /// The list in PEM of what it has revoked.
+    pub fn revoked(&self, serials: &[u64]) -> String {
+        let now = date_time_ymd(2020, 1, 1);
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: now,
+            next_update: date_time_ymd(2200, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).and_then(|list| list.pem()).expect("signed")
+    }
+
     pub(super) fn server(&self, host: &str) -> Pair {
         self.sign(host, ExtendedKeyUsagePurpose::ServerAuth)
     }
@@ -56,6 +101,10 @@ impl Authority {
     fn sign(&self, name: &str, usage: ExtendedKeyUsagePurpose) -> Pair {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         params.extended_key_usages = vec![usage];
+        self.signed(&params)
+    }
+
+    fn signed(&self, params: &CertificateParams) -> Pair {
         let key = KeyPair::generate().expect("a key");
         let cert = params.signed_by(&key, &self.0).expect("signed");
         let pem = cert.pem() + &key.serialize_pem();

@@ -2,8 +2,10 @@
 //!
 //! It knows nothing of what goes through it. Cutting resets every connection (over a Unix socket:
 //! closes it); refusing cuts and stops listening; hanging accepts connections and passes nothing;
-//! a delay makes it as long as a way through the world, and no narrower.
+//! a delay makes it as long as a way through the world, and no narrower; a throttle makes it narrow; and one that loses
+//! things does to connections what lost packets do: they are late, and some break or fall silent.
 
+mod loss;
 mod pass;
 mod stream;
 #[cfg(test)]
@@ -19,25 +21,40 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ReservedPort;
 use crate::netns::Host;
 
+pub use loss::Loss;
+use loss::Losses;
 pub use stream::Endpoint;
 use stream::Listener;
 
 #[derive(Debug)]
 struct Shared {
     target: Endpoint,
+    /// The host that connects to it, if not this one.
+    from: Option<PathBuf>,
     hanging: watch::Sender<bool>,
     /// From one end to the other.
     delay: Mutex<Duration>,
+    throttle: Mutex<Option<Throttle>>,
+    losses: Losses,
     /// Bytes that still pass before a connection breaks.
     left: Mutex<Option<u64>>,
     passed: AtomicU64,
     accepted: AtomicUsize,
+}
+
+/// How much it carries, all connections and both directions together.
+#[derive(Debug)]
+struct Throttle {
+    bytes_per_second: u64,
+    /// When it has carried what it was given.
+    free: Instant,
 }
 
 #[derive(Debug)]
@@ -68,7 +85,7 @@ impl Link {
     /// # Panics
     /// Outside a tokio runtime, or if there is no port.
     pub async fn tcp(target: impl Into<Endpoint>) -> Self {
-        Self::start(Front::Tcp(ReservedPort::new()), target.into()).await
+        Self::start(Front::Tcp(ReservedPort::new()), target.into(), None).await
     }
 
     /// A link from a new port of a host to the target, which is connected to from here.
@@ -76,7 +93,16 @@ impl Link {
     /// # Panics
     /// As [`Link::tcp`].
     pub async fn tcp_on(host: &Host, target: impl Into<Endpoint>) -> Self {
-        Self::start(Front::Tcp(ReservedPort::on(host)), target.into()).await
+        Self::start(Front::Tcp(ReservedPort::on(host)), target.into(), None).await
+    }
+
+    /// A link from a new port of a host to another one there: the way of all others to it.
+    ///
+    /// # Panics
+    /// As [`Link::tcp`].
+    pub async fn before(host: &Host, port: u16) -> Self {
+        let target = SocketAddr::from((host.addr(), port));
+        Self::start(Front::Tcp(ReservedPort::on(host)), target.into(), Some(host.file())).await
     }
 
     /// A link from a new Unix socket at `path` to the target.
@@ -84,15 +110,18 @@ impl Link {
     /// # Panics
     /// Outside a tokio runtime, or if the socket can't be made.
     pub async fn unix(path: &Path, target: impl Into<Endpoint>) -> Self {
-        Self::start(Front::Unix(path.to_owned()), target.into()).await
+        Self::start(Front::Unix(path.to_owned()), target.into(), None).await
     }
 
-    async fn start(front: Front, target: Endpoint) -> Self {
+    async fn start(front: Front, target: Endpoint, from: Option<PathBuf>) -> Self {
         let hanging = watch::Sender::new(false);
         let shared = Shared {
             target,
+            from,
             hanging,
             delay: Mutex::default(),
+            throttle: Mutex::default(),
+            losses: Losses::default(),
             left: Mutex::default(),
             passed: AtomicU64::new(0),
             accepted: AtomicUsize::new(0),
@@ -141,6 +170,22 @@ impl Link {
         *self.shared.delay.lock() = one_way;
     }
 
+    /// Carries no more than this from now on, in both directions together.
+    pub fn throttle(&self, bytes_per_second: u64) {
+        *self.shared.throttle.lock() = Some(Throttle { bytes_per_second, free: Instant::now() });
+    }
+
+    /// Loses things from now on, until [`Link::mend`]. What it loses follows from the seed and from the order in which
+    /// things come.
+    pub fn lose(&self, loss: Loss, seed: u64) {
+        self.shared.losses.begin(loss, seed);
+    }
+
+    /// Connections that broke or fell silent by that.
+    pub fn lost(&self) -> usize {
+        self.shared.losses.connections()
+    }
+
     /// Breaks all connections and refuses new ones, until [`Link::mend`].
     pub async fn refuse(&self) {
         let listening = self.listening.lock().take();
@@ -156,13 +201,15 @@ impl Link {
         self.shared.hanging.send_replace(true);
     }
 
-    /// Whole again, and not to break later. What hung goes on where it was.
+    /// Whole again, not to break later, and as wide as it was. What hung goes on where it was.
     ///
     /// # Panics
     /// If its place was taken meanwhile.
     pub async fn mend(&self) {
         self.shared.hanging.send_replace(false);
         *self.shared.left.lock() = None;
+        *self.shared.throttle.lock() = None;
+        self.shared.losses.end();
         let mut listening = self.listening.lock();
         if listening.is_none() {
             let listener = self.listen().expect("the link's own place is free");

@@ -14,12 +14,21 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::loss::Fate;
 use super::stream::{Listener, Stream};
-use super::{Listening, Shared};
+use super::{Listening, Shared, Throttle};
 
 const READ: usize = 64 << 10;
 /// Pieces that a delayed way holds, for either direction: 16 MiB.
 const MOST_ON_THE_WAY: usize = 256;
+
+/// What a narrow link makes up for when it could have carried something and did not: timers are no finer than 1 ms.
+const BURST: Duration = Duration::from_millis(5);
+
+/// What TCP waits before it sends again.
+const RETRANSMISSION: Duration = Duration::from_millis(200);
+/// How a connection ends that fell silent.
+const SILENT: io::ErrorKind = io::ErrorKind::TimedOut;
 
 /// What came in at one end, and when it comes out at the other. Nothing: the end.
 type OnTheWay = VecDeque<(Instant, Bytes)>;
@@ -49,6 +58,10 @@ async fn pass(mut near: Stream, shared: Arc<Shared>, cut: CancellationToken) {
         return;
     };
     let ended = cut.run_until_cancelled(both_ways(&mut near, &mut far, &shared)).await;
+    if matches!(&ended, Some(Err(error)) if error.kind() == SILENT) {
+        // Neither side is told.
+        cut.cancelled().await;
+    }
     // A side that broke, or a cut: the other one breaks too.
     if !matches!(ended, Some(Ok(()))) {
         near.reset_on_drop();
@@ -62,7 +75,7 @@ async fn connect(shared: &Shared) -> Option<Stream> {
     if round_trip > Duration::ZERO {
         tokio::time::sleep(round_trip).await;
     }
-    Stream::connect(&shared.target).await.ok()
+    Stream::connect(&shared.target, shared.from.as_deref()).await.ok()
 }
 
 async fn both_ways(near: &mut Stream, far: &mut Stream, shared: &Shared) -> io::Result<()> {
@@ -114,10 +127,29 @@ async fn until(due: Option<Instant>) {
 
 async fn come_out(bytes: &[u8], to: &mut (impl AsyncWrite + Unpin), shared: &Shared) -> io::Result<()> {
     whole(shared).await;
+    match shared.losses.next() {
+        Fate::Passes => {}
+        Fate::Late => tokio::time::sleep(RETRANSMISSION).await,
+        Fate::Breaks => return Err(io::ErrorKind::ConnectionReset.into()),
+        Fate::Silent => return Err(SILENT.into()),
+    }
+    if let Some(carried) = carried(shared, bytes.len()) {
+        tokio::time::sleep_until(carried).await;
+    }
     let (len, breaks) = let_through(shared, bytes.len());
     to.write_all(&bytes[..len]).await?;
     shared.passed.fetch_add(len as u64, Ordering::Relaxed);
     if breaks { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+}
+
+/// When a narrow link has carried so many bytes more.
+fn carried(shared: &Shared, len: usize) -> Option<Instant> {
+    let mut throttle = shared.throttle.lock();
+    let Throttle { bytes_per_second, free } = throttle.as_mut()?;
+    let now = Instant::now();
+    *free = (*free).max(now.checked_sub(BURST).unwrap_or(now))
+        + Duration::from_secs(len as u64) / u32::try_from(*bytes_per_second).ok()?;
+    Some(*free)
 }
 
 /// How many of so many bytes pass, and whether the connection breaks then.

@@ -1,11 +1,13 @@
 //! Streams and listeners of a link, TCP or Unix alike.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::port::bind;
 
 type ReadHalf<'a> = Box<dyn AsyncRead + Unpin + Send + 'a>;
 type WriteHalf<'a> = Box<dyn AsyncWrite + Unpin + Send + 'a>;
@@ -51,9 +53,14 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    pub(super) async fn connect(target: &Endpoint) -> io::Result<Self> {
+    /// From this host, or from another one.
+    pub(super) async fn connect(target: &Endpoint, from: Option<&Path>) -> io::Result<Self> {
         match target {
-            Endpoint::Tcp(addr) => TcpStream::connect(addr).await.map(Self::Tcp),
+            Endpoint::Tcp(addr) => {
+                // From any address of it.
+                let socket = bind((Ipv4Addr::UNSPECIFIED, 0).into(), from)?;
+                socket.connect(*addr).await.map(Self::Tcp)
+            }
             Endpoint::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
         }
     }

@@ -94,6 +94,40 @@ async fn a_long_way_takes_its_time_and_all_arrives() {
 }
 
 #[tokio::test]
+async fn a_narrow_link_takes_its_time_for_all_connections_together() {
+    let upstream = Upstream::start().await;
+    upstream.put("/x", vec![7; 100_000]);
+    let link = Link::tcp(upstream.addr()).await;
+    link.throttle(1_000_000);
+    let started = std::time::Instant::now();
+    let body = async || client::get(link.addr(), "/x").await.expect("whole").whole().await.len();
+    assert_eq!(tokio::join!(body(), body()), (100_000, 100_000));
+    assert!(started.elapsed() >= Duration::from_millis(200), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn what_is_lost_is_late_or_breaks_its_connection_or_silences_it() {
+    let upstream = Upstream::start().await;
+    let link = Link::tcp(upstream.addr()).await;
+    let (late, breaks, silent) = (1000, 1000, 1000);
+    link.lose(Loss { late, breaks: 0, silent: 0 }, 1);
+    let started = std::time::Instant::now();
+    assert_eq!(status(&link).await.expect("it comes"), 200);
+    assert!(started.elapsed() >= Duration::from_millis(400), "on both ways");
+    link.lose(Loss { late: 0, breaks, silent: 0 }, 1);
+    status(&link).await.expect_err("it broke");
+    link.lose(Loss { late: 0, breaks: 0, silent }, 1);
+    let addr = link.addr();
+    let client = tokio::spawn(async move { client::get(addr, "/nix-cache-info").await });
+    eventually("it fell silent", async || link.lost() == 2).await;
+    link.mend().await;
+    assert_eq!(status(&link).await.expect("new ones pass"), 200);
+    assert!(!client.is_finished(), "nobody was told");
+    link.cut();
+    in_time("the end", client).await.expect("no panic").expect_err("it was cut");
+}
+
+#[tokio::test]
 async fn a_target_that_is_away_breaks_the_connection() {
     let upstream = Upstream::start_down();
     let link = Link::tcp(upstream.addr()).await;

@@ -1,6 +1,7 @@
 //! What the upstream remembers of its requests.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::Headers;
 
@@ -52,6 +53,8 @@ pub(super) struct Log {
     /// are still being answered don't write into the entry of another.
     first: usize,
     pub(super) active: usize,
+    /// Those of the active ones whose client can't have the whole answer yet.
+    unanswered: usize,
     pub(super) max_active: usize,
     pub(super) connections: usize,
 }
@@ -65,7 +68,7 @@ impl Log {
         self.first += self.seen.len();
         self.seen.clear();
         self.connections = 0;
-        self.max_active = self.active;
+        self.max_active = self.unanswered;
     }
 
     fn entry(&mut self, number: usize) -> Option<&mut Seen> {
@@ -77,6 +80,7 @@ impl Log {
 pub(super) struct Ticket {
     shared: Arc<Shared>,
     number: usize,
+    answered: AtomicBool,
 }
 
 impl Ticket {
@@ -85,8 +89,16 @@ impl Ticket {
         let number = log.first + log.seen.len();
         log.seen.push(seen);
         log.active += 1;
-        log.max_active = log.max_active.max(log.active);
-        Self { shared: Arc::clone(shared), number }
+        log.unanswered += 1;
+        log.max_active = log.max_active.max(log.unanswered);
+        Self { shared: Arc::clone(shared), number, answered: AtomicBool::new(false) }
+    }
+
+    /// The last bytes are about to be written: the client may ask on before we hear of it again.
+    pub(super) fn answers(&self) {
+        if !self.answered.swap(true, Ordering::Relaxed) {
+            self.shared.log.lock().unanswered -= 1;
+        }
     }
 
     pub(super) fn status(&self, status: u16) {
@@ -110,6 +122,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        self.answers();
         let mut log = self.shared.log.lock();
         log.active -= 1;
         // Still running here means that the whole connection was dropped: we went down.

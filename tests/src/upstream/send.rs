@@ -77,6 +77,9 @@ impl Exchange<'_> {
             return Ok(Next::Close);
         }
         self.ticket.status(answer.status);
+        if answer.body.as_ref().is_none_or(|view| view.len() == 0) {
+            self.ticket.answers();
+        }
         self.wire.write(render_head(&answer, self.does.http_1_0).as_bytes()).await?;
         let Some(view) = &answer.body else {
             return Ok(if self.closes(answer.framing) { Next::Close } else { Next::Request });
@@ -115,6 +118,9 @@ impl Exchange<'_> {
             let bytes = view.read(sent, step as usize);
             // Counted first: once the client has the last byte, the count must be there too.
             self.ticket.sent(bytes.len() as u64);
+            if sent + bytes.len() as u64 == view.len() {
+                self.ticket.answers();
+            }
             self.write_piece(&bytes, framing).await?;
             sent += bytes.len() as u64;
             self.throttled(bytes.len() as u64).await?;

@@ -23,7 +23,7 @@ both_modes! {
         let fixtures: Vec<_> = (0..2500).map(fixture).collect();
         let upstream = Upstream::start().await;
         fixtures.iter().for_each(|fixture| upstream.add_narinfo(fixture));
-        upstream.script(Rule::on("*.narinfo").delay(Duration::from_millis(3)));
+        upstream.script(Rule::on("*.narinfo").delay(Duration::from_millis(50)));
         let builder = Cluster::builder(mode).upstream(&upstream).trust(&key);
         let cluster = builder.settings(|s| s.max_narinfo_requests = BOUND as u32).start().await;
 
@@ -39,6 +39,7 @@ both_modes! {
         });
         let done = futures::future::join_all(connections).await;
         assert_eq!((done.len(), asked.len()), (25, 5000));
+        println!("{} connections", upstream.connections());
         assert!(upstream.max_concurrent() <= BOUND, "{}", upstream.max_concurrent());
         assert!(upstream.max_concurrent() > BOUND / 2, "the bound was reached for: {}", upstream.max_concurrent());
         assert_eq!(upstream.total(), 5000, "each once");

@@ -187,6 +187,20 @@ both_modes! {
         cluster.end().await;
     }
 
+    async fn line_50_one_failure_of_a_server_is_asked_about_once_more(mode) {
+        for status in [500, 502, 504] {
+            let (cluster, [failing], key) = empty(mode).await;
+            let fixture = plain(1000).build(&key);
+            failing.add(&fixture);
+            failing.script(Rule::on("*.narinfo").times(1).status(status));
+            cluster.narinfo(&fixture).await;
+            failing.script(Rule::on("/nar/*").times(1).status(status));
+            is_served(&cluster, &fixture).await;
+            assert_eq!(failing.total(), 4, "{status}: {:?}", failing.requests());
+            cluster.end().await;
+        }
+    }
+
     async fn line_50_a_pause_is_for_all_who_ask(mode) {
         let (cluster, [busy], key) = empty(mode).await;
         let fixtures: Vec<_> = (0..50).map(|seed| plain(1000).seed(seed).build(&key)).collect();

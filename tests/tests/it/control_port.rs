@@ -11,16 +11,16 @@ use tempfile::TempDir;
 use crate::processes::UNDER_TEST;
 
 /// A control with a port, and what belongs to it.
-struct Fleet {
+pub(crate) struct Fleet {
     mode: Mode,
     ncps: Installation,
     dir: TempDir,
     port: ReservedPort,
-    authority: Authority,
+    pub(crate) authority: Authority,
 }
 
 impl Fleet {
-    fn new(mode: Mode) -> Fleet {
+    pub(crate) fn new(mode: Mode) -> Fleet {
         let dir = TempDir::new().expect("a directory");
         let fleet = Fleet {
             mode,
@@ -35,16 +35,16 @@ impl Fleet {
         fleet
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn url(&self, scheme: &str) -> String {
+    pub(crate) fn url(&self, scheme: &str) -> String {
         format!("{scheme}://{}", self.port.addr())
     }
 
     /// The program that has control, with these flags and its socket for administrators in `run`.
-    fn control(&self, flags: &[String]) -> Process {
+    pub(crate) fn control(&self, flags: &[String]) -> Process {
         let data = |path: PathBuf| format!("--cache-data-path={}", path.display());
         let mut command: Vec<String> = match self.mode {
             Mode::Split => vec!["ncps-control".to_owned(), data(self.ncps.control_data())],
@@ -60,25 +60,33 @@ impl Fleet {
         self.ncps.spawn_with(&command, &[("RUNTIME_DIRECTORY", &run.to_string_lossy())])
     }
 
-    fn addr_flag(&self) -> String {
+    pub(crate) fn addr(&self) -> std::net::SocketAddr {
+        self.port.addr()
+    }
+
+    pub(crate) fn addr_flag(&self) -> String {
         format!("--control-addr={}", self.port.addr())
     }
 
-    async fn secure_control(&self) -> Process {
+    pub(crate) async fn secure_control(&self) -> Process {
+        self.secure_control_with(&[]).await
+    }
+
+    pub(crate) async fn secure_control_with(&self, flags: &[String]) -> Process {
         let identity = self.at("identity.pem").display().to_string();
         let tls = [format!("--control-tls-cert={identity}"), format!("--control-tls-key={identity}")];
-        let mut control = self.control(&[&[self.addr_flag()], &tls[..]].concat());
+        let mut control = self.control(&[&[self.addr_flag()], &tls[..], flags].concat());
         control.line_with("\"ready\"").await;
         control
     }
 
     /// At the socket.
-    fn cli(&self) -> Cli {
+    pub(crate) fn cli(&self) -> Cli {
         Cli::at(UNDER_TEST, &self.at("run/control.sock"))
     }
 
     /// Over TLS, with this token if any.
-    fn remote_cli(&self, token: Option<&Path>) -> Cli {
+    pub(crate) fn remote_cli(&self, token: Option<&Path>) -> Cli {
         let cli = Cli::new(UNDER_TEST)
             .flag(format!("--control={}", self.url("https")))
             .flag(format!("--ca-file={}", self.at("ca.pem").display()));
@@ -89,18 +97,23 @@ impl Fleet {
     }
 
     /// A new token in a file.
-    async fn token(&self, name: &str, flags: &[&str]) -> PathBuf {
+    pub(crate) async fn token(&self, name: &str, flags: &[&str]) -> PathBuf {
         let path = self.at(name);
         let to = format!("--to={}", path.display());
         self.cli().ok(&[&["token", "create", name, &to], flags].concat()).await;
         path
     }
 
-    fn edge(&self, name: &str, url: &str, flags: &[String]) -> Process {
+    pub(crate) fn edge(&self, name: &str, url: &str, flags: &[String]) -> Process {
+        self.edge_at("127.0.0.1:0", name, url, flags)
+    }
+
+    /// The same, which listens there.
+    pub(crate) fn edge_at(&self, addr: &str, name: &str, url: &str, flags: &[String]) -> Process {
         let command = [
             "ncps-edge".to_owned(),
             format!("--cache-data-path={}", self.at(&format!("data-{name}")).display()),
-            "--server-addr=127.0.0.1:0".to_owned(),
+            format!("--server-addr={addr}"),
             format!("--edge-name={name}"),
             format!("--control-url={url}"),
         ];
@@ -108,21 +121,21 @@ impl Fleet {
     }
 
     /// An edge that trusts the authority and shows this token, if any.
-    fn secure_edge(&self, name: &str, token: Option<&Path>) -> Process {
+    pub(crate) fn secure_edge(&self, name: &str, token: Option<&Path>) -> Process {
         let mut flags = vec![format!("--control-ca-file={}", self.at("ca.pem").display())];
         flags.extend(token.map(token_flag));
         self.edge(name, &self.url("https"), &flags)
     }
 }
 
-fn token_flag(path: &Path) -> String {
+pub(crate) fn token_flag(path: &Path) -> String {
     format!("--control-token-file={}", path.display())
 }
 
-const ATTACHED: &str = "\"attached to control\"";
+pub(crate) const ATTACHED: &str = "\"attached to control\"";
 
 /// An edge that is kept out, and says this.
-async fn is_kept_out(mut edge: Process, says: &str) {
+pub(crate) async fn is_kept_out(mut edge: Process, says: &str) {
     let line = edge.line_with(says).await;
     assert!(line.contains("not attached to control"), "{line}");
     assert!(!edge.lines().concat().contains(ATTACHED), "{:#?}", edge.lines());

@@ -1,7 +1,7 @@
 //! What clients delete over HTTP, who did it, and what becomes of it where control or an edge is away.
 
 use ncps_nix::{Compression, NarFileName};
-use ncps_proto::{ControlPlane, Writer};
+use ncps_proto::{ControlPlane, Secret, Writer};
 use ncps_tests::{Cluster, Fixture, Mode, Request, both_modes, eventually};
 
 use crate::asking::{ask, get};
@@ -212,7 +212,7 @@ async fn an_edge_that_was_cut_off_drops_what_was_deleted_when_it_is_back() {
     }
     let link = cluster.link.as_ref().expect("split");
     link.refuse().await;
-    let elsewhere = || Writer { instance: "elsewhere".to_owned(), secret: None };
+    let elsewhere = || Writer { instance: "elsewhere".to_owned(), secret: Some(Secret::new("signer")) };
     let control = cluster.control();
     assert!(control.delete_narinfo(bare.store_path().hash(), elsewhere()).await.expect("answers"));
     assert_eq!(control.delete_nar(file_of(&gone), elsewhere()).await.expect("answers").len(), 1);

@@ -22,7 +22,7 @@ async fn what_the_other_edge_has_goes_first_and_never_from_both() {
     let all = fixtures(&key, 9, MIB);
     let upstream = upstream_of(&all).await;
     let builder = of(2, &[0, 1]).upstream(&upstream).trust(&key);
-    let cluster = start(builder.settings(|settings| settings.max_size = Some(4 * MIB + MIB / 2))).await;
+    let cluster = start(builder.settings(|settings| settings.max_size = Some(5 * MIB - MIB / 4))).await;
     let (one, other) = (cluster.at(0), cluster.at(1));
     // 0 is the one that both have, and the one that is read last.
     for n in [1, 2, 3, 0] {

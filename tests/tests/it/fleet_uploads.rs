@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use ncps_nix::Compression;
+use ncps_proto::Scope;
 use ncps_tests::cluster::EdgeNode;
 use ncps_tests::{Cluster, ClusterBuilder, Fixture, Gate, Mode, Request, Rule, Upstream, eventually};
 
@@ -129,6 +130,34 @@ async fn what_is_wrong_is_refused_as_by_the_edge_that_keeps_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_counts_where_the_upload_arrives_whatever_edge_keeps_it() {
+    let bound =
+        of(2, &[1]).token("bound", &[Scope::Write, Scope::Delete, Scope::Sign]).settings(|settings| {
+            settings.tokens.iter_mut().filter(|token| token.id == "bound").for_each(|token| {
+                token.edges = vec!["edge-0".to_owned()];
+            });
+        });
+    let cluster = start(bound).await;
+    let (fixture, log) = (fixture("bound"), "/log/00000000000000000000000000000000-a.drv");
+    for (edge, expected) in [(1, 401), (0, 204)] {
+        for request in [
+            Request::put(&fixture.nar_path(), fixture.file.clone()),
+            Request::put(&fixture.narinfo_path(), fixture.narinfo_text()),
+            Request::put(log, "what was built"),
+            Request::delete(log),
+        ] {
+            let told = ask(cluster.at(edge), request.header("Authorization", "Bearer bound")).await;
+            assert_eq!(told.status, expected, "at {edge}: {}", told.text());
+        }
+    }
+    is(&cluster, 200, &fixture).await;
+    assert!(cluster.at(1).stores(&fixture.nar_path()));
+    let audit = cli(&cluster).ok(&["events", "--audit"]).await;
+    assert!(audit.lines().filter(|line| line.contains("token bound")).count() >= 3, "{audit}");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_an_edge_that_keeps_it_an_upload_is_refused() {
     let cluster = start(of(2, &[])).await;
     let fixture = fixture("homeless");
@@ -224,16 +253,51 @@ async fn what_is_deleted_at_one_edge_is_gone_at_all() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_objects_rest_there_and_are_deleted_anywhere() {
-    let cluster = start(of(3, &[1])).await;
+    let upstream = Upstream::start().await;
+    let cluster = start(of(3, &[1]).upstream(&upstream)).await;
     let log = "/log/00000000000000000000000000000000-a.drv";
     for edge in 0..3 {
-        assert_eq!(status(cluster.at(edge), put(log, "what was built")).await, 204, "{edge}");
-        let there = ask(cluster.at(1), Request::get(&format!("/upload{log}"))).await;
-        assert_eq!((there.status, there.text()), (200, "what was built"));
+        is_everywhere(&cluster, log, None).await;
+        for text in ["what was built", "what was built again"] {
+            assert_eq!(status(cluster.at(edge), put(log, text)).await, 204, "{edge}");
+            is_everywhere(&cluster, log, Some(text)).await;
+        }
         assert_eq!(status(cluster.at((edge + 1) % 3), delete(log)).await, 204, "{edge}");
-        assert_eq!(status(cluster.at(1), Request::get(&format!("/upload{log}"))).await, 404);
         assert_eq!(status(cluster.at(edge), delete(log)).await, 404);
     }
+    is_everywhere(&cluster, log, None).await;
+    cluster.end().await;
+}
+
+/// What every edge says of an object at once, at both doors.
+async fn is_everywhere(cluster: &Cluster, path: &str, text: Option<&str>) {
+    for edge in &cluster.edges {
+        for path in [path.to_owned(), format!("/upload{path}")] {
+            let (head, get) = (ask(edge, Request::head(&path)).await, ask(edge, Request::get(&path)).await);
+            let expected = if text.is_some() { 200 } else { 404 };
+            assert_eq!((head.status, get.status), (expected, expected), "{path} at {}", edge.name());
+            assert!(text.is_none_or(|text| get.text() == text), "{path} at {}: {}", edge.name(), get.text());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_whose_keeper_is_away_is_not_said_to_be_absent() {
+    let upstream = Upstream::start().await;
+    let mut cluster = start(of(2, &[1]).upstream(&upstream)).await;
+    let log = |name: &str| format!("/log/00000000000000000000000000000000-{name}.drv");
+    upstream.put(&log("upstreams"), "an upstream has it");
+    assert_eq!(status(cluster.at(0), put(&log("brought"), "a client brought it")).await, 204);
+    cluster.edges[1].stop().await;
+    eventually("it is gone", async || cluster.attached().await.len() == 1).await;
+    assert_eq!(status(cluster.at(0), Request::get(&log("brought"))).await, 503);
+    let upstreams = ask(cluster.at(0), Request::get(&log("upstreams"))).await;
+    assert_eq!((upstreams.status, upstreams.text()), (200, "an upstream has it"));
+    cluster.edges[1].start().await;
+    eventually("it is back", async || cluster.attached().await.len() == 2).await;
+    let there = ask(cluster.at(0), Request::get(&log("brought"))).await;
+    assert_eq!((there.status, there.text()), (200, "a client brought it"));
+    assert_eq!(status(cluster.at(0), Request::get(&log("nobodys"))).await, 404);
     cluster.end().await;
 }
 

@@ -129,6 +129,24 @@ both_modes! {
         }
     }
 
+    async fn a_disk_that_fills_up_later_is_said(mode) {
+        for mut scene in Scene::each(mode).await {
+            if scene.data != scene.ncps.edge_data() {
+                continue;
+            }
+            scene.ncps.start().await;
+            assert_eq!(scene.ncps.get(&scene.fixture.narinfo_path()).await.status, 200);
+            scene.disk.fill();
+            let (status, body) = scene.ncps.fetch(&scene.fixture.nar_path()).await;
+            assert!(status == 200 && body.whole() == scene.fixture.file.to_bytes(), "{status}");
+            let line = scene.ncps.edge().line_with("no room to spool a NAR").await;
+            assert!(line.contains("\"WARN\""), "{line}");
+            scene.disk.free();
+            scene.serves().await;
+            scene.ncps.terminate().await;
+        }
+    }
+
     async fn a_later_start(mode) {
         for mut scene in Scene::each(mode).await {
             scene.ncps.start().await;

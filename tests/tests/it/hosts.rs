@@ -1,14 +1,16 @@
 //! A fleet on several hosts: control, three edges, two upstreams and real Nix clients, each in a network namespace of its
-//! own, over TLS and with a token. Cables are pulled out and routes are lost, and every client that can reach its edge gets
-//! what it asks for. Left out, with a note, where namespaces or Nix are not to be had.
+//! own, over TLS and with a token. Cables are pulled out, routes are lost, links are narrow and lose things, and every client
+//! that can reach its edge gets what it asks for. Left out, with a note, where namespaces or Nix are not to be had.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::future::join_all;
 use ncps_nix::StorePath;
 use ncps_tests::{
-    Authority, Cli, Fixture, Gate, Host, Link, Network, Nix, Process, Rule, Upstream, UpstreamKey, eventually,
+    Authority, Cli, Fixture, Gate, Host, Link, Loss, Network, Nix, Process, Rule, Upstream, UpstreamKey,
+    eventually,
 };
 use tempfile::TempDir;
 
@@ -97,11 +99,58 @@ async fn clients_are_served_without_control_and_past_lost_routes() {
     site.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_copy_closures_over_links_that_are_narrow_and_lose_things() {
+    const NARROW: u64 = 8 << 20;
+    const LOSS: Loss = Loss { late: 30, breaks: 6, silent: 2 };
+    let Some(site) = Site::start_over_links().await else { return };
+    let seed = seed();
+    let last = plain(LARGE / 2).seed(1).build(&site.key);
+    let references = [last.store_path().clone()];
+    let first = plain(LARGE / 2).seed(2).references(&references).build(&site.key);
+    for (source, fixture) in site.sources.iter().zip([&first, &last]) {
+        source.upstream.add(fixture);
+    }
+    for (link, n) in site.links().zip(0..) {
+        link.throttle(NARROW);
+        link.lose(LOSS, seed + n);
+    }
+    let clients: Vec<_> = (0..2 * EDGES).map(|n| (n % EDGES, site.client(n % EDGES))).collect();
+    // Its reference comes with it.
+    let paths = [first.store_path()];
+    let copies = clients.iter().map(|(edge, nix)| site.copies(nix, *edge, &paths));
+    join_all(copies).await;
+    for (_, nix) in &clients {
+        nix.verify_own(last.store_path()).await.ok();
+    }
+    // What was lost costs a fetch at most, and where control is not heard each edge may go by itself.
+    let lost: usize = site.links().map(Link::lost).sum();
+    let fetches = site.fetches(&first) + site.fetches(&last);
+    println!("{fetches} fetches of 2 files, {lost} connections were lost");
+    assert!(fetches <= 2 * EDGES + lost, "{fetches} fetches, and {lost} connections were lost");
+    for link in site.links() {
+        link.mend().await;
+        link.cut();
+    }
+    site.all_attached().await;
+    site.end().await;
+}
+
+/// Another order each time; `NCPS_SEED` repeats one.
+fn seed() -> u64 {
+    let given = std::env::var("NCPS_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| u64::from(std::process::id()) << 8);
+    println!("repeated by NCPS_SEED={seed}");
+    seed
+}
+
 /// All of it. Processes end before their hosts are gone.
 struct Site {
     control: Process,
     edges: Vec<Edge>,
     sources: Vec<Source>,
+    /// The ways to control and to the edges, where there are others than cables.
+    links: Vec<Link>,
     control_host: Host,
     network: Network,
     key: UpstreamKey,
@@ -124,6 +173,15 @@ struct Source {
 impl Site {
     /// `None` where it can't be.
     async fn start() -> Option<Site> {
+        Site::start_with(false).await
+    }
+
+    /// With a link before control and before each edge, for the others.
+    async fn start_over_links() -> Option<Site> {
+        Site::start_with(true).await
+    }
+
+    async fn start_with(over_links: bool) -> Option<Site> {
         let (network, _) = (Network::find()?, Nix::find()?);
         let (dir, key) = (TempDir::new().expect("a directory"), UpstreamKey::new("upstream-1"));
         for part in ["run", "home"] {
@@ -132,8 +190,15 @@ impl Site {
         let sources = join_all((0..2).map(|_| Source::start(network.host()))).await;
         let control_host = network.host();
         let control = start_control(&control_host, &sources, &key, &dir).await;
-        let edges = (0..EDGES).map(|edge| Edge::start(edge, network.host(), &control_host, &dir)).collect();
-        let mut site = Site { control, edges, sources, control_host, network, key, dir };
+        let mut links = Vec::new();
+        let to_control = way_to(&control_host, 8502, over_links, &mut links).await;
+        let mut edges = Vec::new();
+        for edge in 0..EDGES {
+            let host = network.host();
+            let front = way_to(&host, 8501, over_links, &mut links).await;
+            edges.push(Edge::start(edge, host, front, to_control, &dir));
+        }
+        let mut site = Site { control, edges, sources, links, control_host, network, key, dir };
         for edge in &mut site.edges {
             edge.process.line_with("\"ready\"").await;
         }
@@ -149,6 +214,11 @@ impl Site {
             said["attached"].as_array().map_or(0, Vec::len)
         };
         eventually("all are attached", async || attached().await == EDGES).await;
+    }
+
+    /// All that there are.
+    fn links(&self) -> impl Iterator<Item = &Link> {
+        self.sources.iter().map(|source| &source.link).chain(&self.links)
     }
 
     /// A machine on a host of its own, which trusts the upstreams: while control is away there is no other signature.
@@ -192,6 +262,17 @@ impl Source {
     }
 }
 
+/// Where others find what listens at a port of a host.
+async fn way_to(host: &Host, port: u16, over_link: bool, links: &mut Vec<Link>) -> SocketAddr {
+    if !over_link {
+        return (host.addr(), port).into();
+    }
+    let link = Link::before(host, port).await;
+    let addr = link.addr();
+    links.push(link);
+    addr
+}
+
 async fn start_control(host: &Host, sources: &[Source], key: &UpstreamKey, dir: &TempDir) -> Process {
     let at = |name: &str| dir.path().join(name).display().to_string();
     let authority = Authority::new();
@@ -218,16 +299,16 @@ async fn start_control(host: &Host, sources: &[Source], key: &UpstreamKey, dir: 
 }
 
 impl Edge {
-    fn start(edge: usize, host: Host, control: &Host, dir: &TempDir) -> Edge {
+    fn start(edge: usize, host: Host, front: SocketAddr, control: SocketAddr, dir: &TempDir) -> Edge {
         let at = |name: &str| dir.path().join(name).display().to_string();
         let data = dir.path().join(format!("edge-{edge}"));
         let mut command = host.command(UNDER_TEST);
         command.arg("ncps-edge").env("HOME", at("home"));
         command.arg(format!("--cache-data-path={}", data.display()));
         command.arg(format!("--server-addr={}:8501", host.addr()));
-        command.arg(format!("--edge-url=http://{}:8501", host.addr()));
+        command.arg(format!("--edge-url=http://{front}"));
         command.arg(format!("--edge-name=edge-{edge}"));
-        command.arg(format!("--control-url=https://{}:8502", control.addr()));
+        command.arg(format!("--control-url=https://{control}"));
         command.arg(format!("--control-ca-file={}", at("ca.pem")));
         command.arg(format!("--control-token-file={}", at("token")));
         Edge { process: Process::spawn_command(command), host, data }

@@ -145,8 +145,8 @@ that `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` name. A variable or a key that i
 all of them are printed, and the program exits with 2. `ncps config check` says whether there are any, and
 `ncps config show` what would be used and where each value came from.
 
-`ncps serve` takes all of these but `--control-url`, `--control-ca-file` and `--control-token-file`; `ncps-control` and `ncps-edge`
-take their own. `ncps migrate up` takes `--cache-database-url` and the data path, and `--dry-run`; `ncps import` takes
+`ncps serve` takes all of these but `--control-url` and the other four that say how control is reached; `ncps-control` and
+`ncps-edge` take their own. `ncps migrate up` takes `--cache-database-url` and the data path, and `--dry-run`; `ncps import` takes
 those of `ncps serve` and its own, which its help lists. One file can be for all of them, as long as two on one host get a data path each.
 ";
 

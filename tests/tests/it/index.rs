@@ -174,10 +174,16 @@ both_modes! {
         let folder = tempfile::tempdir().expect("a directory");
         let file = folder.path().join("index.backup");
         let path = file.to_str().expect("UTF-8");
+        cli(&cluster).ok(&["pin", "add", &old.hash_part(), "--label=release"]).await;
+        cli(&cluster).ok(&["token", "create", "ops", "--scope=admin"]).await;
         cli(&cluster).ok(&["backup", path]).await;
         assert_eq!(cli(&cluster).run(&["backup", path]).await.code, 2, "it is there already");
         cli(&cluster).ok(&["backup", "--force", path]).await;
         store(&cluster, &new).await;
+        // What is changed after the backup is not in it.
+        cli(&cluster).ok(&["pin", "remove", "release"]).await;
+        cli(&cluster).ok(&["token", "revoke", "ops"]).await;
+        cli(&cluster).ok(&["token", "create", "later", "--scope=admin"]).await;
         let staged = cli(&cluster).json(&["restore", path]).await;
         assert_eq!(staged["narinfos"], 1, "{staged}");
         assert_eq!(staged["index_id"].as_str(), Some(cluster.control().settings().index_id.as_str()));
@@ -190,6 +196,12 @@ both_modes! {
         for fixture in [&old, &new] {
             is_served(&cluster, fixture).await;
         }
+        let pins = cli(&cluster).json(&["pin", "list"]).await;
+        let pin = (&pins[0]["path"], &pins[0]["label"], pins.as_array().map(Vec::len));
+        assert_eq!(pin, (&old.store_path().absolute().into(), &"release".into(), Some(1)), "{pins}");
+        let tokens = cli(&cluster).json(&["token", "list"]).await;
+        let token = (&tokens[0]["name"], &tokens[0]["revoked_at"], tokens.as_array().map(Vec::len));
+        assert_eq!(token, (&"ops".into(), &json!(null), Some(1)), "{tokens}");
         let data = cluster.end().await;
         let kept = std::fs::read_dir(database(&data, mode)).expect("listed");
         let kept = kept.filter(|entry| {

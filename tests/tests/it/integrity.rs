@@ -185,8 +185,15 @@ both_modes! {
         let ran = cli.run(&["scrub", "--edge=edge"]).await;
         assert!(ran.code == 1 && ran.printed.contains("lost"), "{ran:?}");
         assert_eq!(cluster.get(&second.nar_path()).await.status, 404);
-        for bad in [&["scrub", "--edge=other"][..], &["scrub", "--rate=fast"]] {
-            assert_eq!(cli.run(bad).await.code, 2, "{bad:?}");
+        let size = "expected a whole number and a unit out of B, K, M, G, T, such as 50G";
+        for (bad, said) in [
+            (&["scrub", "--edge=other"][..], "no edge other is attached"),
+            (&["scrub", "--rate=fast"], size),
+            (&["scrub", "--rate=50"], size),
+        ] {
+            let ran = cli.run(bad).await;
+            assert_eq!((ran.code, ran.printed.as_str()), (2, ""), "{bad:?}: {ran:?}");
+            assert!(ran.said.contains(said), "{bad:?}: {ran:?}");
         }
         cluster.end().await;
     }

@@ -18,6 +18,8 @@ enum Doing {
     Read,
     /// The read of more paths than fit.
     Evict,
+    /// Room is asked for, and the last copy of what was uploaded goes, too, with its narinfo.
+    EvictUpload,
     /// A path comes from a client.
     Upload,
     /// A client deletes the narinfo of what was uploaded.
@@ -32,9 +34,9 @@ fn ways(point: Point) -> &'static [Doing] {
         Point::NarSealed | Point::NarRenamed | Point::NarStored | Point::NarCommitted => {
             &[Doing::Read, Doing::Upload]
         }
-        Point::RowsWritten => &[Doing::Read, Doing::Upload, Doing::Delete, Doing::Purge],
+        Point::RowsWritten => &[Doing::Read, Doing::Upload, Doing::EvictUpload, Doing::Delete, Doing::Purge],
         Point::NarinfoStored => &[Doing::Read, Doing::Upload],
-        Point::VictimBare | Point::VictimGone => &[Doing::Evict],
+        Point::VictimBare | Point::VictimGone => &[Doing::Evict, Doing::EvictUpload],
         Point::UploadPut | Point::UploadWritten => &[Doing::Upload],
         Point::NarinfoDeleted => &[Doing::Delete],
         Point::PathTakenOut | Point::RemovedBare | Point::RemovedGone => &[Doing::Purge],
@@ -67,7 +69,7 @@ impl Scene {
             .control_flag("--cache-allow-delete-verb");
         ncps.start().await;
         let mut scene = Scene { upstream, fixtures, own, ncps };
-        let uploaded = doing == Doing::Delete;
+        let uploaded = matches!(doing, Doing::Delete | Doing::EvictUpload);
         for n in 0..if uploaded { 1 } else { 2 } {
             scene.read_whole(n).await;
             scene.has(&scene.fixtures[n]).await;
@@ -98,10 +100,23 @@ impl Scene {
         self.ask(nar).await == Some(204) && self.ask(narinfo).await == Some(204)
     }
 
-    /// What it says, and how it ends: the process may die in the middle.
+    fn cli(&self) -> Cli {
+        Cli::at(UNDER_TEST, &self.ncps.socket())
+    }
+
+    /// How it ends: the process may die in the middle.
     async fn purge(&self) -> i32 {
-        let cli = Cli::at(UNDER_TEST, &self.ncps.socket());
-        cli.run(&["purge", "--yes", &self.fixtures[0].store_path().to_string()]).await.code
+        self.cli().run(&["purge", "--yes", &self.fixtures[0].store_path().to_string()]).await.code
+    }
+
+    /// Asks for more room than there is, as soon as control has heard what there is to be evicted.
+    async fn evict_all(&self) {
+        let heard = async || {
+            let foreseen = self.cli().run(&["evict", "--free=1G", "--dry-run"]).await;
+            foreseen.code != 0 || foreseen.printed.contains("an upload, which goes last")
+        };
+        eventually("the upload could be evicted", heard).await;
+        self.cli().run(&["evict", "--free=1G"]).await;
     }
 
     /// Reads as Nix does; the answers may be cut off.
@@ -129,6 +144,7 @@ impl Scene {
                     self.read(n).await;
                 }
             }
+            Doing::EvictUpload => self.evict_all().await,
             Doing::Upload => drop(self.upload().await),
             Doing::Delete => drop(self.ask(Request::delete(&self.own.narinfo_path())).await),
             Doing::Purge => drop(self.purge().await),
@@ -140,6 +156,20 @@ impl Scene {
         let status = async |path: &str| self.ask(Request::get(path)).await;
         match doing {
             Doing::Read | Doing::Evict => self.act(doing).await,
+            Doing::EvictUpload => {
+                let gone = async || {
+                    // The edge may have said nothing yet of what it holds.
+                    self.cli().run(&["evict", "--free=1G"]).await;
+                    !self.ncps.stored(&self.own.nar_path()).exists()
+                };
+                eventually("an upload that made room", gone).await;
+                self.lacks(&self.own.narinfo_path()).await;
+                self.index_and_disk_agree("without the upload").await;
+                let nar = status(&self.own.nar_path()).await;
+                assert!(matches!(nar, Some(404 | 503)), "nobody has it: {nar:?}");
+                // Whatever is known of it, its client may bring it again.
+                Box::pin(self.finish(Doing::Upload)).await;
+            }
             Doing::Upload => {
                 assert!(self.upload().await);
                 assert_eq!(status(&self.own.narinfo_path()).await, Some(200));
@@ -164,6 +194,30 @@ impl Scene {
 
     async fn lacks(&self, path: &str) {
         eventually("the store without it", async || !self.ncps.stored(path).exists()).await;
+    }
+
+    /// Control says of each path that it knows that its NAR is held exactly where its file lies in the store, and no
+    /// narinfo lies there of a path that it does not know.
+    async fn index_and_disk_agree(&self, when: &str) {
+        for fixture in self.fixtures.iter().chain([&self.own]) {
+            let what = format!("{when}: index and disk agree on {}", fixture.store_path());
+            eventually(&what, async || self.agree_on(fixture).await).await;
+        }
+    }
+
+    async fn agree_on(&self, fixture: &Fixture) -> bool {
+        let cli = self.cli().flag("--output=json");
+        let shown = cli.run(&["paths", "show", &fixture.hash_part()]).await;
+        let on_disk = |path: &str| self.ncps.stored(path).exists();
+        match shown.code {
+            0 => {
+                let shown: serde_json::Value = serde_json::from_str(&shown.printed).expect("JSON");
+                let held = shown["held_by"].as_array().is_some_and(|edges| !edges.is_empty());
+                held == on_disk(&fixture.nar_path())
+            }
+            2 => !on_disk(&fixture.narinfo_path()),
+            _ => panic!("{shown:?}"),
+        }
     }
 
     /// Every file of the store is what its name says, and every narinfo names one.
@@ -206,6 +260,7 @@ async fn killed_at(mode: Mode, point: Point, doing: Doing) {
     }
     eventually("an empty spool", async || scene.ncps.files("spool").is_empty()).await;
     scene.assert_sound();
+    scene.index_and_disk_agree("after the work").await;
     // What is there is served without the upstream, and nothing else.
     scene.ncps.terminate().await;
     scene.upstream.down().await;
@@ -216,6 +271,7 @@ async fn killed_at(mode: Mode, point: Point, doing: Doing) {
         assert_eq!(status, if stored { 200 } else { 502 }, "{point:?} {doing:?}");
         assert!(!stored || body.whole() == fixture.file.to_bytes());
     }
+    scene.index_and_disk_agree("after the last start").await;
     scene.ncps.terminate().await;
 }
 

@@ -13,8 +13,10 @@ use ncps_tests::{
 use crate::asking::ask;
 
 const HOST: &str = "127.0.0.1";
-/// Copies that are broken off before one is let through.
-const BREAKS: usize = 8;
+/// Copies in each compression that are broken off before one is let through.
+const BREAKS: usize = 3;
+/// Fewer bytes than what Nix sends of the closure, however it compresses it: most of it is noise.
+const ALL: u64 = 800_000;
 
 /// A machine with a closure that nobody vouches for but a stranger.
 struct Maker {
@@ -157,28 +159,31 @@ both_modes! {
 
     async fn a_copy_that_breaks_anywhere_is_repeated_until_all_is_there(mode) {
         let Some(maker) = Maker::new().await else { return };
-        let cluster = start(mode).await;
-        let link = Link::tcp(cluster.addr).await;
         maker.nix.login(HOST, "signs");
         // It would go on by itself, and never be seen to fail.
         maker.nix.set("download-attempts", 1);
-        let url = format!("http://{}?compression=none", link.addr());
         let seed = RandomState::new().hash_one(());
         eprintln!("seed {seed}");
         let mut random = SplitMix(seed);
-        let mut broken = 0;
-        for _ in 0..BREAKS {
-            link.break_after(random.next() % 900_000);
-            let copied = maker.nix.copy_to(&url, &[maker.top()]).await;
-            broken += usize::from(!copied.succeeded());
+        for compression in [Compression::None, Compression::Xz, Compression::Zstd] {
+            let cluster = start(mode).await;
+            let link = Link::tcp(cluster.addr).await;
+            let url = format!("http://{}?compression={compression}", link.addr());
+            let mut broken = 0;
+            for _ in 0..BREAKS {
+                link.break_after(random.next() % ALL);
+                let copied = maker.nix.copy_to(&url, &[maker.top()]).await;
+                broken += usize::from(!copied.succeeded());
+            }
+            assert!(broken > 0, "seed {seed}: no copy in {compression} was broken off");
+            link.mend().await;
+            maker.nix.copy_to(&url, &[maker.top()]).await.ok();
+            maker.is_had_from(&cluster).await;
+            let spooled = || cluster.edge.store.spool_files().expect("listed");
+            eventually("the spool is empty", async || spooled() == 0).await;
+            assert_eq!(cluster.stored_files().len(), 3);
+            cluster.end().await;
         }
-        assert!(broken > 0, "seed {seed}: no copy was broken off");
-        link.mend().await;
-        maker.nix.copy_to(&url, &[maker.top()]).await.ok();
-        maker.is_had_from(&cluster).await;
-        eventually("the spool is empty", async || cluster.edge.store.spool_files().expect("listed") == 0).await;
-        assert_eq!(cluster.stored_files().len(), 3);
-        cluster.end().await;
     }
 
     async fn another_signature_joins_those_that_are_there(mode) {

@@ -81,13 +81,18 @@ both_modes! {
         let ran = cli.run(&["pin", "add", &path(&fixtures[1])]).await;
         assert_eq!(ran.code, 2, "{ran:?}");
         assert!(ran.said.contains("fetch it through this cache first"), "{ran:?}");
-        for bad in [
-            &["pin", "add", "/nix/store/eeee-x"][..],
-            &["pin", "add", &path(&fixtures[0]), "--expires=soon"],
-            &["pin", "add", &path(&fixtures[0]), &format!("--label={}", fixtures[0].hash_part())],
-            &["pin", "remove", "nothing"],
+        let label = |label: &str| format!("--label={label}");
+        for (bad, said) in [
+            (&["pin", "add", "/nix/store/eeee-x"][..], "without e, o, t and u"),
+            (&["pin", "add", &path(&fixtures[0]), "--expires=soon"], "expected a duration with its unit"),
+            (&["pin", "add", &path(&fixtures[0]), &label(&fixtures[0].hash_part())], "is a store path"),
+            (&["pin", "add", &path(&fixtures[0]), &label("")], "a value is required for '--label"),
+            (&["pin", "add", &path(&fixtures[0]), &label(&"x".repeat(256))], "is longer than 255 bytes"),
+            (&["pin", "remove", "nothing"], "no pin has the label nothing"),
         ] {
-            assert_eq!(cli.run(bad).await.code, 2, "{bad:?}");
+            let ran = cli.run(bad).await;
+            assert_eq!((ran.code, ran.printed.as_str()), (2, ""), "{bad:?}: {ran:?}");
+            assert!(ran.said.contains(said), "{bad:?}: {ran:?}");
         }
         assert_eq!(cli.json(&["pin", "list"]).await, serde_json::json!([]));
         cli.ok(&["pin", "add", &fixtures[0].hash_part()]).await;
@@ -124,9 +129,16 @@ both_modes! {
         assert!(cli.ok(&["evict", "--to=2M", "--dry-run"]).await.contains("would be evicted"));
         assert_eq!(stored(&cluster, &fixtures), [0, 1, 2], "a dry run changes nothing");
         assert_eq!(cli.json(&["evict"]).await["edges"], serde_json::json!([]), "the limits ask for nothing");
-        for bad in [&["evict", "--to=2"][..], &["evict", "--free=much"], &["evict", "--free=1M", "--edge=nobody"]] {
+        let size = "expected a whole number and a unit out of B, K, M, G, T, such as 50G";
+        for (bad, said) in [
+            (&["evict", "--to=2"][..], size),
+            (&["evict", "--free=much"], size),
+            (&["evict", "--free=1M", "--to=1M"], "cannot be used with"),
+            (&["evict", "--free=1M", "--edge=nobody"], "no edge nobody is attached; attached: edge"),
+        ] {
             let ran = cli.run(bad).await;
-            assert_eq!(ran.code, 2, "{ran:?}");
+            assert_eq!((ran.code, ran.printed.as_str()), (2, ""), "{bad:?}: {ran:?}");
+            assert!(ran.said.contains(said), "{bad:?}: {ran:?}");
         }
         let done = cli.json(&["evict", "--free=1M", "--edge=edge"]).await;
         assert_eq!(done["edges"][0]["files"], 1, "{done}");
@@ -134,6 +146,17 @@ both_modes! {
         let asked = upstream.total();
         cluster.narinfo(&fixtures[0]).await;
         assert_eq!(upstream.total(), asked, "a narinfo outlives its NAR");
+        // And it is said where its NAR went, and where it comes from.
+        let why = cli.json(&["paths", "why", &path(&fixtures[0])]).await;
+        assert_eq!((&why["state"], &why["path"]), (&"known".into(), &path(&fixtures[0]).into()), "{why}");
+        let again = format!("; it is fetched from {} when asked for", upstream.url());
+        let because = why["because"].as_str().expect("words");
+        assert!(because.starts_with("its NAR was evicted at 20") && because.ends_with(&again), "{why}");
+        let history = why["history"].as_array().expect("a list");
+        let evicted = history.iter().find(|event| event["kind"] == "evicted").expect("it was");
+        assert_eq!(evicted["detail"], "from edge edge, to make room", "{why}");
+        let text = cli.ok(&["paths", "why", &path(&fixtures[0])]).await;
+        assert!(text.contains(&format!("\nknown: {because}\n")), "{text}");
         cluster.end().await;
     }
 }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
+use ncps_proto::EdgeSettings;
 use ncps_tests::{Cluster, Fixture, Mode, Rule, Upstream, UpstreamKey, both_modes, eventually};
 
 use crate::cli::cli;
@@ -18,6 +19,11 @@ struct Scene {
 }
 
 async fn scene(mode: Mode) -> Scene {
+    scene_of(mode, |_| {}).await
+}
+
+/// The same with other settings.
+async fn scene_of(mode: Mode, change: impl FnOnce(&mut EdgeSettings)) -> Scene {
     let key = UpstreamKey::new("upstream-1");
     let mut closure: Vec<Fixture> = Vec::new();
     for seed in 0..10 {
@@ -28,7 +34,7 @@ async fn scene(mode: Mode) -> Scene {
     closure.reverse();
     let alone = Fixture::new("alone").size(20_000).build(&key);
     let upstream = Upstream::with(&closure.iter().chain([&alone]).collect::<Vec<_>>()).await;
-    let cluster = Cluster::builder(mode).upstream(&upstream).trust(&key).start().await;
+    let cluster = Cluster::builder(mode).upstream(&upstream).trust(&key).settings(change).start().await;
     Scene { cluster, upstream, closure, alone }
 }
 
@@ -117,6 +123,32 @@ both_modes! {
         eventually("the path", again).await;
         assert!(scene.cluster.stores(&scene.alone.canonical_nar_path()));
         scene.cluster.end().await;
+    }
+
+    async fn it_takes_half_of_the_downloads_and_clients_have_the_rest(mode) {
+        let scene = scene_of(mode, |settings| settings.max_downloads = 4).await;
+        let Scene { cluster, upstream, closure, alone } = scene;
+        let gate = ncps_tests::Gate::new();
+        for fixture in &closure {
+            upstream.script(Rule::on(&fixture.nar_path()).pause_at(100, &gate));
+        }
+        let cli = cli(&cluster);
+        let paths: Vec<_> = closure.iter().map(|fixture| fixture.store_path().to_string()).collect();
+        let command: Vec<_> = ["prefetch", "--no-closure"].into_iter().chain(paths.iter().map(|path| &**path)).collect();
+        let begun = || closure.iter().filter(|fixture| upstream.count("GET", &fixture.nar_path()) > 0).count();
+        let watch = async {
+            eventually("two are in flight", async || begun() == 2).await;
+            cluster.narinfo(&alone).await;
+            let (status, body) = cluster.fetch(&alone.canonical_nar_path()).await;
+            assert!(status == 200 && body.whole() == alone.file.to_bytes(), "a client gets through");
+            // Longer than a third one would take to begin.
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            assert_eq!(begun(), 2, "half of the four downloads that there may be");
+            gate.open();
+        };
+        let (report, ()) = tokio::join!(cli.json(&command), watch);
+        assert_eq!((&report["fetched"], &report["failed"]), (&10.into(), &0.into()), "{report}");
+        cluster.end().await;
     }
 
     async fn bad_input_changes_nothing(mode) {

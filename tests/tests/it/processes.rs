@@ -6,8 +6,8 @@ use std::os::unix::process::ExitStatusExt;
 
 use ncps_nix::{Compression, NarInfo};
 use ncps_tests::{
-    Fixture, Gate, Installation, Mode, ReservedPort, Rule, Upstream, UpstreamKey, both_modes, client,
-    eventually, eventually_some,
+    Body, Fixture, Gate, Installation, Mode, Request, ReservedPort, Rule, Upstream, UpstreamKey, both_modes,
+    client, eventually, eventually_some,
 };
 
 pub(crate) const UNDER_TEST: &str = env!("CARGO_BIN_EXE_under_test");
@@ -47,6 +47,12 @@ async fn status(ncps: &Installation, path: &str) -> u16 {
     ncps.get(path).await.status
 }
 
+fn spooled_bytes(ncps: &Installation) -> u64 {
+    let spool = ncps.edge_data().join("spool");
+    let files = std::fs::read_dir(spool).expect("it is there").map(|file| file.expect("listed"));
+    files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+}
+
 both_modes! {
     async fn a_kill_in_the_middle_of_a_download_leaves_nothing_half(mode) {
         let (upstream, fixture, key) = one().await;
@@ -69,6 +75,37 @@ both_modes! {
         upstream.down().await;
         ncps.restart().await;
         is_whole_and_stored(&ncps, &fixture).await;
+        ncps.terminate().await;
+    }
+
+    async fn a_kill_in_the_middle_of_an_upload_leaves_nothing_half(mode) {
+        let (upstream, _, key) = one().await;
+        let own = Fixture::new("own-1.0").size(1_000_000).compression(Compression::Zstd).build(&key);
+        let ncps = Installation::of(mode, UNDER_TEST, &upstream, &key);
+        let mut ncps = ncps.control_flag("--cache-allow-put-verb").started().await;
+        let (path, file) = (own.nar_path(), own.file.to_bytes());
+        let mut sending = client::Connection::open(ncps.addr()).await.expect("connected");
+        let head = format!("PUT {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", file.len());
+        sending.write(head.as_bytes()).await.expect("written");
+        sending.write(&file[..500_000]).await.expect("the first part is taken while the rest is held");
+        eventually("most of it in the spool", async || spooled_bytes(&ncps) > 400_000).await;
+        ncps.kill().await;
+        assert!(sending.read().await.is_err(), "nobody said that it is there");
+        assert_eq!((ncps.files("spool").len(), ncps.files("store/nar").len()), (1, 0));
+
+        ncps.start().await;
+        assert!(ncps.files("spool").is_empty(), "what was left is removed at start");
+        let put = async |path: &str, body: Body| {
+            Request::put(path, body).send(ncps.addr()).await.expect("answered").status
+        };
+        let narinfo = || Body::from(own.narinfo_text());
+        assert_eq!(put(&own.narinfo_path(), narinfo()).await, 422, "its NAR did not come");
+        assert_eq!(status(&ncps, &own.narinfo_path()).await, 404);
+        assert_eq!(put(&path, own.file.clone()).await, 204);
+        assert_eq!(put(&own.narinfo_path(), narinfo()).await, 204);
+        is_whole_and_stored(&ncps, &own).await;
+        ncps.restart().await;
+        is_whole_and_stored(&ncps, &own).await;
         ncps.terminate().await;
     }
 
@@ -187,9 +224,13 @@ async fn an_edge_waits_for_its_first_control() {
     ncps.start_edge();
     let addr = ncps.addr();
     ncps.edge().answers(addr, "/healthz").await;
-    let mut response = ncps.get("/readyz").await;
-    assert_eq!(response.status, 503);
-    assert_eq!(response.text().await, "starting: configuration from control\n");
+    // It answers from the first moment on, so that it may still be starting otherwise, too.
+    eventually("it waits for control alone", async || {
+        let mut response = ncps.get("/readyz").await;
+        assert_eq!(response.status, 503);
+        response.text().await == "starting: configuration from control\n"
+    })
+    .await;
     assert_eq!(status(&ncps, &fixture.narinfo_path()).await, 503);
     ncps.start_control();
     ncps.ready().await;
@@ -276,9 +317,11 @@ async fn an_edge_that_starts_without_control_asks_the_upstreams_and_control_hear
     is_whole_and_stored(&ncps, &fixture).await;
     upstream.down().await;
     ncps.start_control();
-    // Until it is taken over nobody can say what it is, with the upstream down.
+    // Until it is taken over nobody can say what it is, with the upstream down; before the edge is attached it can itself.
     let adopted = async || {
-        status(&ncps, &fixture.narinfo_path()).await == 200 && is_ours(&narinfo(&ncps, &fixture).await)
+        let mut response = ncps.get(&fixture.narinfo_path()).await;
+        let served = (response.status == 200).then_some(response.whole().await);
+        served.is_some_and(|served| is_ours(&NarInfo::parse(&served).expect("it parses")))
     };
     eventually("it is in the index", adopted).await;
     is_whole_and_stored(&ncps, &fixture).await;

@@ -35,6 +35,11 @@ both_modes! {
         assert!(report["bytes"].as_u64() >= Some(6 * MIB), "{report}");
         assert_eq!(stored(&cluster, &fixtures), [1], "gone when it is answered");
         assert!(!narinfo_file(&cluster, &fixtures[0]).exists());
+        let by = format!("purged: by uid {}", rustix::process::getuid().as_raw());
+        let why = cli.json(&["paths", "why", &fixtures[0].hash_part()]).await;
+        assert_eq!((&why["state"], &why["because"]), (&"gone".into(), &by.as_str().into()), "{why}");
+        let text = cli.ok(&["paths", "why", &fixtures[0].hash_part()]).await;
+        assert!(text.starts_with(&format!("{}\ngone: {by}\n", fixtures[0].hash_part())), "{text}");
         for (mut reading, head) in readers {
             assert!([head, reading.whole().await].concat() == fixtures[0].file.to_bytes(), "other bytes");
         }
@@ -42,6 +47,8 @@ both_modes! {
         fetch(&cluster, &fixtures[0]).await;
         assert_eq!(upstream.count("GET", &fixtures[0].narinfo_path()), asked + 1, "not near, not in the index");
         assert_eq!(stored(&cluster, &fixtures), [0, 1]);
+        let why = cli.json(&["paths", "why", &fixtures[0].hash_part()]).await;
+        assert_eq!((&why["state"], &why["because"]), (&"stored".into(), &"its NAR is held by edge".into()), "{why}");
         assert!(cli.ok(&["events", "--audit"]).await.contains("purged"));
         cluster.end().await;
     }

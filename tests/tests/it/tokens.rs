@@ -16,16 +16,16 @@ use crate::cli::cli;
 use crate::processes::UNDER_TEST;
 use crate::scene::plain;
 
-fn new(name: &str, scopes: &[Scope]) -> NewToken {
+pub(crate) fn new(name: &str, scopes: &[Scope]) -> NewToken {
     let (name, scopes) = (name.to_owned(), scopes.to_vec());
     NewToken { name, scopes, edges: Vec::new(), expiry: Expiry::Never }
 }
 
-fn caller() -> Caller {
+pub(crate) fn caller() -> Caller {
     Caller { who: "a test".to_owned() }
 }
 
-async fn create(cluster: &Cluster, new: NewToken) -> Secret {
+pub(crate) async fn create(cluster: &Cluster, new: NewToken) -> Secret {
     cluster.control().create_token(&caller(), new).await.expect("made").secret
 }
 
@@ -39,7 +39,7 @@ async fn status(cluster: &Cluster, path: &str, secret: Option<&Secret>) -> u16 {
     ask(cluster, request).await.status
 }
 
-fn basic(secret: &str) -> String {
+pub(crate) fn basic(secret: &str) -> String {
     format!("Basic {}", BASE64.encode(format!("nix:{secret}").as_bytes()))
 }
 
@@ -55,6 +55,12 @@ async fn becomes(cluster: &Cluster, secret: Option<&Secret>, expected: u16) {
     eventually(&what, async || status(cluster, "/nix-cache-info", secret).await == expected).await;
 }
 
+/// The edge has heard of this token; 200 alone says so of none, as anyone may read until it has heard of one.
+async fn counts(cluster: &Cluster, secret: &Secret) {
+    becomes(cluster, None, 401).await;
+    becomes(cluster, Some(secret), 200).await;
+}
+
 both_modes! {
     async fn commands_make_list_and_end_tokens(mode) {
         let cluster = Cluster::builder(mode).start().await;
@@ -68,7 +74,7 @@ both_modes! {
         let secret = Secret::new(made.printed.trim_end());
         assert!(made.code == 0 && secret.reveal().starts_with("ncps_"), "the secret alone: {made:?}");
         assert!(made.said.contains("shown this once") && !made.said.contains(secret.reveal()), "{made:?}");
-        becomes(&cluster, Some(&secret), 200).await;
+        counts(&cluster, &secret).await;
         assert_eq!(status(&cluster, "/pubkey", None).await, 401);
         let ops = cli.json(&["token", "create", "ops", "--scope=admin", "--expires=2099-01-01"]).await;
         assert_eq!(ops["expires_at"], "2099-01-01T00:00:00Z");
@@ -129,13 +135,14 @@ both_modes! {
         let cli = cli(&cluster);
         cli.ok(&["token", "create", "taken", "--scope=admin"]).await;
         for (args, says) in [
-            (&["create", "x", "--scope=raed"][..], "one of read, write, delete, sign, edge, admin"),
+            (&["create", "x", "--scope=raed"][..], "one of read, write, delete, sign, edge, durable, admin"),
             (&["create", "x"], "--scope"),
             (&["create", "x", "--scope=edge", "--expires=soon"], "such as 90d"),
             (&["create", "x", "--scope=edge", "--expires=2001-01-01"], "in the future"),
             (&["create", "x y", "--scope=edge"], "letters, digits"),
             (&["create", "taken", "--scope=edge"], "already"),
             (&["create", "x", "--scope=admin", "--edge=e"], "can't be bound to edges"),
+            (&["create", "x", "--scope=durable"], "--scope edge,durable"),
             (&["revoke", "nobody"], "no token with the name or id"),
         ] {
             let ran = cli.run(&[&["token"], args].concat()).await;
@@ -179,8 +186,7 @@ both_modes! {
             create(&cluster, new("ci", &[Scope::Read])).await,
             create(&cluster, new("ops", &[Scope::Write])).await,
         );
-        becomes(&cluster, None, 401).await;
-        becomes(&cluster, Some(&ci), 200).await;
+        counts(&cluster, &ci).await;
         let bearer = Request::get("/pubkey").header("Authorization", &format!("Bearer {}", ci.reveal()));
         assert_eq!(ask(&cluster, bearer).await.status, 200);
         for path in [fixture.narinfo_path(), fixture.nar_path(), "/pubkey".to_owned()] {
@@ -190,7 +196,7 @@ both_modes! {
         // What is near is served to nobody else, either.
         assert_eq!(get(&cluster, &fixture.narinfo_path()).await.status, 401);
         let other = create(&cluster, new("other", &[Scope::Read])).await;
-        becomes(&cluster, Some(&other), 200).await;
+        counts(&cluster, &other).await;
         cluster.control().revoke_token(&caller(), "ci").await.expect("revoked");
         becomes(&cluster, Some(&ci), 401).await;
         assert_eq!(status(&cluster, "/pubkey", Some(&other)).await, 200);
@@ -207,7 +213,7 @@ both_modes! {
         get(&cluster, &fixture.narinfo_path()).await;
         let before = Arc::clone(&cluster.edge.current.get().expect("configured").upstreams);
         let ci = create(&cluster, new("ci", &[Scope::Read])).await;
-        becomes(&cluster, Some(&ci), 200).await;
+        counts(&cluster, &ci).await;
         let live = cluster.edge.current.get().expect("configured");
         assert!(Arc::ptr_eq(&live.upstreams, &before), "breakers, latencies and connections stay");
         assert_eq!(cluster.edge.lookups.near.len(), 1, "what is near stays");
@@ -236,7 +242,7 @@ both_modes! {
         let at = |edge: &str| NewToken { edges: vec![edge.to_owned()], ..new(edge, &[Scope::Read]) };
         let there = create(&cluster, at("elsewhere")).await;
         let here = create(&cluster, at("edge")).await;
-        becomes(&cluster, Some(&here), 200).await;
+        counts(&cluster, &here).await;
         assert_eq!(status(&cluster, "/nix-cache-info", Some(&there)).await, 401);
         let told = cluster.edge.current.get().expect("configured").settings.tokens.clone();
         assert_eq!(told.len(), 1, "an edge hears of no token that does not count there: {told:?}");
@@ -250,7 +256,7 @@ both_modes! {
         let gone = create(&cluster, new("gone", &[Scope::Read])).await;
         cluster.control().revoke_token(&caller(), "gone").await.expect("revoked");
         let cluster = cluster.restart(builder()).await;
-        becomes(&cluster, Some(&kept), 200).await;
+        counts(&cluster, &kept).await;
         assert_eq!(status(&cluster, "/nix-cache-info", Some(&gone)).await, 401);
         cluster.end().await;
     }

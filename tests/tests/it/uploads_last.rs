@@ -47,7 +47,8 @@ both_modes! {
         let key = UpstreamKey::new("upstream-1");
         let (fetched, brought) = (fixtures(&key, 5, MIB), brought(2, MIB));
         let upstream = upstream_of(&fetched).await;
-        let cluster = limited(mode, &upstream, &key, 4 * MIB + MIB / 2).start().await;
+        // Four of them are less than the 90 % of it that an eviction leaves.
+        let cluster = limited(mode, &upstream, &key, 4 * MIB + MIB * 3 / 4).start().await;
         upload_all(&cluster, &brought).await;
         for fixture in &fetched {
             fetch(&cluster, fixture).await;

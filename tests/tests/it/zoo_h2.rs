@@ -4,7 +4,9 @@
 use ncps_proto::Secret;
 use ncps_tests::front::Authority;
 use ncps_tests::zoo::{self, Kind};
-use ncps_tests::{Cluster, Cut, Fixture, Front, Gate, Mode, Rule, Upstream, UpstreamKey, both_modes, kinds};
+use ncps_tests::{
+    Cluster, Cut, Fixture, Front, Gate, Mode, Rule, Upstream, UpstreamKey, both_modes, eventually, kinds,
+};
 
 use crate::asking::get;
 use crate::scene;
@@ -111,14 +113,21 @@ both_modes! {
 
     async fn after_goaway_a_body_comes_to_its_end_and_others_go_elsewhere(mode) {
         let scene = Scene::new(mode).await;
-        let (fixture, other) = (scene.has(1_000_000, 0), scene.has(100, 1));
+        let fixture = scene.has(1_000_000, 0);
         scene.cluster.narinfo(&fixture).await;
         let gate = Gate::new();
         scene.upstream.script(Rule::on("/nar/*").times(1).pause_at(400_000, &gate));
         let goes = async {
             gate.reached().await;
             scene.front.go_away();
-            scene.cluster.narinfo(&other).await;
+            let mut seeds = 1..;
+            // What is asked before the client has heard of it still goes over the old connection.
+            eventually("others go elsewhere", async || {
+                let other = scene.has(100, seeds.next().expect("endless"));
+                scene.cluster.narinfo(&other).await;
+                scene.front.connections() == 2
+            })
+            .await;
             gate.open();
         };
         futures::join!(scene::is_served(&scene.cluster, &fixture), goes);

@@ -79,6 +79,12 @@ const SERVE: &[Names] = &[
 /// Of `serve`, meant as they are.
 const MEANT: &[Names] = &[
     keyed("cache-get-token", "CACHE_GET_TOKEN", "cache.get-token"),
+    keyed(
+        "cache-require-trusted-signature",
+        "CACHE_REQUIRE_TRUSTED_SIGNATURE",
+        "cache.require-trusted-signature",
+    ),
+    keyed("cache-trusted-upload-key", "CACHE_TRUSTED_UPLOAD_KEYS", "cache.trusted-upload-keys"),
     usual("cache-storage-local", "CACHE_STORAGE_LOCAL"),
     keyed("cache-upstream-url", "CACHE_UPSTREAM_URLS", "cache.upstream.urls"),
     usual("cache-upstream-public-key", "CACHE_UPSTREAM_PUBLIC_KEYS"),

@@ -206,5 +206,5 @@ pub(super) const ROWS: &[Later] = &[
         "cache.download.poll-timeout",
         POLL,
     )),
-    off(Field::value("pprof-addr", "PPROF_ADDR", "pprof.addr", PPROF)),
+    moot(Field::value("pprof-addr", "PPROF_ADDR", "pprof.addr", PPROF)),
 ];

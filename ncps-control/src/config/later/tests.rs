@@ -55,7 +55,6 @@ fn defaults_of_the_original_change_nothing() {
         "--cache-cdc-enabled=false",
         "--cache-inflight-staging-enabled=false",
         "--cache-storage-s3-force-path-style=false",
-        "--pprof-addr=",
         "--cache-redis-addrs=",
     ] {
         assert_eq!(args(&[off]), Ok(vec![]), "{off}");

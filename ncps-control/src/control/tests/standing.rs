@@ -132,8 +132,8 @@ async fn an_upload_whose_edge_is_away_is_not_absent_whatever_upstreams_say() {
     case.house.control.roster.save().await;
     let case = case.restart().await;
     assert_eq!(retracted(&case).await.expect_err("it may come back").code(), ncps_proto::Code::Unavailable);
-    let durable = case.control().durable_edges("b").await.expect("answers");
-    assert!(durable.known && durable.urls.is_empty(), "{durable:?}");
+    let control = &case.house.control;
+    assert!(control.roster.knows_keepers() && control.sessions.resting("b").is_empty());
     // It comes back without it.
     let edge = Edge::attach(case.control(), "a").await.answering();
     edge.holds(&[name]);
@@ -224,13 +224,66 @@ async fn what_only_an_edge_has_that_is_away_for_an_hour_is_promised_no_longer() 
         tokio::task::yield_now().await;
     }
     assert!(case.known(&narinfo).await.is_some(), "it may be a broken link");
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(3601)).await;
-    tokio::time::resume();
+    wait_out(3601).await;
     let start = tokio::time::Instant::now();
     while case.known(&narinfo).await.is_some() {
         assert!(start.elapsed() < Duration::from_secs(30), "it is promised still");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    case.house.stop().await;
+}
+
+/// Time that is waited for passes, and the clock stays.
+async fn wait_out(seconds: u64) {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn an_upload_that_no_edge_has_is_promised_no_longer_than_a_minute_after_a_start() {
+    let (case, edge) = scene().await;
+    let (gone, kept) = (case.upload(&edge, 1).await, case.upload(&edge, 2).await);
+    drop(edge);
+    // A process was killed when the file was gone, and its narinfo was not yet.
+    let case = case.restart().await;
+    let edge = Edge::attach(case.control(), "a").await;
+    edge.holds(&[file_of(&kept)]);
+    while case.house.control.holders(file_of(&kept)).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(case.known(&gone).await.is_some(), "another edge may hold it");
+    wait_out(61).await;
+    let start = tokio::time::Instant::now();
+    while case.known(&gone).await.is_some() {
+        assert!(start.elapsed() < Duration::from_secs(30), "it is promised still");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(case.known(&kept).await, Some(kept));
+    case.house.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_edge_may_hold_that_did_not_come_back_is_promised() {
+    let (case, edge) = scene().await;
+    let ours = case.upload(&edge, 1).await;
+    drop(edge);
+    case.house.control.roster.save().await;
+    let case = case.restart().await;
+    let other = Edge::attach(case.control(), "b").await;
+    other.holds(&[]);
+    for _ in 0..3 {
+        wait_out(61).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(case.known(&ours).await.is_some());
+    }
+    let back = Edge::attach(case.control(), "a").await;
+    back.holds(&[file_of(&ours)]);
+    while case.house.control.holders(file_of(&ours)).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    wait_out(61).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(case.known(&ours).await, Some(ours));
     case.house.stop().await;
 }

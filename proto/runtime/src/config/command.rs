@@ -49,6 +49,26 @@ pub fn args(groups: &[&[Field]]) -> Vec<Arg> {
     names::unique(groups).iter().flat_map(arguments).collect()
 }
 
+/// What of a program its help says nothing about: commands and arguments, by the words that lead to them.
+#[cfg(any(test, feature = "test-util"))]
+#[must_use]
+pub fn undescribed(mut program: Command) -> Vec<String> {
+    // With what clap adds by itself.
+    program.build();
+    let mut found = Vec::new();
+    let mut left = vec![(program.get_name().to_owned(), &program)];
+    while let Some((name, command)) = left.pop() {
+        if command.get_about().is_none() {
+            found.push(name.clone());
+        }
+        let silent = command.get_arguments().filter(|arg| !arg.is_hide_set() && arg.get_help().is_none());
+        found.extend(silent.map(|arg| format!("{name} {arg}")));
+        let below = command.get_subcommands().filter(|below| !below.is_hide_set());
+        left.extend(below.map(|below| (format!("{name} {}", below.get_name()), below)));
+    }
+    found
+}
+
 fn arguments(field: &Field) -> impl Iterator<Item = Arg> + use<> {
     let field = *field;
     names::flags(&field).map(move |flag| {

@@ -26,6 +26,8 @@ pub mod values;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, feature = "test-util"))]
+pub use command::undescribed;
 pub use command::{args, command, config_arg, root_command};
 pub use command_line::{Answer, CommandLine};
 pub use field::{Alias, Field, Kind};
