@@ -29,6 +29,7 @@ fn candidate(n: u32) -> Candidate {
         pinned: noise(8).is_multiple_of(20),
         uploaded: noise(12).is_multiple_of(10),
         spare: noise(16).is_multiple_of(4),
+        superseded: false,
     }
 }
 

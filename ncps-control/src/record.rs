@@ -4,7 +4,7 @@
 //! (soft state, see [`crate::fleet`]) and when it was last read (only eviction asks).
 
 use ncps_nix::{FileHash, NarFileName, NarHash, NarInfo, StorePath};
-use ncps_proto::{NarFacts, Origin};
+use ncps_proto::{NarFacts, Origin, Recipe};
 use ncps_runtime::clock::UnixTime;
 
 /// One representation of a NAR.
@@ -20,11 +20,17 @@ pub(crate) struct NarFile {
     pub(crate) uploaded: bool,
     /// Where it can be fetched, in the order in which they became known.
     pub(crate) origins: Vec<Origin>,
+    /// How it was made of another file of its NAR.
+    pub(crate) recipe: Option<Recipe>,
+    /// From when on nobody needs to keep it, since narinfos name another file of its NAR.
+    pub(crate) drop_at: Option<UnixTime>,
 }
 
 /// What would be lost with a stored file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
+    /// Nothing: narinfos name another file of its NAR.
+    Superseded,
     /// Nothing that an upstream could not give again.
     #[default]
     Replaceable,

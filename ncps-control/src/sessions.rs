@@ -223,6 +223,11 @@ impl Sessions {
         self.look(|fleet| fleet.holders(name))
     }
 
+    /// See [`Fleet::holding`].
+    pub(crate) fn holding(&self, name: NarFileName) -> Vec<String> {
+        self.look(|fleet| fleet.holding(name))
+    }
+
     /// See [`Fleet::holder_names`].
     pub(crate) fn holder_names(&self, name: NarFileName) -> Vec<String> {
         self.look(|fleet| fleet.holder_names(name))

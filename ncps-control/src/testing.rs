@@ -92,6 +92,7 @@ pub(crate) fn commit(ours: &NarInfo) -> Commit {
         nar: facts_of(ours),
         origin: None,
         uploaded: false,
+        recipe: None,
         meanwhile: Vec::new(),
     }
 }
@@ -134,6 +135,7 @@ pub(crate) fn settings(trusted: PublicKey) -> EdgeSettings {
         min_free: MinFree::NOTHING,
         when_away: WhenAway::default(),
         look_ahead: LookAhead::default(),
+        recompress: None,
     }
 }
 

@@ -103,6 +103,7 @@ impl Alone {
             representations: Vec::new(),
             store_paths: vouched.iter().map(|vouched| vouched.served.hash).collect(),
             peers: Vec::new(),
+            recipe: None,
         })
     }
 

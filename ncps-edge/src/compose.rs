@@ -28,6 +28,7 @@ use crate::room::Room;
 use crate::state::StateFile;
 use crate::store::{LocalStore, ObjectStore};
 use crate::totals::new_run;
+use crate::transcode::Transcoder;
 use crate::transfer::{Engine, Parts};
 use crate::uploads::Uploads;
 use crate::upstream::Surroundings;
@@ -113,6 +114,7 @@ pub async fn compose(
     let objects =
         Objects::new(store.clone(), Arc::new(object_store), current.clone(), tasks.clone(), keepers);
     metrics.watch(Watched { current: &current, engine: &engine, near: &near, store: &store });
+    Transcoder::start(&engine, &current, &metrics, tasks);
     let accesses = Arc::new(AccessLog::default());
     let workshop = Arc::new(Workshop {
         store: store.clone(),

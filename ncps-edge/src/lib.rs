@@ -37,6 +37,7 @@ pub mod state;
 pub mod store;
 mod store_read;
 mod totals;
+mod transcode;
 pub mod transfer;
 pub mod uploads;
 pub mod upstream;

@@ -106,8 +106,16 @@ impl Current {
 /// Whether both differ at most in what upstreams have no part in: who our clients are and what they may do, and the
 /// keys that we sign with. Any other difference may matter to them.
 fn same_upstreams(one: &EdgeSettings, other: &EdgeSettings) -> bool {
-    let EdgeSettings { public_keys, tokens, writing, when_away, keep_peer_copies, look_ahead, .. } =
-        one.clone();
+    let EdgeSettings {
+        public_keys,
+        tokens,
+        writing,
+        when_away,
+        keep_peer_copies,
+        look_ahead,
+        recompress,
+        ..
+    } = one.clone();
     *one == EdgeSettings {
         public_keys,
         tokens,
@@ -115,6 +123,7 @@ fn same_upstreams(one: &EdgeSettings, other: &EdgeSettings) -> bool {
         when_away,
         keep_peer_copies,
         look_ahead,
+        recompress,
         ..other.clone()
     }
 }

@@ -8,7 +8,9 @@ mod without;
 use std::sync::Arc;
 
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
-use ncps_proto::{Code, ControlPlane, Error, Heard, Lookup, Origin, Publication, Result, Upload, trace};
+use ncps_proto::{
+    Code, ControlPlane, Error, Heard, Lookup, NarFacts, Origin, Publication, Result, Upload, trace,
+};
 use ncps_runtime::tasks::Tasks;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
@@ -57,6 +59,8 @@ const MOST_RUNNING: usize = 16_384;
 pub enum Doubt {
     /// An upstream vouches for the same file: it may be there now.
     SameFile,
+    /// An upstream vouches for another file of the same NAR.
+    SameNar,
     /// The path has another NAR now, or none.
     Gone,
 }
@@ -246,13 +250,23 @@ impl Lookups {
     }
 
     /// Every source of `nar` said that it does not have it: asks the upstreams for the path anew.
-    pub async fn doubt(&self, hash: StorePathHash, nar: NarFileName) -> Result<Doubt> {
+    pub async fn doubt(
+        &self,
+        hash: StorePathHash,
+        nar: NarFileName,
+        facts: Option<NarFacts>,
+    ) -> Result<Doubt> {
         match self.current.get()?.upstreams.ask(hash, &Via::direct()).await {
             Verdict::Found(narinfo, upstream) => {
                 let publication = Publication { narinfo: *narinfo, upstream, replaces: true };
                 let stored = self.publish(publication).await?;
                 self.near.invalidate(&[hash]);
-                Ok(if named(&stored) == nar { Doubt::SameFile } else { Doubt::Gone })
+                let is_same_nar = facts.is_some_and(|facts| facts.hash == stored.nar_hash);
+                Ok(match named(&stored) == nar {
+                    true => Doubt::SameFile,
+                    false if is_same_nar => Doubt::SameNar,
+                    false => Doubt::Gone,
+                })
             }
             // It may be at the one that was not heard, and is found there again.
             Verdict::Absent(Heard::Some) => Ok(Doubt::Gone),

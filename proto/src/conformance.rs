@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use crate::{
     Accesses, Bearer, ChangedBy, Code, Commit, ControlPlane, Directive, Directives, DiskReport, EdgeReport,
     EdgeSettings, Errand, Heard, HeldNar, Hello, JobProgress, JobReport, JobSaid, Lookup, NarFacts,
-    ObjectChange, ObjectNote, Origin, Publication, Reports, Scope, Secret, Token, Turn, Upload, Victim,
-    Warranted, Writer,
+    ObjectChange, ObjectNote, Origin, Publication, Recipe, Reports, Scope, Secret, Token, Turn, Upload,
+    Victim, Warranted, Writer,
 };
 
 /// The upstream of every publication in the suite.
@@ -73,6 +73,7 @@ where
     suite.a_commit_ends_the_turn_and_names_the_narinfos().await;
     suite.a_commit_of_an_unknown_name_makes_it_known().await;
     suite.a_wrong_file_hash_is_corrected().await;
+    suite.what_was_made_takes_the_place_of_its_source().await;
     suite.a_doubted_narinfo_is_replaced_or_retracted().await;
     suite.an_upload_needs_somebody_who_vouches().await;
     suite.an_upload_needs_its_nar().await;
@@ -313,6 +314,41 @@ where
         let location = plane.locate("a", wrong).await.expect("answers").expect("the old name is an alias");
         assert_eq!(location.name, name);
         a.invalidated(&ours).await;
+    }
+
+    async fn what_was_made_takes_the_place_of_its_source(&self) {
+        let plane = self.plane().await;
+        let mut a = attach(&plane, "a").await;
+        let ours = publish(&plane, &self.narinfo(1)).await;
+        let source = file(&ours);
+        let name = NarFileName { hash: FileHash(Sha256Hash::of(b"made")), compression: Compression::Zstd };
+        let recipe = Recipe { source, level: 6, encoder: "zstd-1".to_owned() };
+        let made =
+            Commit { name, file_size: 77, origin: None, recipe: Some(recipe.clone()), ..commit(&ours) };
+        let early = plane.commit_nar("a", made.clone()).await;
+        assert_eq!(early.map_err(|e| e.code()), Err(Code::Refused), "nobody proved what it was made of");
+        plane.commit_nar("a", commit(&ours)).await.expect("proven");
+        for _ in 0..2 {
+            let narinfos = plane.commit_nar("a", made.clone()).await.expect("said twice it is no other");
+            assert_eq!(narinfos.len(), 1);
+            assert_eq!((file(&narinfos[0]), narinfos[0].file_size), (name, Some(77)));
+            assert_eq!(narinfos[0].compression, Compression::Zstd);
+            assert_eq!(narinfos[0].signatures, ours.signatures, "the file is not signed");
+        }
+        a.invalidated(&ours).await;
+        let location = plane.locate("a", name).await.expect("answers").expect("known");
+        assert_eq!(location.recipe, Some(recipe));
+        assert_eq!((location.nar, location.representations), (Some(facts(&ours)), vec![source]));
+        let former = plane.locate("a", source).await.expect("answers").expect("known by its own name, too");
+        assert_eq!((former.name, former.store_paths), (source, Vec::new()));
+        assert!(!former.origins.is_empty(), "where it can be fetched is not forgotten");
+        let other = self.narinfo(2);
+        plane.commit_nar("a", commit(&other)).await.expect("proven");
+        let recipe = Some(Recipe { source: file(&other), level: 6, encoder: "zstd-1".to_owned() });
+        let name = NarFileName { hash: FileHash(Sha256Hash::of(b"other")), ..name };
+        let of_nothing = Commit { name, recipe, origin: None, ..commit(&other) };
+        let refused = plane.commit_nar("a", of_nothing).await;
+        assert_eq!(refused.map_err(|e| e.code()), Err(Code::Refused), "no narinfo would name it");
     }
 
     async fn a_doubted_narinfo_is_replaced_or_retracted(&self) {
@@ -643,6 +679,7 @@ fn commit(narinfo: &NarInfo) -> Commit {
         nar: facts(narinfo),
         origin: Some(origin(narinfo)),
         uploaded: false,
+        recipe: None,
         meanwhile: Vec::new(),
     }
 }

@@ -12,7 +12,7 @@ use crate::gen_v1 as wire;
 use crate::{
     Accesses, ChangedBy, Code, Commit, Counter, Counts, Directive, DiskReport, DurableEdges, EdgeReport,
     Error, Eviction, Heard, HeldNar, Hello, Location, Lookup, NarFacts, ObjectChange, ObjectNote, Origin,
-    Outdating, Peer, Publication, Removal, Result, Resume, Said, Secret, Told, Totals, Turn, Upload,
+    Outdating, Peer, Publication, Recipe, Removal, Result, Resume, Said, Secret, Told, Totals, Turn, Upload,
     UpstreamState, UpstreamTotals, Victim, Welcome, Writer,
 };
 use crate::{errand, jobs, settings};
@@ -145,8 +145,17 @@ fn location(wire: wire::Location) -> Result<Location> {
         origins: all(wire.origins, origin)?,
         representations: all(wire.representations, |n| nar_file_name(Some(n)))?,
         store_paths: all(wire.store_path_hashes, |h| store_path_hash(&h))?,
-        peers: wire.peers.into_iter().map(peer).collect(),
+        peers: all(wire.peers, peer)?,
+        recipe: wire.recipe.map(recipe).transpose()?,
     })
+}
+
+fn recipe(wire: wire::Recipe) -> Result<Recipe> {
+    Ok(Recipe { source: nar_file_name(wire.source)?, level: wire.level, encoder: wire.encoder })
+}
+
+fn recipe_wire(Recipe { source, level, encoder }: Recipe) -> wire::Recipe {
+    wire::Recipe { source: Some(nar_file_name_wire(source)), level, encoder }
 }
 
 pub(crate) fn located_wire(location: Option<Location>) -> wire::LocateReply {
@@ -171,15 +180,17 @@ fn location_wire(location: Location) -> wire::Location {
         representations: location.representations.into_iter().map(nar_file_name_wire).collect(),
         store_path_hashes: location.store_paths.into_iter().map(store_path_hash_bytes).collect(),
         peers: location.peers.into_iter().map(peer_wire).collect(),
+        recipe: location.recipe.map(recipe_wire),
     }
 }
 
-fn peer(wire: wire::Peer) -> Peer {
-    Peer { url: wire.url, zone: wire.zone }
+fn peer(wire: wire::Peer) -> Result<Peer> {
+    let holds = wire.holds.map(|name| nar_file_name(Some(name))).transpose()?;
+    Ok(Peer { url: wire.url, zone: wire.zone, holds })
 }
 
 fn peer_wire(peer: Peer) -> wire::Peer {
-    wire::Peer { url: peer.url, zone: peer.zone }
+    wire::Peer { url: peer.url, zone: peer.zone, holds: peer.holds.map(nar_file_name_wire) }
 }
 
 pub(crate) fn durable_edges(wire: wire::DurableEdgesReply) -> DurableEdges {
@@ -194,7 +205,7 @@ pub(crate) fn durable_edges_wire(durable: DurableEdges) -> wire::DurableEdgesRep
 pub(crate) fn turn(wire: wire::BeginFetchReply) -> Result<Turn> {
     use wire::begin_fetch_reply::Turn as Wire;
     Ok(match required(wire.turn, "turn")? {
-        Wire::Yours(yours) => Turn::Yours(yours.peers.into_iter().map(peer).collect()),
+        Wire::Yours(yours) => Turn::Yours(all(yours.peers, peer)?),
         Wire::Theirs(url) => Turn::Theirs(non_empty(url)),
     })
 }
@@ -220,6 +231,7 @@ pub(crate) fn commit(wire: wire::CommitNarRequest) -> Result<(String, Commit)> {
         nar: nar_facts(&required(wire.facts, "NAR facts")?)?,
         origin: wire.origin.map(origin).transpose()?,
         uploaded: wire.uploaded,
+        recipe: wire.recipe.map(recipe).transpose()?,
         meanwhile: all(wire.meanwhile, publication)?,
     };
     Ok((wire.instance, commit))
@@ -234,6 +246,7 @@ pub(crate) fn commit_wire(instance: &str, commit: Commit) -> wire::CommitNarRequ
         facts: Some(nar_facts_wire(commit.nar)),
         origin: commit.origin.map(origin_wire),
         uploaded: commit.uploaded,
+        recipe: commit.recipe.map(recipe_wire),
         meanwhile: commit.meanwhile.into_iter().map(publication_wire).collect(),
     }
 }

@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use crate::{
     Bearer, ChangedBy, Code, Commit, ControlPlane, Directive, Directives, DurableEdges, EdgeReport,
     EdgeSettings, Errand, Error, Heard, Location, Lookup, NarFacts, ObjectChange, ObjectNote, Origin,
-    Publication, Reports, Result, Said, Scope, Secret, Told, Turn, Upload, Victim, Warranted, Warrants,
-    Writer, tokens,
+    Publication, Recipe, Reports, Result, Said, Scope, Secret, Told, Turn, Upload, Victim, Warranted,
+    Warrants, Writer, tokens,
 };
 
 /// Control in memory.
@@ -57,6 +57,7 @@ struct File {
     nar: Option<NarFacts>,
     origins: Vec<Origin>,
     uploaded: bool,
+    recipe: Option<Recipe>,
 }
 
 impl FakeControl {
@@ -145,16 +146,28 @@ impl State {
     }
 
     fn correct(&mut self, old: NarFileName, commit: &Commit) {
+        self.point_at(old, commit);
+        self.aliases.insert(old, commit.name);
+        self.leases.remove(&old);
+    }
+
+    fn prefer(&mut self, source: NarFileName, commit: &Commit) -> Result<()> {
+        let is_known =
+            self.files.get(&source).is_some_and(|file| file.proven && file.nar == Some(commit.nar));
+        if !is_known || (self.naming(source).is_empty() && self.naming(commit.name).is_empty()) {
+            return Err(Error::new(Code::Refused, format!("nothing names {source}")));
+        }
+        self.point_at(source, commit);
+        Ok(())
+    }
+
+    fn point_at(&mut self, old: NarFileName, commit: &Commit) {
         let changed: Vec<_> = self.naming(old).iter().map(|n| n.store_path.hash()).collect();
         for hash in &changed {
             if let Some(narinfo) = self.narinfos.get_mut(hash) {
-                narinfo.file_hash = Some(commit.name.hash);
-                narinfo.file_size = Some(commit.file_size);
-                narinfo.url = commit.name.url();
+                narinfo.point_at(commit.name, Some(commit.file_size));
             }
         }
-        self.aliases.insert(old, commit.name);
-        self.leases.remove(&old);
         self.invalidate(changed);
     }
 }
@@ -226,6 +239,7 @@ impl ControlPlane for FakeControl {
             representations: state.files.iter().filter_map(same_nar).collect(),
             store_paths: state.naming(name).iter().map(|n| n.store_path.hash()).collect(),
             peers: Vec::new(),
+            recipe: file.and_then(|file| file.recipe.clone()),
         }))
     }
 
@@ -258,6 +272,9 @@ impl ControlPlane for FakeControl {
         }
         let mut state = self.state.lock();
         state.leases.remove(&commit.name);
+        if let Some(recipe) = &commit.recipe {
+            state.prefer(recipe.source, &commit)?;
+        }
         if let Some(old) = commit.asked_as.filter(|old| *old != commit.name) {
             state.correct(old, &commit);
         }
@@ -268,6 +285,7 @@ impl ControlPlane for FakeControl {
         let origin = commit.origin.filter(|origin| !file.origins.contains(origin));
         file.origins.extend(origin);
         file.uploaded |= commit.uploaded;
+        file.recipe = file.recipe.take().or(commit.recipe);
         Ok(state.naming(commit.name))
     }
 

@@ -68,6 +68,7 @@ pub(crate) fn read(wire: wire::EdgeSettings) -> Result<EdgeSettings> {
             .map_or(MinFree::NOTHING, |m| MinFree { percent: m.percent, at_most: m.at_most }),
         when_away: if wire.stored_only { WhenAway::StoredOnly } else { WhenAway::UpstreamSigned },
         look_ahead: look_ahead(look_ahead_said),
+        recompress: wire.recompress_level,
     })
 }
 
@@ -110,6 +111,7 @@ pub(crate) fn wire(settings: EdgeSettings) -> wire::EdgeSettings {
         }),
         stored_only: settings.when_away == WhenAway::StoredOnly,
         look_ahead: look_ahead_wire(settings.look_ahead).into(),
+        recompress_level: settings.recompress,
     }
 }
 

@@ -70,8 +70,21 @@ pub struct Location {
     pub representations: Vec<NarFileName>,
     /// The store paths whose narinfos name this file.
     pub store_paths: Vec<StorePathHash>,
-    /// The edges that hold it, in the order to ask.
+    /// The edges that hold it, in the order to ask; after them, where any file of its NAR will do, those of other ones.
     pub peers: Vec<Peer>,
+    /// It was made of another file of its NAR, and can be made again of any of them.
+    pub recipe: Option<Recipe>,
+}
+
+/// How a NAR file was made of another one of its NAR: who does the same gets the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipe {
+    /// What it was made of. Any other file of the NAR will do as well.
+    pub source: NarFileName,
+    /// Of zstd.
+    pub level: i32,
+    /// The library and its version: another one may make other bytes, which decode to the same NAR.
+    pub encoder: String,
 }
 
 /// Another edge, as seen by the one that may read from it.
@@ -81,6 +94,8 @@ pub struct Peer {
     pub url: String,
     /// Where it is.
     pub zone: Option<String>,
+    /// The file of the same NAR that it holds, where it is not the one asked for.
+    pub holds: Option<NarFileName>,
 }
 
 /// The signed facts of a NAR.
@@ -127,6 +142,8 @@ pub struct Commit {
     pub origin: Option<Origin>,
     /// A client brought them.
     pub uploaded: bool,
+    /// They were made of another file of the NAR, which narinfos are to name no longer.
+    pub recipe: Option<Recipe>,
     /// The narinfos for which it was served while control was away, as upstreams gave them: published now.
     pub meanwhile: Vec<Publication>,
 }
@@ -442,6 +459,8 @@ pub struct EdgeSettings {
     pub when_away: WhenAway,
     /// What comes ahead of the requests for it.
     pub look_ahead: LookAhead,
+    /// The level of zstd that stored files become; `None`: they stay as they came.
+    pub recompress: Option<i32>,
 }
 
 /// What an edge gets ahead of a client that has begun to ask for a closure.

@@ -44,6 +44,7 @@ fn settings(setup: &Setup, key: &SecretKey) -> EdgeSettings {
         min_free: MinFree::NOTHING,
         when_away: WhenAway::StoredOnly,
         look_ahead: LookAhead::Nars,
+        recompress: Some(6),
     }
 }
 

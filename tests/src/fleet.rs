@@ -201,7 +201,11 @@ impl Fleet {
     fn spawn(&self, program: &str, flags: &[String]) -> Process {
         let args: Vec<_> = std::iter::once(program.to_owned()).chain(flags.iter().cloned()).collect();
         let home = self.dir.path().join("home");
-        Process::spawn(&self.program, &args, &[("HOME", &home.to_string_lossy())])
+        Process::spawn(
+            &self.program,
+            &args,
+            &[("HOME", &home.to_string_lossy()), ("CACHE_RECOMPRESS", "off")],
+        )
     }
 }
 

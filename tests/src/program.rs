@@ -292,7 +292,8 @@ impl Installation {
         args(&["ncps-control"], [&places[..], &self.control_flags, &self.flags])
     }
 
-    /// A process beside it, with an environment that holds nothing but a home and its variables.
+    /// A process beside it, with an environment that holds nothing but a home, its variables, and that files stay as they
+    /// come: what they become is nothing that most tests are about.
     pub fn spawn(&self, command: &[String]) -> Process {
         self.spawn_with(command, &[])
     }
@@ -303,7 +304,11 @@ impl Installation {
         std::fs::create_dir_all(&home).expect("room for a home");
         let home = home.to_string_lossy();
         let own = self.variables.iter().map(|(name, value)| (&**name, &**value));
-        let env: Vec<_> = [("HOME", &*home)].into_iter().chain(own).chain(env.iter().copied()).collect();
+        let env: Vec<_> = [("HOME", &*home), ("CACHE_RECOMPRESS", "off")]
+            .into_iter()
+            .chain(own)
+            .chain(env.iter().copied())
+            .collect();
         Process::spawn(&self.program, command, &env)
     }
 

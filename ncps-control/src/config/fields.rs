@@ -409,6 +409,26 @@ pub(super) const PREFETCH: Field = Field::value(
 .value_name("WHAT")
 .default("metadata");
 
+pub(super) const RECOMPRESS: Field = Field::value(
+    "cache-recompress",
+    "CACHE_RECOMPRESS",
+    "cache.recompress",
+    "What stored NARs become in the background. zstd: the files that came as xz, bzip2 or uncompressed are compressed anew, \
+     and narinfos name the new ones, which clients unpack many times faster; the former files are dropped after a day where \
+     an upstream can give them again. off: they stay as they came.",
+)
+.value_name("CODEC")
+.default("zstd");
+
+pub(super) const RECOMPRESS_LEVEL: Field = Field::value(
+    "cache-recompress-level",
+    "CACHE_RECOMPRESS_LEVEL",
+    "cache.recompress-level",
+    "The level of zstd for that, from 1 to 19.",
+)
+.value_name("LEVEL")
+.default("6");
+
 pub(super) const CONTROL_ADDR: Field = Field::value(
     "control-addr",
     "CONTROL_ADDR",
@@ -520,6 +540,8 @@ pub const CONTROL: &[Field] = &[
     ABSENT_ON_FAILURE,
     WHEN_AWAY,
     PREFETCH,
+    RECOMPRESS,
+    RECOMPRESS_LEVEL,
     CONTROL_ADDR,
     CONTROL_TLS_CERT,
     CONTROL_TLS_KEY,

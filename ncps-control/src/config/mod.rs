@@ -290,7 +290,14 @@ fn settings(r: &mut Resolver, env: Env<'_>, warnings: &mut Vec<String>) -> EdgeS
         min_free: min_free(r),
         when_away: r.get_or(&fields::WHEN_AWAY, values::when_away, WhenAway::default()),
         look_ahead: r.get_or(&fields::PREFETCH, values::look_ahead, LookAhead::default()),
+        recompress: recompress(r),
     }
+}
+
+/// The level of zstd that stored files become.
+fn recompress(r: &mut Resolver) -> Option<i32> {
+    let level = r.get_or(&fields::RECOMPRESS_LEVEL, values::zstd_level, 1);
+    r.get_or(&fields::RECOMPRESS, values::recompress, false).then_some(level)
 }
 
 /// Kept as a hash from here on. One that is empty is none, as in the original.

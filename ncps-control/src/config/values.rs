@@ -75,6 +75,17 @@ pub(super) fn look_ahead(text: &str) -> Result<LookAhead, String> {
     named(text, &LookAhead::NAMED)
 }
 
+/// Whether stored files become zstd, by its name.
+pub(super) fn recompress(text: &str) -> Result<bool, String> {
+    named(text, &[("zstd", true), ("off", false)])
+}
+
+/// The levels above need far more memory, of the clients too.
+pub(super) fn zstd_level(text: &str) -> Result<i32, String> {
+    let level = text.parse().ok().filter(|level| (1..=19).contains(level));
+    level.ok_or_else(|| "expected a whole number from 1 to 19".to_owned())
+}
+
 /// What goes by this name among those that have one; two at least.
 fn named<T: Copy>(text: &str, all: &[(&str, T)]) -> Result<T, String> {
     let found = all.iter().find(|(name, _)| *name == text);

@@ -64,6 +64,7 @@ impl Control {
             nar,
             origin,
             uploaded: irreplaceable,
+            recipe: None,
             meanwhile: Vec::new(),
         };
         self.put_committed_file(&commit, None).await?;

@@ -16,6 +16,9 @@ use crate::record::{NarFile, facts_of, file_of, point_at, uncompressed};
 impl Control {
     pub(super) async fn commit(&self, instance: &str, mut commit: Commit) -> Result<Vec<NarInfo>> {
         check(&commit)?;
+        if let Some(recipe) = &commit.recipe {
+            return self.commit_made(instance, &commit, recipe).await;
+        }
         if commit.uploaded {
             self.not_leaving(instance, commit.name)?;
         }
@@ -29,6 +32,9 @@ impl Control {
         self.is_possible(instance, &commit, wrong).await?;
         self.put_committed_file(&commit, wrong).await?;
         let narinfos = self.settle_narinfos(&commit, wrong).await?;
+        if narinfos.is_empty() {
+            self.came_again(&commit).await?;
+        }
         fault::point(Point::NarCommitted);
         let now = self.clock.now();
         // A file that came again counts as read, whatever its row says of the time before.
@@ -47,7 +53,12 @@ impl Control {
 
     /// What a name was proven to be before, it is for good: whoever says otherwise is mistaken, or lies. Else one edge could
     /// take files from all others, and uploads from those that are away.
-    async fn is_possible(&self, instance: &str, commit: &Commit, wrong: Option<NarFileName>) -> Result<()> {
+    pub(super) async fn is_possible(
+        &self,
+        instance: &str,
+        commit: &Commit,
+        wrong: Option<NarFileName>,
+    ) -> Result<()> {
         let refused = |why: String| {
             tracing::warn!(instance, nar = %commit.name, why, "a commit is not believed");
             Err(Error::new(Code::Refused, format!("commit of {}: {why}", commit.name)))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ncps_nix::{Compression, NarFileName, NarHash, StorePathHash};
-use ncps_proto::{Location, Origin, Result};
+use ncps_proto::{Location, Origin, Peer, Result};
 
 use super::Control;
 use crate::index::View;
@@ -24,12 +24,31 @@ impl Control {
             origins: self.origins(name, &file, &others),
             representations: others.iter().filter(|(_, file)| file.proven).map(|(other, _)| *other).collect(),
             store_paths,
-            peers: self.sessions.peers(asker, name),
+            peers: self.peers(asker, name, &file, &others),
+            recipe: file.recipe.clone(),
         }))
     }
 
-    /// The file's own origins, best first; after them, for an uncompressed NAR, those of its other
-    /// representations, which are decoded on the way.
+    /// Who holds the file itself; after them, where it can be had of another file of its NAR, who holds one of those.
+    fn peers(
+        &self,
+        asker: &str,
+        name: NarFileName,
+        file: &NarFile,
+        others: &[(NarFileName, Arc<NarFile>)],
+    ) -> Vec<Peer> {
+        let mut peers = self.sessions.peers(asker, name);
+        if is_convertible(name, file) {
+            for (other, _) in others.iter().filter(|(_, file)| file.proven) {
+                let holding = self.sessions.peers(asker, *other).into_iter();
+                peers.extend(holding.map(|peer| Peer { holds: Some(*other), ..peer }));
+            }
+        }
+        peers
+    }
+
+    /// The file's own origins, best first; after them, for an uncompressed NAR and for what was made, those of its other
+    /// representations, which are converted on the way.
     fn origins(
         &self,
         name: NarFileName,
@@ -37,7 +56,7 @@ impl Control {
         others: &[(NarFileName, Arc<NarFile>)],
     ) -> Vec<Origin> {
         let mut origins = self.ranked(&file.origins);
-        if name.compression == Compression::None {
+        if is_convertible(name, file) {
             let decoded: Vec<Origin> = others.iter().flat_map(|(_, other)| &other.origins).cloned().collect();
             for origin in self.ranked(&decoded) {
                 if !origins.contains(&origin) {
@@ -58,6 +77,11 @@ impl Control {
         });
         ranked
     }
+}
+
+/// Whether a file can be had of any other one of its NAR: by decoding it, or as its recipe says.
+fn is_convertible(name: NarFileName, file: &NarFile) -> bool {
+    name.compression == Compression::None || file.recipe.is_some()
 }
 
 /// What the index knows of a file.

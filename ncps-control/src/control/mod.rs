@@ -13,6 +13,7 @@ mod errand;
 mod leaving;
 mod locate;
 mod lost;
+mod made;
 mod pinning;
 mod prefetch;
 mod proof;
@@ -258,6 +259,7 @@ impl Control {
             control.start_scrubs(schedule, tasks);
         }
         control.start_sweep(tasks);
+        control.start_dropping(tasks);
         control
     }
 

@@ -2,6 +2,7 @@
 
 use ncps_nix::{NarFileName, StorePath, StorePathHash};
 use ncps_proto::admin::Sum;
+use ncps_runtime::clock::UnixTime;
 
 use super::{Db, DbError, Result, rows, sql};
 
@@ -32,6 +33,15 @@ impl Db {
         limit: u32,
     ) -> Result<Vec<Listed>> {
         self.page(sql::UPLOADS, after, limit).await
+    }
+
+    /// At most `limit` files that nobody needs to keep at `now`, those first that waited longest.
+    pub(crate) async fn to_drop(&self, now: UnixTime, limit: u32) -> Result<Vec<NarFileName>> {
+        let rows: std::result::Result<Vec<(Vec<u8>, String)>, _> =
+            sqlx::query_as(sql::TO_DROP).bind(now.0).bind(i64::from(limit)).fetch_all(&self.readers).await;
+        let rows = rows.map_err(|e| DbError::Sqlite("list files to drop", e))?;
+        let at = ("nar_files", "to drop".to_owned());
+        rows.iter().map(|(hash, compression)| rows::file_name(&at, hash, compression)).collect()
     }
 
     async fn page(

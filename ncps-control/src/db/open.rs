@@ -26,6 +26,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (7, "uploaded paths", include_str!("../../../migrations/sqlite/0007_uploaded_paths.sql")),
     (8, "edges", include_str!("../../../migrations/sqlite/0008_edges.sql")),
     (10, "leaving", include_str!("../../../migrations/sqlite/0010_leaving.sql")),
+    (11, "recipes", include_str!("../../../migrations/sqlite/0011_recipes.sql")),
 ];
 
 /// How long a connection waits for another program's lock (a backup, a shell).

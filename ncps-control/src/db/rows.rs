@@ -7,7 +7,7 @@ use ncps_nix::{
     Compression, ContentAddress, FileHash, NarFileName, NarHash, NarInfo, Sha256Hash, Signature, StorePath,
     StorePathHash,
 };
-use ncps_proto::{NarFacts, Origin};
+use ncps_proto::{NarFacts, Origin, Recipe};
 use ncps_runtime::clock::UnixTime;
 
 use super::DbError;
@@ -69,7 +69,8 @@ looked_up!(NarInfoRow {
     ca
 });
 
-/// file_size, nar_hash, nar_size, proven, uploaded
+/// file_size, nar_hash, nar_size, proven, uploaded, recipe_source, recipe_source_compression, recipe_level,
+/// recipe_encoder, drop_at
 #[derive(Debug)]
 pub(super) struct FileRow {
     file_size: Option<i64>,
@@ -77,9 +78,25 @@ pub(super) struct FileRow {
     nar_size: Option<i64>,
     proven: i64,
     uploaded: i64,
+    recipe_source: Option<Vec<u8>>,
+    recipe_source_compression: Option<String>,
+    recipe_level: Option<i32>,
+    recipe_encoder: Option<String>,
+    drop_at: Option<i64>,
 }
 
-looked_up!(FileRow { file_size, nar_hash, nar_size, proven, uploaded });
+looked_up!(FileRow {
+    file_size,
+    nar_hash,
+    nar_size,
+    proven,
+    uploaded,
+    recipe_source,
+    recipe_source_compression,
+    recipe_level,
+    recipe_encoder,
+    drop_at
+});
 
 /// upstream, url, origin_compression
 #[derive(Debug)]
@@ -177,12 +194,22 @@ impl FileRow {
             (None, None) => None,
             _ => return Err(bad(&at, "nar_size", "NAR hash and size must come together")),
         };
+        let of = (self.recipe_source, self.recipe_source_compression);
+        let recipe = match (of, self.recipe_level, self.recipe_encoder) {
+            ((Some(hash), Some(compression)), Some(level), Some(encoder)) => {
+                Some(Recipe { source: file_name(&at, &hash, &compression)?, level, encoder })
+            }
+            ((None, None), None, None) => None,
+            _ => return Err(bad(&at, "recipe_source", "a recipe must come whole")),
+        };
         Ok(NarFile {
             file_size: self.file_size.map(|size| unsigned(&at, "file_size", size)).transpose()?,
             nar,
             proven: self.proven != 0,
             uploaded: self.uploaded != 0,
             origins: origins.into_iter().map(|row| row.into_origin(name)).collect::<Result<_>>()?,
+            drop_at: self.drop_at.map(UnixTime),
+            recipe,
         })
     }
 }

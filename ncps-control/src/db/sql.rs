@@ -7,7 +7,9 @@ pub(super) const SIGNATURES: &str =
     "SELECT key_name, signature FROM signatures WHERE store_path_hash = $1 ORDER BY position";
 pub(super) const NAMING: &str =
     "SELECT store_path_hash FROM narinfos WHERE file_hash = $1 AND compression = $2";
-pub(super) const FILE: &str = "SELECT file_size, nar_hash, nar_size, proven, uploaded FROM nar_files WHERE file_hash = $1 AND compression = $2";
+pub(super) const FILE: &str = "SELECT file_size, nar_hash, nar_size, proven, uploaded, \
+     recipe_source, recipe_source_compression, recipe_level, recipe_encoder, drop_at \
+     FROM nar_files WHERE file_hash = $1 AND compression = $2";
 pub(super) const MET: &str = "SELECT last_access, file_size, proven, uploaded AND NOT EXISTS \
      (SELECT 1 FROM origins o WHERE o.file_hash = f.file_hash AND o.compression = f.compression) \
      FROM nar_files f WHERE file_hash = $1 AND compression = $2";
@@ -18,10 +20,16 @@ pub(super) const ALIAS: &str =
     "SELECT true_file_hash, true_compression FROM aliases WHERE file_hash = $1 AND compression = $2";
 
 pub(super) const PUT_FILE: &str = "INSERT INTO nar_files \
-     (file_hash, compression, file_size, nar_hash, nar_size, proven, uploaded, created_at, last_access) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT (file_hash, compression) DO UPDATE SET \
+     (file_hash, compression, file_size, nar_hash, nar_size, proven, uploaded, created_at, last_access, \
+     recipe_source, recipe_source_compression, recipe_level, recipe_encoder, drop_at) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11, $12, $13) \
+     ON CONFLICT (file_hash, compression) DO UPDATE SET \
      file_size = excluded.file_size, nar_hash = excluded.nar_hash, nar_size = excluded.nar_size, \
-     proven = excluded.proven, uploaded = excluded.uploaded";
+     proven = excluded.proven, uploaded = excluded.uploaded, recipe_source = excluded.recipe_source, \
+     recipe_source_compression = excluded.recipe_source_compression, recipe_level = excluded.recipe_level, \
+     recipe_encoder = excluded.recipe_encoder, drop_at = excluded.drop_at";
+pub(super) const TO_DROP: &str = "SELECT file_hash, compression FROM nar_files \
+     WHERE drop_at <= $1 ORDER BY drop_at LIMIT $2";
 pub(super) const DELETE_ORIGINS: &str = "DELETE FROM origins WHERE file_hash = $1 AND compression = $2";
 pub(super) const PUT_ORIGIN: &str = "INSERT INTO origins \
      (file_hash, compression, rank, upstream, url, origin_compression) VALUES ($1, $2, $3, $4, $5, $6)";
@@ -159,6 +167,7 @@ pub(super) const ALL: &[&str] = &[
     FILES_OF,
     ALIAS,
     PUT_FILE,
+    TO_DROP,
     DELETE_ORIGINS,
     PUT_ORIGIN,
     PUT_ALIAS,

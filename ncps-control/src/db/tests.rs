@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ncps_nix::{Compression, ContentAddress, NarInfo};
+use ncps_proto::Recipe;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection};
 use tempfile::TempDir;
@@ -195,6 +196,8 @@ fn file_record(narinfo: &NarInfo) -> NarFile {
         proven: true,
         uploaded: true,
         origins: vec![second, origin(narinfo)],
+        recipe: Some(Recipe { source: file_of(narinfo), level: 3, encoder: "zstd-1.2.3".to_owned() }),
+        drop_at: Some(UnixTime(77)),
     }
 }
 
@@ -208,6 +211,8 @@ async fn what_is_written_is_read() {
     let mut theirs = Upstream::new().narinfo(1);
     theirs.signatures.clear();
     assert_eq!(db.nar_file(name).await.expect("reads"), Some(file_record(&theirs)));
+    assert_eq!(db.to_drop(UnixTime(76), 10).await.expect("reads"), []);
+    assert_eq!(db.to_drop(UnixTime(77), 10).await.expect("reads"), [name]);
     assert_eq!(db.naming(name).await.expect("reads"), [narinfo.store_path.hash()]);
     assert_eq!(db.files_of(narinfo.nar_hash).await.expect("reads"), [name]);
 

@@ -90,6 +90,11 @@ async fn put_file(tx: &mut Tx, name: &NarFileName, file: &NarFile, now: UnixTime
         .bind(i64::from(file.proven))
         .bind(i64::from(file.uploaded))
         .bind(now.0)
+        .bind(file.recipe.as_ref().map(|recipe| rows::file_hash(&recipe.source)))
+        .bind(file.recipe.as_ref().map(|recipe| recipe.source.compression.name()))
+        .bind(file.recipe.as_ref().map(|recipe| i64::from(recipe.level)))
+        .bind(file.recipe.as_ref().map(|recipe| recipe.encoder.as_str()))
+        .bind(file.drop_at.map(|at| at.0))
         .execute(&mut **tx)
         .await?;
     put_origins(tx, name, file).await

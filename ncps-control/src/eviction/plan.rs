@@ -1,6 +1,6 @@
 //! Which files go: a pure function of what is held, when it was read, and how much room is missing.
 //!
-//! Copies that others in the fleet hold, too, go first, uploads (which no upstream can give back) after everything
+//! Copies that others in the fleet hold, too, and files in whose place narinfos name another one of their NAR go first, uploads (which no upstream can give back) after everything
 //! else, and in each of these the oldest first. Nothing goes that is in flight or pinned. The plan is the shortest such
 //! list that frees what is missing. Absent on purpose: time, sockets, SQL, and the carrying out (see [`super::job`]).
 //!
@@ -27,7 +27,7 @@ impl Standing {
         match self {
             Standing::Promised => true,
             Standing::Unnamed => now.0.saturating_sub(accessed.at.0) < GRACE,
-            Standing::Replaceable => false,
+            Standing::Replaceable | Standing::Superseded => false,
         }
     }
 }
@@ -55,12 +55,14 @@ pub struct Candidate {
     pub uploaded: bool,
     /// Another attached edge holds it; of an upload, one whose disk is kept.
     pub spare: bool,
+    /// Narinfos name another file of its NAR.
+    pub superseded: bool,
 }
 
 impl Candidate {
     /// What is lost with it: nothing, a fetch, or the only copy of what somebody brought.
     fn loss(&self) -> Loss {
-        match (self.spare, self.uploaded) {
+        match (self.spare || self.superseded, self.uploaded) {
             (true, _) => Loss::Nothing,
             (false, false) => Loss::Fetch,
             (false, true) => Loss::Upload,

@@ -11,7 +11,7 @@ use crate::testing::file;
 
 fn candidate(seed: usize, (bytes, at, order, in_flight, uploaded, pinned): Facts) -> Candidate {
     let (accessed, name) = (Access { at: UnixTime(at), order }, file(&seed.to_string(), Compression::Xz));
-    Candidate { name, bytes, accessed, in_flight, pinned, uploaded, spare: false }
+    Candidate { name, bytes, accessed, in_flight, pinned, uploaded, spare: false, superseded: false }
 }
 
 fn spare(candidate: Candidate) -> Candidate {

@@ -107,6 +107,7 @@ impl Fleet {
                 pinned: is_pinned(name),
                 uploaded,
                 spare: self.placements.is_spare(instance, name, uploaded),
+                superseded: held.standing == Standing::Superseded,
             }
         });
         plan::plan(candidates, missing)
@@ -136,6 +137,11 @@ impl Fleet {
     pub fn holders(&self, name: NarFileName) -> Vec<String> {
         let holders = self.placements.holders(name).into_iter();
         holders.filter_map(|holder| self.session(holder)?.url.clone()).collect()
+    }
+
+    /// The attached edges, by instance, that hold a file.
+    pub fn holding(&self, name: NarFileName) -> Vec<String> {
+        self.placements.holders(name).into_iter().map(str::to_owned).collect()
     }
 
     /// The names of attached edges that hold a file.

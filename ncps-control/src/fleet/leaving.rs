@@ -135,7 +135,7 @@ impl Fleet {
         let held = self.placements.held_by(instance).map(|(name, held)| Alone {
             name,
             bytes: held.disk_bytes,
-            uploaded: held.standing != Standing::Replaceable,
+            uploaded: matches!(held.standing, Standing::Promised | Standing::Unnamed),
         });
         held.filter(|alone| !self.placements.is_spare(instance, alone.name, alone.uploaded)).collect()
     }

@@ -38,9 +38,13 @@ pub(super) fn in_order<'a>(
         let lot = BuildHasherDefault::<DefaultHasher>::default().hash_one((asker, holder.instance, name));
         (!is_near, lot)
     });
-    let peer =
-        |holder: &Holder<'_>| Peer { url: holder.url.to_owned(), zone: holder.zone.map(str::to_owned) };
-    others.iter().take(MOST).map(peer).collect()
+    others.iter().take(MOST).map(Holder::peer).collect()
+}
+
+impl Holder<'_> {
+    fn peer(&self) -> Peer {
+        Peer { url: self.url.to_owned(), zone: self.zone.map(str::to_owned), holds: None }
+    }
 }
 
 /// The placements that are doubted.

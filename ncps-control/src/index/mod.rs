@@ -180,8 +180,16 @@ impl Index {
                 true => Ok(Standing::Unnamed),
                 false => Ok(Standing::Promised),
             },
+            Some(file) if file.drop_at.is_some() && self.naming(name).await?.is_empty() => {
+                Ok(Standing::Superseded)
+            }
             _ => Ok(Standing::Replaceable),
         }
+    }
+
+    /// At most `limit` files that nobody needs to keep at `now`, as the database knows them.
+    pub(crate) async fn to_drop(&self, now: UnixTime, limit: u32) -> Result<Vec<NarFileName>> {
+        Ok(self.db.to_drop(now, limit).await?)
     }
 
     /// See [`View::files_of`].

@@ -34,6 +34,9 @@ pub(super) async fn nar(
     let request = Asked::new(headers, wanted);
     let here = request.here(&service, &method).await?;
     let served = here.name().unwrap_or(name);
+    if let Here::Plain(_) = here {
+        service.engine.transcodes().offer(name);
+    }
     let response = match here {
         Here::Zstd(zstd) => encoded::answer(&method, &request.headers, name, zstd),
         here if method == Method::HEAD => request.head(&service, here.plain()).await?,
@@ -213,11 +216,37 @@ impl Asked {
         // A range that can't be proven before it is sent is answered by the whole, as RFC 9110 allows.
         let Some(length) = length else {
             let head = reader.head(0).await?;
-            return Ok(self.whole(head.length, Body::from_stream(reader.stream(0, None))));
+            let stands_in = reader.stands_in().map(|which| format!("\"{which}\""));
+            let body = Body::from_stream(reader.stream(0, None));
+            return match stands_in {
+                Some(etag) => self.standing_in(part, etag, head.length, body),
+                None => Ok(self.whole(head.length, body)),
+            };
         };
+        if reader.stands_in().is_some() {
+            return Err(no_part().into());
+        }
         let Some(span) = part.span(length) else { return Ok(self.beyond(length)) };
         let body = Body::from_stream(reader.stream(span.from, Some(span.to)));
         Ok(self.partial(span, length, body))
+    }
+
+    /// Another file of the same NAR: for who wants the whole, which it unpacks to the same. A part of it, after a part of
+    /// the file that was asked for, would be neither.
+    fn standing_in(
+        &self,
+        part: Part,
+        etag: String,
+        length: Option<u64>,
+        body: Body,
+    ) -> Result<Response, Refusal> {
+        if part != Part::Whole {
+            return Err(no_part().into());
+        }
+        let mut response = self.whole(length, body);
+        response.headers_mut().remove(header::ACCEPT_RANGES);
+        insert(response.headers_mut(), header::ETAG, etag);
+        Ok(response)
     }
 
     fn whole(&self, length: Option<u64>, body: Body) -> Response {
@@ -257,6 +286,10 @@ impl Asked {
         }
         response
     }
+}
+
+fn no_part() -> Error {
+    Error::new(Code::Absent, "the file is gone, and another one of its NAR has other parts")
 }
 
 fn with(from_upstream: FromUpstream, mut response: Response) -> Response {

@@ -93,6 +93,7 @@ impl Workshop {
                     nar,
                     origin: None,
                     uploaded: false,
+                    recipe: None,
                     meanwhile: Vec::new(),
                 };
                 self.engine.announce(commit).await;

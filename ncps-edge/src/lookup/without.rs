@@ -130,6 +130,7 @@ impl Lookups {
                 representations: Vec::new(),
                 store_paths: near.iter().map(|served| served.hash).collect(),
                 peers: Vec::new(),
+                recipe: None,
             })
         })
     }

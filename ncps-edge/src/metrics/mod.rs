@@ -81,6 +81,28 @@ label! {
 }
 
 label! {
+    /// What became of a file that could become zstd.
+    pub enum Transcoded in "outcome" {
+        /// It did.
+        Made = "made",
+        /// It would not get smaller.
+        NoGain = "no_gain",
+        /// There was no room.
+        NotKept = "not_kept",
+        /// Anything else.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// Of a transcoded file.
+    pub enum Size in "size" {
+        Before = "before",
+        After = "after",
+    }
+}
+
+label! {
     /// Why a stored file is in quarantine.
     pub enum Unsound in "reason" {
         /// Its bytes are not what its name says.
@@ -125,6 +147,10 @@ pub struct EdgeMetrics {
     pub transfers: Arc<Gauges<Stage>>,
     pub integrity: Arc<Counters<Reason>>,
     pub ahead: Arc<Counters<Ahead>>,
+    pub transcoded: Arc<Counters<Transcoded>>,
+    pub transcoded_bytes: Arc<Counters<Size>>,
+    pub transcode_saved: Arc<Counters<()>>,
+    pub transcode_cpu: Arc<Counters<()>>,
     pub attached: Arc<Gauges<()>>,
     pub control_away: Arc<Gauges<()>>,
     pub control_calls: Arc<Counters<ControlCall>>,
@@ -162,6 +188,10 @@ impl EdgeMetrics {
             transfers: telemetry.gauges(&names::TRANSFERS),
             integrity: telemetry.counters(&names::INTEGRITY),
             ahead: telemetry.counters(&names::LOOKED_AHEAD),
+            transcoded: telemetry.counters(&names::TRANSCODED),
+            transcoded_bytes: telemetry.counters(&names::TRANSCODED_BYTES),
+            transcode_saved: telemetry.counters(&names::TRANSCODE_SAVED),
+            transcode_cpu: telemetry.counters(&names::TRANSCODE_CPU),
             attached: telemetry.gauges(&names::ATTACHED),
             control_away: telemetry.gauges(&names::CONTROL_AWAY),
             control_calls: telemetry.counters(&names::CONTROL_CALLS),
@@ -191,6 +221,7 @@ impl EdgeMetrics {
         let Watched { current, engine, near, store } = parts;
         self.look(&names::DECODERS, engine, |engine| engine.decoders_busy());
         self.look(&names::PASSED, engine, |engine| engine.counters().passed());
+        self.look(&names::TRANSCODES, engine, |engine| engine.transcodes().len() as u64);
         self.look(&names::UNTOLD, engine, |engine| engine.pending().len() as u64);
         self.look(&names::SPOOL, engine, |engine| engine.spool_reserved());
         self.look(&names::NEAR_NARINFOS, near, |near| near.len() as u64);

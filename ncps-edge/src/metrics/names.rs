@@ -84,6 +84,17 @@ metrics! {
     LOOKED_AHEAD = "ncps_looked_ahead_total", Kind::Counter, "{request}", ["what"],
         "Narinfos that were looked up, and NARs that were fetched, before a client asked for them.";
 
+    TRANSCODED = "ncps_transcoded_files_total", Kind::Counter, "{file}", ["outcome"],
+        "Stored NAR files that became zstd, or should have. `no_gain`: an uncompressed one that would not get smaller; \
+         `not_kept`: there was no room; `failed`: tried again when it is read again.";
+    TRANSCODED_BYTES = "ncps_transcoded_bytes_total", Kind::Counter, "By", ["size"],
+        "Bytes of the files that became zstd, before and after.";
+    TRANSCODE_SAVED = "ncps_transcode_saved_bytes_total", Kind::Counter, "By", [],
+        "Bytes that those of them got smaller which did: mostly those that came uncompressed.";
+    TRANSCODE_CPU = "ncps_transcode_cpu_milliseconds_total", Kind::Counter, "ms", [],
+        "What transcoding took of the processor, at the lowest priority.";
+    TRANSCODES = "ncps_transcodes_waiting", Kind::Gauge, "{file}", [], "Stored NAR files that wait to be looked at.";
+
     NEAR_NARINFOS = "ncps_near_cache_narinfos", Kind::Gauge, "{narinfo}", [], "Narinfos in memory.";
     NEAR_BYTES = "ncps_near_cache_bytes", Kind::Gauge, "By", [], "Memory that they take.";
     STORE_FILES = "ncps_nar_file_count", Kind::Gauge, "{file}", [], "NAR files in the store.";

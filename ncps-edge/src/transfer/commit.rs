@@ -74,10 +74,46 @@ impl Engine {
         }
         tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored a NAR");
         self.encodings().committed(&commit);
+        // A copy of another edge's is that edge's to transcode, until it is read here.
+        let is_first = commit.recipe.is_none() && (commit.origin.is_some() || commit.uploaded);
+        let name = commit.name;
         self.announce(commit).await;
+        if is_first {
+            self.transcodes().offer(name);
+        }
         // Last: whoever is cut before that counts as failed.
         self.metrics().ended.inc(Ended::Committed);
         true
+    }
+
+    /// Keeps a file that was made of a stored one, which narinfos name from then on. False where it is not kept.
+    ///
+    /// # Errors
+    /// Where control refuses it.
+    pub(crate) async fn commit_made(
+        self: &Arc<Self>,
+        spool: Spool,
+        commit: Commit,
+    ) -> ncps_proto::Result<bool> {
+        let _committing = self.commits().begin(commit.name);
+        if self.keep(spool, &commit).await.is_none() {
+            return Ok(false);
+        }
+        self.news().changed(commit.name);
+        fault::point(Point::NarStored);
+        self.encodings().committed(&commit);
+        match self.tell(&commit).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.code().meaning().retry => {
+                self.pending().push(commit);
+                Ok(true)
+            }
+            // Its path was removed meanwhile.
+            Err(error) => {
+                self.undo(commit.name).await;
+                Err(error)
+            }
+        }
     }
 
     async fn undo(self: &Arc<Self>, name: NarFileName) {
@@ -114,7 +150,7 @@ impl Engine {
     }
 
     /// Tells control of the files that it could not be told of, as far as it hears. Safe to stop midway.
-    pub async fn announce_pending(&self) {
+    pub async fn announce_pending(self: &Arc<Self>) {
         while let Some(commit) = self.pending().first() {
             // Until control was told it stays; and of what went meanwhile control must not believe that it is here.
             let _committing = self.commits().begin(commit.name);
@@ -127,6 +163,9 @@ impl Engine {
                 Err(error) if error.code().meaning().retry => return,
                 Err(error) => {
                     tracing::error!(nar = %commit.name, error = error.story(), "control refuses a NAR");
+                    if commit.recipe.is_some() {
+                        self.undo(commit.name).await;
+                    }
                 }
             }
             self.pending().said(&commit);
@@ -180,6 +219,7 @@ mod tests {
             nar,
             origin: None,
             uploaded: false,
+            recipe: None,
             meanwhile: Vec::new(),
         }
     }

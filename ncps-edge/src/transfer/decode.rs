@@ -1,7 +1,7 @@
-//! Decoders for what NAR files are compressed with, and a stream decoded on its way: what an origin without a
-//! FileHash gives (Attic, niks3) is offered under its NAR hash.
+//! Decoders for what NAR files are compressed with, and a stream converted on its way: what an origin without a
+//! FileHash gives (Attic, niks3) is offered under its NAR hash; what was compressed anew is made again.
 //!
-//! Decoders are the blocking ones of the codec libraries; memory is bounded by their window limits.
+//! Codecs are the blocking ones of their libraries; memory is bounded by their window limits.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 
+use super::encode::{Encoding, encoder};
 use super::slots::Slot;
 use crate::upstream::UpstreamError;
 
@@ -55,12 +56,36 @@ pub(super) fn zstd_writer<W: io::Write>(sink: W) -> io::Result<zstd::stream::wri
 
 type Chunks = BoxStream<'static, Result<Bytes, UpstreamError>>;
 
-/// A stream decoded on a blocking thread. Ends in an error where the source does, or does not decode.
-pub(super) fn decoded(compression: Compression, mut source: Chunks, slots: Arc<Semaphore>) -> Chunks {
+/// What becomes of a stream: it is decoded, and compressed anew where `to` says how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Conversion {
+    pub(super) from: Compression,
+    pub(super) to: Option<Encoding>,
+}
+
+impl Conversion {
+    fn is_none(self) -> bool {
+        self.from == Compression::None && self.to.is_none()
+    }
+
+    fn of<'s>(self, source: impl Read + 's) -> io::Result<Box<dyn Read + 's>> {
+        let nar = decoder(self.from, source)?;
+        match self.to {
+            Some(encoding) => encoder(nar, encoding),
+            None => Ok(nar),
+        }
+    }
+}
+
+/// A stream converted on a blocking thread. Ends in an error where the source does, or does not decode.
+pub(super) fn converted(conversion: Conversion, mut source: Chunks, slots: Arc<Semaphore>) -> Chunks {
+    if conversion.is_none() {
+        return source;
+    }
     let (encoded_tx, encoded_rx) = mpsc::channel(WAITING);
     let (decoded_tx, decoded_rx) = mpsc::channel(WAITING);
     let slot = Arc::new(Mutex::new(Slot::new(slots, Handle::current())));
-    tokio::task::spawn_blocking(move || decode_all(compression, encoded_rx, &decoded_tx, &slot));
+    tokio::task::spawn_blocking(move || convert_all(conversion, encoded_rx, &decoded_tx, &slot));
     let pump = async move {
         while let Some(chunk) = source.next().await {
             // The decoder is gone where it failed or nobody reads any more.
@@ -75,8 +100,8 @@ pub(super) fn decoded(compression: Compression, mut source: Chunks, slots: Arc<S
     futures::stream::select(pump, decoded).boxed()
 }
 
-fn decode_all(
-    compression: Compression,
+fn convert_all(
+    conversion: Conversion,
     encoded: mpsc::Receiver<Result<Bytes, UpstreamError>>,
     decoded: &mpsc::Sender<Result<Bytes, UpstreamError>>,
     slot: &Arc<Mutex<Slot>>,
@@ -84,23 +109,23 @@ fn decode_all(
     let failed = Arc::new(Mutex::new(None));
     let source =
         ChannelRead { encoded, current: Bytes::new(), failed: Arc::clone(&failed), slot: Arc::clone(slot) };
-    if let Err(error) = decode_into(compression, source, decoded, slot) {
+    if let Err(error) = convert_into(conversion, source, decoded, slot) {
         let error = failed.lock().take().unwrap_or_else(|| UpstreamError::Undecodable(error.to_string()));
         slot.lock().wait(decoded.send(Err(error))).ok();
     }
 }
 
-fn decode_into(
-    compression: Compression,
+fn convert_into(
+    conversion: Conversion,
     source: ChannelRead,
     decoded: &mpsc::Sender<Result<Bytes, UpstreamError>>,
     slot: &Arc<Mutex<Slot>>,
 ) -> io::Result<()> {
-    let mut decoder = decoder(compression, source)?;
+    let mut converted = conversion.of(source)?;
     loop {
         let mut chunk = vec![0; CHUNK];
         slot.lock().take();
-        let n = decoder.read(&mut chunk)?;
+        let n = converted.read(&mut chunk)?;
         if n == 0 {
             return Ok(());
         }
@@ -152,7 +177,8 @@ mod tests {
 
     async fn run(source: Vec<Result<Bytes, UpstreamError>>) -> Result<Vec<u8>, UpstreamError> {
         let source = futures::stream::iter(source).boxed();
-        let mut chunks = decoded(Compression::Zstd, source, Arc::new(Semaphore::new(1)));
+        let conversion = Conversion { from: Compression::Zstd, to: None };
+        let mut chunks = converted(conversion, source, Arc::new(Semaphore::new(1)));
         let mut all = Vec::new();
         while let Some(chunk) = chunks.next().await {
             all.extend_from_slice(&chunk?);

@@ -11,12 +11,13 @@ use ncps_proto::{Code, Error, Origin};
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::decode::decoded;
+use super::decode::{Conversion, converted};
 use super::engine::Engine;
 use super::plan::{PeerFile, Plan, Source};
 use super::progress::Transfer;
 use super::prover::{Exhibit, Prover};
 use crate::store::{Spool, blocking};
+use crate::upstream::body::Chunks;
 use crate::upstream::{Body, Lends, Opening, UpstreamError, Upstreams, Wish};
 
 /// Chunks that are written at once where they are there already.
@@ -240,9 +241,9 @@ pub(super) async fn open(
     from: u64,
 ) -> Result<Body, Trouble> {
     match source {
-        Source::Stored(name) => open_stored(engine, *name).await,
-        Source::Peer(peer) => open_peer(peer, Lends::Stored, plan, upstreams, from).await,
-        Source::Running(peer) => open_peer(peer, Lends::Running, plan, upstreams, from).await,
+        Source::Stored(name) => open_stored(engine, *name, plan).await,
+        Source::Peer(peer) => open_peer(engine, peer, Lends::Stored, plan, upstreams, from).await,
+        Source::Running(peer) => open_peer(engine, peer, Lends::Running, plan, upstreams, from).await,
         Source::Origin(origin) | Source::ByName(origin) => {
             match open_origin(engine, origin, plan, upstreams, from).await {
                 Err(Trouble::Source(error)) if source.is_unknown_name(&error) => Err(Trouble::Absent),
@@ -266,34 +267,53 @@ async fn open_origin(
         Opening::Failed(error) => return Err(error.into()),
     };
     // At most one of both: only what is uncompressed comes wrapped.
-    match if as_it_is { body.coding } else { origin.compression } {
-        Compression::None => Ok(body),
-        compression => Ok(Body::whole(decoded(compression, body.stream, engine.decoders()))),
+    let compression = if body.coding == Compression::None { origin.compression } else { body.coding };
+    if as_it_is && body.coding == Compression::None {
+        return Ok(body);
     }
+    let to = plan.encoding().filter(|_| !as_it_is);
+    Ok(converted_whole(engine, Conversion { from: compression, to }, body.stream))
+}
+
+/// A body that is converted on its way: nobody knows its length.
+fn converted_whole(engine: &Engine, conversion: Conversion, stream: Chunks) -> Body {
+    Body::whole(converted(conversion, stream, engine.decoders()))
 }
 
 async fn open_peer(
+    engine: &Engine,
     peer: &PeerFile,
     lends: Lends,
     plan: &Plan,
     upstreams: &Upstreams,
     from: u64,
 ) -> Result<Body, Trouble> {
+    let conversion = conversion(peer.name, plan);
+    let from = if conversion.is_some() { 0 } else { from };
     let wish = Wish { name: peer.name, lends, from, via: &plan.via };
     match upstreams.peers().open(&peer.url, wish).await {
-        Opening::Body(body) => Ok(body),
+        Opening::Body(body) => Ok(match conversion {
+            Some(conversion) => converted_whole(engine, conversion, body.stream),
+            None => body,
+        }),
         Opening::Absent => Err(Trouble::Absent),
         Opening::Failed(error) => Err(error.into()),
     }
 }
 
-async fn open_stored(engine: &Engine, name: NarFileName) -> Result<Body, Trouble> {
+/// What has to become of another file of the NAR.
+fn conversion(file: NarFileName, plan: &Plan) -> Option<Conversion> {
+    (file != plan.name).then_some(Conversion { from: file.compression, to: plan.encoding() })
+}
+
+async fn open_stored(engine: &Engine, name: NarFileName, plan: &Plan) -> Result<Body, Trouble> {
     let Some(stored) = engine.stored(name).await.map_err(Trouble::Ours)? else {
         return Err(Trouble::Absent);
     };
     let bytes = crate::store_read::stream(stored.file, 0, stored.size);
     let bytes = bytes.map(|b| b.map_err(|e| UpstreamError::Transport(e.to_string())));
-    Ok(Body::whole(decoded(name.compression, bytes.boxed(), engine.decoders())))
+    let none = Conversion { from: Compression::None, to: None };
+    Ok(converted_whole(engine, conversion(name, plan).unwrap_or(none), bytes.boxed()))
 }
 
 /// A length is promised only where everybody who says one says the same.

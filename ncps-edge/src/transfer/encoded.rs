@@ -57,18 +57,27 @@ impl Engine {
         if ask { self.located(plain, nar).await } else { Ok(None) }
     }
 
+    /// The first of these files that is zstd and in the store.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub(crate) async fn stored_zstd_of(&self, names: &[NarFileName]) -> Result<Option<NarFileName>> {
+        for name in names.iter().filter(|name| name.compression == Compression::Zstd) {
+            if self.stored(*name).await?.is_some() {
+                return Ok(Some(*name));
+            }
+        }
+        Ok(None)
+    }
+
     async fn located(&self, plain: NarFileName, nar: NarHash) -> Result<Option<StoredZstd>> {
         let location = self.locate(plain).await;
         let location = location.inspect_err(|error| {
             tracing::debug!(nar = %plain, error = error.story(), "control can't say whether it is there as zstd");
         });
         let others = location.ok().flatten().map(|location| location.representations).unwrap_or_default();
-        for name in others.into_iter().filter(|other| other.compression == Compression::Zstd) {
-            if let Some(stored) = self.stored(name).await? {
-                self.encodings().0.insert(nar, name);
-                return Ok(Some(StoredZstd { name, stored }));
-            }
-        }
-        Ok(None)
+        let Some(name) = self.stored_zstd_of(&others).await? else { return Ok(None) };
+        self.encodings().0.insert(nar, name);
+        Ok(self.stored(name).await?.map(|stored| StoredZstd { name, stored }))
     }
 }

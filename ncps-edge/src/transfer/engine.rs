@@ -22,6 +22,7 @@ use super::download::disk_trouble;
 use super::encoded::Encodings;
 use super::evict::{Commits, Removals};
 use super::fetch;
+use super::made::Unmakeable;
 use super::plan::{PeerFile, Plan, Source, Wanted};
 use super::progress::Transfer;
 use super::reader::Reader;
@@ -31,6 +32,7 @@ use crate::lookup::Lookups;
 use crate::metrics::EdgeMetrics;
 use crate::room::Room;
 use crate::store::{LocalStore, Spool, StoredNar, blocking};
+use crate::transcode::Queue;
 use crate::upstream::Upstreams;
 
 /// Spool bytes are counted in these, since a semaphore counts in 32 bits.
@@ -63,6 +65,8 @@ pub struct Engine {
     news: News,
     commits: Commits,
     awaited: Awaited,
+    unmakeable: Unmakeable,
+    transcodes: Queue,
     removals: Removals,
     encodings: Encodings,
     counters: Counters,
@@ -121,6 +125,8 @@ impl Engine {
             news: News::default(),
             commits: Commits::default(),
             awaited: Awaited::default(),
+            unmakeable: Unmakeable::default(),
+            transcodes: Queue::default(),
             removals: Removals::default(),
             encodings: Encodings::default(),
             counters: Counters::default(),
@@ -174,7 +180,8 @@ impl Engine {
         let transfer = self.running.lock().get(&wanted.name).cloned()?;
         let upstreams = &self.live().ok()?.upstreams;
         let waits = transfer.reads_from(|upstream| upstreams.waits(upstream, &wanted.via));
-        (!waits && !transfer.follows()).then(|| Reader::lent(Arc::clone(self), transfer))
+        (!waits && !transfer.follows() && transfer.stands_in().is_none())
+            .then(|| Reader::lent(Arc::clone(self), transfer))
     }
 
     /// From here on no running transfer keeps these.
@@ -229,7 +236,7 @@ impl Engine {
     /// what the bytes must be.
     pub(super) async fn plan(&self, wanted: &Wanted, upstreams: &Arc<Upstreams>) -> Plan {
         match self.locate(wanted.name).await {
-            Ok(Some(location)) => Plan::known(location, wanted, upstreams),
+            Ok(Some(location)) => self.unmakeable.noted(Plan::known(location, wanted, upstreams)),
             Ok(None) => Plan::unknown(wanted, upstreams, false),
             Err(error) => {
                 tracing::warn!(nar = %wanted.name, error = error.story(), "control can't say where a NAR is");
@@ -258,7 +265,7 @@ impl Engine {
     }
 
     /// A spool file, where the disk has room for one and takes it.
-    pub(super) async fn begin_spool(&self, size: Option<u64>) -> io::Result<Spool> {
+    pub(crate) async fn begin_spool(&self, size: Option<u64>) -> io::Result<Spool> {
         if !self.parts.room.for_spool(size.unwrap_or(0)).await? {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -371,6 +378,15 @@ impl Engine {
 
     pub(super) fn encodings(&self) -> &Encodings {
         &self.encodings
+    }
+
+    pub(super) fn unmakeable(&self) -> &Unmakeable {
+        &self.unmakeable
+    }
+
+    /// Stored files that are to be looked at for transcoding.
+    pub(crate) fn transcodes(&self) -> &Queue {
+        &self.transcodes
     }
 
     pub(super) fn commits(&self) -> &Commits {

@@ -8,6 +8,7 @@ use ncps_proto::{Code, Error, Result, trace};
 use tracing::Span;
 
 use super::download::{Download, Trouble};
+use super::encode::library;
 use super::engine::Engine;
 use super::judge::{blame, judge, proved_wrong, settle};
 use super::plan::{Plan, Source};
@@ -98,6 +99,9 @@ async fn fetch(engine: &Arc<Engine>, transfer: &Arc<Transfer>) -> Result<()> {
         if plan.name != transfer.name && serve_stored(engine, transfer, plan.name).await? {
             return Ok(());
         }
+        if plan.stands_in && stand_in(engine, transfer, &plan).await? {
+            return Ok(());
+        }
         match obtain(engine, transfer, &plan, &upstreams).await? {
             Obtained::Whole => return Ok(()),
             Obtained::Overflowed(source) => {
@@ -123,6 +127,19 @@ async fn serve_stored(engine: &Engine, transfer: &Transfer, name: NarFileName) -
     transfer.prove(stored.size);
     engine.metrics().ended.inc(Ended::Found);
     Ok(true)
+}
+
+/// What another encoder made can't be had any more. Where the NAR was compressed anew since, that file is served, else it
+/// is now.
+async fn stand_in(engine: &Engine, transfer: &Transfer, plan: &Plan) -> Result<bool> {
+    for name in &plan.alike {
+        if engine.stored(*name).await?.is_some() {
+            transfer.set_stands_in(name.to_string());
+            return serve_stored(engine, transfer, *name).await;
+        }
+    }
+    transfer.set_stands_in(format!("{} by {}", plan.name, library()));
+    Ok(false)
 }
 
 enum Obtained {
@@ -173,6 +190,7 @@ async fn obtain(
             Trouble::Source(error) => {
                 tracing::warn!(nar = %plan.name, source = source.label(), %error, "a source of a NAR failed");
                 proved_wrong(engine, &error);
+                engine.unmakeable().note(plan, &source, &error);
                 let goes_on = goes_on(&mut download, transfer, &error);
                 missed.failed(&source, error, upstreams);
                 if !goes_on {

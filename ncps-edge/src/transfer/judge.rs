@@ -26,6 +26,10 @@ pub(super) async fn judge(
         return Ok(plan.name);
     }
     if let Some(true_name) = right_nar_of_wrong_name(download, hash, plan).await {
+        if plan.recipe.is_some() {
+            tracing::info!(nar = %plan.name, %true_name, "another encoder makes another file of the same NAR");
+            return Ok(true_name);
+        }
         tracing::warn!(nar = %plan.name, %true_name, source = source.label(),
             "the FileHash was wrong, the NAR is right: kept under its true name");
         engine.metrics().integrity.inc(Reason::Corrected);
@@ -93,10 +97,21 @@ pub(super) async fn settle(
             Ok(false)
         }
         Ok(nar) => {
-            let asked_as = (name != plan.name).then_some(plan.name);
-            let origin = source.origin().cloned();
             let meanwhile = engine.lookups().alone().publications(plan.name);
-            let commit = Commit { name, asked_as, file_size: size, nar, origin, uploaded: false, meanwhile };
+            let mut commit = Commit {
+                name,
+                asked_as: (name != plan.name).then_some(plan.name),
+                file_size: size,
+                nar,
+                origin: source.origin().cloned(),
+                uploaded: false,
+                recipe: None,
+                meanwhile,
+            };
+            if plan.recipe.is_some() {
+                commit.recipe = commit.asked_as.take().and_then(|_| plan.made_now());
+                commit.origin = None;
+            }
             Ok(engine.commit(spool, commit, began).await)
         }
         Err(reason) => {

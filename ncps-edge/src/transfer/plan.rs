@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use ncps_nix::{Compression, NarFileName, NarFileNameError};
-use ncps_proto::{Location, NarFacts, Origin};
+use ncps_proto::{Location, NarFacts, Origin, Recipe};
 
+use super::encode::{Encoding, library};
 use crate::upstream::{UpstreamError, Upstreams};
 use crate::via::Via;
 
@@ -56,6 +57,12 @@ pub(super) struct Plan {
     pub(super) via: Via,
     /// It is to lie here, whoever else has it.
     pub(super) ours: bool,
+    /// How it was made, and is made again, of any other file of its NAR.
+    pub(super) recipe: Option<Recipe>,
+    /// It was made by another encoder: what comes is another file of its NAR, and no part of the one asked for.
+    pub(super) stands_in: bool,
+    /// Other files of the same kind of its NAR, which could stand in for it.
+    pub(super) alike: Vec<NarFileName>,
 }
 
 /// A file at another edge of the fleet.
@@ -84,17 +91,26 @@ impl Plan {
     /// For a name that control knows. Other upstreams may have the same bytes under the same name.
     pub(super) fn known(location: Location, wanted: &Wanted, upstreams: &Arc<Upstreams>) -> Plan {
         let name = location.name;
-        let stored = location.representations.into_iter().filter(|_| name.compression == Compression::None);
-        let mut sources: Vec<_> = stored.map(Source::Stored).collect();
-        sources.extend(location.peers.into_iter().map(|peer| Source::Peer(PeerFile { url: peer.url, name })));
+        let recipe = location.recipe.filter(|_| location.nar.is_some());
+        let stands_in = recipe.as_ref().is_some_and(|recipe| recipe.encoder != library());
+        let is_convertible = name.compression == Compression::None || recipe.is_some();
+        let is_alike = |other: &NarFileName| other.compression == name.compression;
+        let (alike, other_kinds): (Vec<_>, Vec<_>) = location.representations.into_iter().partition(is_alike);
+        let mut sources: Vec<_> =
+            other_kinds.into_iter().filter(|_| is_convertible).map(Source::Stored).collect();
+        let peers = location.peers.into_iter().filter(|peer| !peer.holds.as_ref().is_some_and(is_alike));
+        sources.extend(
+            peers.map(|peer| Source::Peer(PeerFile { name: peer.holds.unwrap_or(name), url: peer.url })),
+        );
         let others = same_name(name, upstreams)
-            .filter(|_| !location.uploaded)
+            .filter(|_| !location.uploaded && recipe.is_none())
             .filter(|other| location.origins.iter().all(|o| o.upstream != other.upstream))
             .collect::<Vec<_>>();
         let origins =
             location.origins.into_iter().map(Source::Origin).chain(others.into_iter().map(Source::ByName));
         sources.extend(origins.filter(|source| !upstreams.waits(source.label(), &wanted.via)));
         let size = match (name.compression, location.nar) {
+            _ if stands_in => None,
             (Compression::None, Some(nar)) => Some(nar.size),
             _ => location.file_size,
         };
@@ -108,6 +124,9 @@ impl Plan {
             control_away: false,
             via: wanted.via.clone(),
             ours: wanted.ours,
+            recipe,
+            stands_in,
+            alike,
         }
     }
 
@@ -129,7 +148,31 @@ impl Plan {
             control_away,
             via: wanted.via.clone(),
             ours: wanted.ours,
+            recipe: None,
+            stands_in: false,
+            alike: Vec::new(),
         }
+    }
+
+    /// How other files of its NAR are compressed to become it.
+    pub(super) fn encoding(&self) -> Option<Encoding> {
+        let level = self.recipe.as_ref()?.level;
+        Some(Encoding { level, nar_size: self.nar?.size })
+    }
+
+    /// Whether it is made of what this source gives.
+    pub(super) fn makes_of(&self, source: &Source) -> bool {
+        let given = match source {
+            Source::Origin(origin) | Source::ByName(origin) => origin.compression,
+            Source::Stored(name) => name.compression,
+            Source::Peer(peer) | Source::Running(peer) => peer.name.compression,
+        };
+        self.recipe.is_some() && given != self.name.compression
+    }
+
+    /// How a file was made that came in place of this one.
+    pub(super) fn made_now(&self) -> Option<Recipe> {
+        Some(Recipe { encoder: library(), ..self.recipe.clone()? })
     }
 
     /// The same for readers that go on alone, from this source first.

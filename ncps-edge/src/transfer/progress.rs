@@ -99,6 +99,8 @@ pub(super) struct Transfer {
     reading: Mutex<Option<String>>,
     /// Its bytes come from the transfer of another edge.
     follows: AtomicBool,
+    /// What comes is another file of the same NAR: which one. Set before anything is released.
+    stands_in: OnceLock<String>,
     /// One past the last byte that any reader took. Changed only under a borrow of `progress`, so that
     /// [`Transfer::begin_anew`] can't race with a reader.
     delivered: AtomicU64,
@@ -117,6 +119,7 @@ impl Transfer {
             over: CancellationToken::new(),
             reading: Mutex::default(),
             follows: AtomicBool::new(false),
+            stands_in: OnceLock::new(),
             delivered: AtomicU64::new(0),
         }
     }
@@ -138,6 +141,15 @@ impl Transfer {
 
     pub(super) fn follows(&self) -> bool {
         self.follows.load(Ordering::Acquire)
+    }
+
+    /// What comes is another file of the same NAR than the one of its name; which one, tells this text.
+    pub(super) fn set_stands_in(&self, which: String) {
+        self.stands_in.get_or_init(|| which);
+    }
+
+    pub(super) fn stands_in(&self) -> Option<&str> {
+        self.stands_in.get().map(String::as_str)
     }
 
     /// Its task is over.

@@ -84,6 +84,12 @@ impl Reader {
         self.transfer.name
     }
 
+    /// Which other file of the same NAR its bytes are, of which no part may be mixed with the one asked for. Known once
+    /// there is a head.
+    pub fn stands_in(&self) -> Option<&str> {
+        self.transfer.stands_in()
+    }
+
     /// Waits until a byte at or after `from` can be given, or the whole is proven. Until then a failure can
     /// still become a status.
     pub async fn head(&mut self, from: u64) -> Result<Head, Failure> {

@@ -58,7 +58,11 @@ impl Engine {
         }
         let mut again = false;
         for hash in plan.store_paths.iter().take(MOST_PATHS) {
-            again |= self.lookups().doubt(*hash, plan.name).await? == Doubt::SameFile;
+            again |= match self.lookups().doubt(*hash, plan.name, plan.nar).await? {
+                Doubt::SameFile => true,
+                Doubt::SameNar => plan.recipe.is_some(),
+                Doubt::Gone => false,
+            };
         }
         Ok(again)
     }

@@ -206,7 +206,16 @@ impl Sink {
 }
 
 fn uploaded(name: NarFileName, file_size: u64, nar: NarFacts) -> Commit {
-    Commit { name, asked_as: None, file_size, nar, origin: None, uploaded: true, meanwhile: Vec::new() }
+    Commit {
+        name,
+        asked_as: None,
+        file_size,
+        nar,
+        origin: None,
+        uploaded: true,
+        recipe: None,
+        meanwhile: Vec::new(),
+    }
 }
 
 /// Why a client's body ended early.

@@ -69,6 +69,8 @@ pub const CONTROL_KEYS: &[&str] = &[
     "cache.netrc-file",
     "cache.prefetch",
     "cache.priority",
+    "cache.recompress",
+    "cache.recompress-level",
     "cache.redis.addrs",
     "cache.redis.db",
     "cache.redis.password",

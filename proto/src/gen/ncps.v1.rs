@@ -130,6 +130,21 @@ pub struct Location {
     /// it was uploaded, and may lie at an edge that is not attached
     #[prost(bool, tag = "261")]
     pub away: bool,
+    /// it was made of another file of its NAR, and can be made again
+    #[prost(message, optional, tag = "320")]
+    pub recipe: ::core::option::Option<Recipe>,
+}
+/// How a NAR file was made of another one of its NAR.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Recipe {
+    #[prost(message, optional, tag = "1")]
+    pub source: ::core::option::Option<NarFileName>,
+    /// of zstd
+    #[prost(int32, tag = "2")]
+    pub level: i32,
+    /// its library and version: another one may make other bytes
+    #[prost(string, tag = "3")]
+    pub encoder: ::prost::alloc::string::String,
 }
 /// Another edge, as the one that asks may reach it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -138,6 +153,9 @@ pub struct Peer {
     pub url: ::prost::alloc::string::String,
     #[prost(string, optional, tag = "2")]
     pub zone: ::core::option::Option<::prost::alloc::string::String>,
+    /// another file of the same NAR; absent: the one asked for
+    #[prost(message, optional, tag = "320")]
+    pub holds: ::core::option::Option<NarFileName>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NarFacts {
@@ -219,6 +237,9 @@ pub struct CommitNarRequest {
     /// what it was served for while control was away
     #[prost(message, repeated, tag = "280")]
     pub meanwhile: ::prost::alloc::vec::Vec<PublishNarinfoRequest>,
+    /// it was made here, and narinfos are to name it instead of its source
+    #[prost(message, optional, tag = "320")]
+    pub recipe: ::core::option::Option<Recipe>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CommitNarReply {
@@ -905,6 +926,9 @@ pub struct EdgeSettings {
     pub stored_only: bool,
     #[prost(enumeration = "LookAhead", tag = "281")]
     pub look_ahead: i32,
+    /// of zstd, which stored files become; absent: they stay as they came
+    #[prost(int32, optional, tag = "320")]
+    pub recompress_level: ::core::option::Option<i32>,
     /// by which edges of this index know one another; empty: they don't
     #[prost(string, tag = "244")]
     pub fleet_secret: ::prost::alloc::string::String,

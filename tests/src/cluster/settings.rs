@@ -63,5 +63,6 @@ pub(super) fn default_settings() -> EdgeSettings {
         min_free: MinFree::NOTHING,
         when_away: WhenAway::default(),
         look_ahead: LookAhead::default(),
+        recompress: None,
     }
 }

@@ -186,6 +186,7 @@ async fn its_commits_change_nothing_that_was_proven() {
         nar,
         origin: None,
         uploaded: false,
+        recipe: None,
         meanwhile: Vec::new(),
     };
     let (right, wrong) = (facts(&scene.fixture), facts(&other));
@@ -253,6 +254,7 @@ async fn it_takes_no_file_and_no_upload_from_another_edge() {
         nar: facts(&scene.fixture),
         origin: Some(origin),
         uploaded: false,
+        recipe: None,
         meanwhile: Vec::new(),
     };
     scene.evil.commit_nar(EVIL, commit).await.expect("heard");
@@ -331,6 +333,7 @@ async fn it_takes_no_upload_from_an_edge_that_is_away() {
         nar: facts(&scene.fixture),
         origin: None,
         uploaded: false,
+        recipe: None,
         meanwhile: Vec::new(),
     };
     assert_eq!(scene.evil.commit_nar(EVIL, lie).await.map_err(|error| error.code()), Err(Code::Refused));
@@ -411,6 +414,7 @@ both_modes! {
             nar,
             origin: None,
             uploaded: false,
+            recipe: None,
             meanwhile: Vec::new(),
         };
         let writer = Writer { instance: victim.clone(), secret: None };

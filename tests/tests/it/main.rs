@@ -85,6 +85,7 @@ mod stopping;
 mod telemetry;
 mod tls;
 mod tokens;
+mod transcode;
 mod uploads;
 mod uploads_forged;
 mod uploads_last;

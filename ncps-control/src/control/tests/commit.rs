@@ -117,6 +117,7 @@ async fn an_impossible_commit_is_refused() {
         nar,
         origin: None,
         uploaded: false,
+        recipe: None,
         meanwhile: Vec::new(),
     };
     let refused = case.control().commit_nar("a", bad).await.expect_err("an uncompressed file is its NAR");

@@ -5,6 +5,7 @@ mod clock;
 mod commit;
 mod copies;
 mod eviction;
+mod made;
 mod pins;
 mod publication;
 mod purge;

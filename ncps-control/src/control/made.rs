@@ -1,0 +1,221 @@
+//! A NAR file that an edge made of another one of its NAR, as zstd: narinfos name it from then on.
+//!
+//! The file that they named before stays for a while, for clients that know it by the former narinfo: [`KEPT`] where an
+//! upstream can give it again, else [`UPLOAD_KEPT`]. Then whoever holds it drops it; only the name stays known, with
+//! where it can come from. Absent: making the file, which is the edge's.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use ncps_nix::{NarFileName, NarInfo, StorePathHash};
+use ncps_proto::{Code, Commit, Error, Recipe, Result, Victim};
+use ncps_runtime::clock::UnixTime;
+use ncps_runtime::tasks::Tasks;
+
+use super::{Control, standing};
+use crate::index::Index;
+use crate::record::{NarFile, facts_of, file_of, point_at};
+
+/// How long a file stays that an upstream can give again: for downloads of the closures that clients looked up before.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long an upload does. Nix believes a narinfo for 30 days (`narinfo-cache-positive-ttl`).
+const UPLOAD_KEPT: Duration = Duration::from_secs(35 * 24 * 3600);
+/// How often files to drop are looked for, and how many at once.
+const EVERY: Duration = Duration::from_secs(60);
+const AT_ONCE: u32 = 1000;
+/// How long an edge may take to remove one.
+const ANSWER: Duration = Duration::from_secs(30);
+
+impl Control {
+    /// The commit of a file that was made. Said again, it is no other one.
+    pub(super) async fn commit_made(
+        &self,
+        instance: &str,
+        commit: &Commit,
+        recipe: &Recipe,
+    ) -> Result<Vec<NarInfo>> {
+        self.index.admit().await?;
+        let others = self.others_of(commit).await?;
+        let turns = self.index.lock_files(others.iter().copied().chain([commit.name, recipe.source])).await;
+        self.is_possible(instance, commit, None).await?;
+        let uploaded = self.is_welcome(instance, commit, recipe).await?;
+        self.put_made_file(commit, recipe, uploaded).await?;
+        let narinfos = self.prefer(commit.name, commit, &others).await?;
+        if narinfos.is_empty() {
+            self.index.remove_file(commit.name);
+            return Err(refused(commit, "no narinfo names its NAR any more"));
+        }
+        let now = self.clock.now();
+        self.index.accessed(commit.name, now);
+        let standing = standing::of(&self.index, commit.name).await;
+        self.sessions.announced(instance, commit.name, commit.file_size, standing, now);
+        drop(turns);
+        self.weigh(others).await;
+        Ok(narinfos)
+    }
+
+    /// The other files of its NAR that are known.
+    async fn others_of(&self, commit: &Commit) -> Result<Vec<NarFileName>> {
+        let files = self.index.files_of(commit.nar.hash).await?.into_iter().map(|(name, _)| name);
+        Ok(files.filter(|name| *name != commit.name).collect())
+    }
+
+    /// Whether it stands for an upload then, which only a disk that is kept may hold.
+    async fn is_welcome(&self, instance: &str, commit: &Commit, recipe: &Recipe) -> Result<bool> {
+        let source = self.index.file(recipe.source).await?;
+        let Some(source) = source.filter(|source| source.is_proven(commit.nar)) else {
+            return Err(refused(commit, "what it was made of is not known"));
+        };
+        if !source.is_irreplaceable() {
+            return Ok(false);
+        }
+        self.not_leaving(instance, commit.name)?;
+        match self.sessions.keeps(instance) {
+            true => Ok(true),
+            false => Err(refused(commit, "it was made of an upload, on a disk that is not kept")),
+        }
+    }
+
+    async fn put_made_file(&self, commit: &Commit, recipe: &Recipe, uploaded: bool) -> Result<()> {
+        let known = self.index.file(commit.name).await?;
+        let mut file = known.as_deref().cloned().unwrap_or_default();
+        if known.as_deref().is_none_or(|known| !known.proven) {
+            file.recipe = Some(recipe.clone());
+            file.uploaded |= uploaded;
+        }
+        (file.file_size, file.nar) = (Some(commit.file_size), Some(commit.nar));
+        (file.proven, file.drop_at) = (true, None);
+        self.put_if_changed(commit.name, known.as_deref(), file);
+        Ok(())
+    }
+
+    /// Narinfos name `name` that named one of these before, whose turns the caller has, as it has that of `name`. Returns
+    /// all that name it now.
+    pub(super) async fn prefer(
+        &self,
+        name: NarFileName,
+        commit: &Commit,
+        others: &[NarFileName],
+    ) -> Result<Vec<NarInfo>> {
+        let (mut changed, mut naming) = (Vec::new(), Vec::new());
+        let hashes = naming_any(&self.index, others.iter().chain([&name])).await?;
+        let _turns = self.index.lock_narinfos(hashes.iter().copied()).await;
+        for hash in hashes {
+            // It may have been replaced before the turn came.
+            let Some(narinfo) = self.index.narinfo(hash).await? else { continue };
+            let is_meant = file_of(&narinfo) == name || others.contains(&file_of(&narinfo));
+            if !is_meant || facts_of(&narinfo) != commit.nar {
+                continue;
+            }
+            let mut narinfo = NarInfo::clone(&narinfo);
+            if file_of(&narinfo) != name {
+                point_at(&mut narinfo, name, Some(commit.file_size));
+                self.index.put_narinfo(Arc::new(narinfo.clone()));
+                changed.push(hash);
+            }
+            naming.push(narinfo);
+        }
+        if !changed.is_empty() {
+            self.supersede(others).await?;
+            self.invalidate(&changed);
+        }
+        Ok(naming)
+    }
+
+    async fn supersede(&self, names: &[NarFileName]) -> Result<()> {
+        let now = self.clock.now();
+        for name in names {
+            let Some(file) = self.index.file(*name).await? else { continue };
+            if file.drop_at.is_none() && file.proven && self.index.naming(*name).await?.is_empty() {
+                let kept = if file.is_irreplaceable() { UPLOAD_KEPT } else { KEPT };
+                let drop_at = Some(UnixTime(now.0.saturating_add(kept.as_secs().cast_signed())));
+                self.index.put_file(*name, NarFile { drop_at, ..NarFile::clone(&file) });
+            }
+        }
+        Ok(())
+    }
+
+    /// A file came of which no narinfo wants to know, maybe since another one was made of it: then it stays no longer than
+    /// when that was made.
+    pub(super) async fn came_again(&self, commit: &Commit) -> Result<()> {
+        let files = self.index.files_of(commit.nar.hash).await?;
+        let is_replaced = files.iter().any(|(name, file)| *name != commit.name && file.recipe.is_some());
+        if is_replaced { self.supersede(&[commit.name]).await } else { Ok(()) }
+    }
+
+    pub(super) fn start_dropping(&self, tasks: &Tasks) {
+        let (me, stop) = (Weak::clone(&self.me), tasks.life().hard());
+        tasks.spawn_background("superseded files", async move {
+            let drops = async {
+                loop {
+                    tokio::time::sleep(EVERY).await;
+                    let Some(control) = me.upgrade() else { return };
+                    if let Err(error) = control.drop_superseded().await {
+                        tracing::warn!(error = error.story(), "former files of NARs can't be dropped");
+                    }
+                }
+            };
+            stop.run_until_cancelled(drops).await;
+        });
+    }
+
+    /// Has edges drop what nobody needs to keep any more. Returns how many copies are gone.
+    ///
+    /// # Errors
+    /// Where the index can't be read.
+    pub async fn drop_superseded(&self) -> Result<u64> {
+        let mut gone = 0;
+        for name in self.index.to_drop(self.clock.now(), AT_ONCE).await? {
+            gone += self.drop_one(name).await?;
+        }
+        Ok(gone)
+    }
+
+    async fn drop_one(&self, name: NarFileName) -> Result<u64> {
+        let paths = {
+            let _turn = self.index.lock_files([name]).await;
+            let Some(file) = self.index.file(name).await?.filter(|file| file.drop_at.is_some()) else {
+                return Ok(0);
+            };
+            let is_named = !self.index.naming(name).await?.is_empty();
+            if is_named || !self.sessions.is_remembered(name) {
+                self.index.put_file(name, NarFile { drop_at: None, ..NarFile::clone(&file) });
+                return Ok(0);
+            }
+            self.paths_of_nar(&file).await?
+        };
+        let mut gone = 0;
+        for instance in self.sessions.holding(name) {
+            // The narinfo file beside it goes only where it names this one.
+            let victim = Victim { name, narinfos: paths.clone() };
+            let Some(answered) = self.sessions.evict(&instance, vec![(victim, None)]) else { continue };
+            if let Ok(Ok(answer)) = tokio::time::timeout(ANSWER, answered).await {
+                gone += answer.names.len() as u64;
+            }
+        }
+        Ok(gone)
+    }
+
+    /// The paths of a file's NAR.
+    async fn paths_of_nar(&self, file: &NarFile) -> Result<Vec<StorePathHash>> {
+        let Some(nar) = file.nar else { return Ok(Vec::new()) };
+        let files = self.index.files_of(nar.hash).await?;
+        Ok(naming_any(&self.index, files.iter().map(|(name, _)| name)).await?.into_iter().collect())
+    }
+}
+
+async fn naming_any(
+    index: &Index,
+    names: impl Iterator<Item = &NarFileName>,
+) -> Result<BTreeSet<StorePathHash>> {
+    let mut hashes = BTreeSet::new();
+    for name in names {
+        hashes.extend(index.naming(*name).await?.iter().map(|narinfo| narinfo.store_path.hash()));
+    }
+    Ok(hashes)
+}
+
+fn refused(commit: &Commit, why: &str) -> Error {
+    Error::new(Code::Refused, format!("commit of {}: {why}", commit.name))
+}
