@@ -11,6 +11,7 @@ use std::time::Duration;
 use ncps_nix::{NarFileName, NarInfo, StorePathHash};
 use ncps_proto::{Code, Commit, Error, Recipe, Result, Victim};
 use ncps_runtime::clock::UnixTime;
+use ncps_runtime::fault::{self, Point};
 use ncps_runtime::tasks::Tasks;
 
 use super::{Control, standing};
@@ -46,6 +47,7 @@ impl Control {
             self.index.remove_file(commit.name);
             return Err(refused(commit, "no narinfo names its NAR any more"));
         }
+        fault::point(Point::MadeNamed);
         let now = self.clock.now();
         self.index.accessed(commit.name, now);
         let standing = standing::of(&self.index, commit.name).await;

@@ -100,7 +100,7 @@ impl Engine {
             return Ok(false);
         }
         self.news().changed(commit.name);
-        fault::point(Point::NarStored);
+        fault::point(Point::MadeStored);
         self.encodings().committed(&commit);
         match self.tell(&commit).await {
             Ok(()) => Ok(true),

@@ -82,6 +82,13 @@ pub(super) fn converted(conversion: Conversion, mut source: Chunks, slots: Arc<S
     if conversion.is_none() {
         return source;
     }
+    if let Conversion { to: Some(_), from } = conversion
+        && from != Compression::None
+    {
+        // Two threads: to decode xz takes about as long as to encode zstd.
+        let nar = converted(Conversion { from, to: None }, source, Arc::clone(&slots));
+        return converted(Conversion { from: Compression::None, ..conversion }, nar, slots);
+    }
     let (encoded_tx, encoded_rx) = mpsc::channel(WAITING);
     let (decoded_tx, decoded_rx) = mpsc::channel(WAITING);
     let slot = Arc::new(Mutex::new(Slot::new(slots, Handle::current())));

@@ -14,6 +14,10 @@ pub enum Point {
     NarStored,
     /// Control knows of it in memory; its row is not written, the edge not answered.
     NarCommitted,
+    /// A file that was made of another one is one of the store; control was not told.
+    MadeStored,
+    /// Narinfos name it in memory; no row is written, the edge not answered.
+    MadeNamed,
     /// A batch of rows is in the database; memory does not know that.
     RowsWritten,
     /// A narinfo file lies beside its NAR.
@@ -38,11 +42,13 @@ pub enum Point {
 
 impl Point {
     /// Every point, for the table of the test that goes through all of them.
-    pub const ALL: [Point; 14] = [
+    pub const ALL: [Point; 16] = [
         Point::NarSealed,
         Point::NarRenamed,
         Point::NarStored,
         Point::NarCommitted,
+        Point::MadeStored,
+        Point::MadeNamed,
         Point::RowsWritten,
         Point::NarinfoStored,
         Point::VictimBare,

@@ -34,6 +34,8 @@ fn ways(point: Point) -> &'static [Doing] {
         Point::NarSealed | Point::NarRenamed | Point::NarStored | Point::NarCommitted => {
             &[Doing::Read, Doing::Upload]
         }
+        // See `while_a_file_is_made_of_another_one`.
+        Point::MadeStored | Point::MadeNamed => &[],
         Point::RowsWritten => &[Doing::Read, Doing::Upload, Doing::EvictUpload, Doing::Delete, Doing::Purge],
         Point::NarinfoStored => &[Doing::Read, Doing::Upload],
         Point::VictimBare | Point::VictimGone => &[Doing::Evict, Doing::EvictUpload],
@@ -275,7 +277,54 @@ async fn killed_at(mode: Mode, point: Point, doing: Doing) {
     scene.ncps.terminate().await;
 }
 
+/// A path whose file comes as xz, of a process that makes zstd of it.
+async fn killed_while_made(mode: Mode, point: Point) {
+    let key = UpstreamKey::new("upstream-1");
+    let fixture =
+        Fixture::new("made").size(300 * KIB).compressible().compression(Compression::Xz).build(&key);
+    let upstream = Upstream::with(&[&fixture]).await;
+    let mut ncps = Installation::of(mode, UNDER_TEST, &upstream, &key).variable("CACHE_RECOMPRESS", "zstd");
+    ncps.dies_at(Some(point));
+    ncps.start().await;
+    for path in [fixture.narinfo_path(), fixture.nar_path()] {
+        ncps.fetch(&path).await;
+    }
+    ncps.dead().await;
+    assert_sound(&ncps.edge_data().join("store"));
+
+    ncps.dies_at(None);
+    ncps.start().await;
+    let narinfo = async || {
+        let (status, narinfo) = ncps.fetch(&fixture.narinfo_path()).await;
+        assert_eq!(status, 200);
+        NarInfo::parse(&narinfo.whole()).expect("it parses")
+    };
+    eventually("it is made when the former one is read", async || {
+        let (status, body) = ncps.fetch(&fixture.nar_path()).await;
+        assert!(status == 200 && body.whole() == fixture.file.to_bytes());
+        narinfo().await.compression == Compression::Zstd
+    })
+    .await;
+    let made = narinfo().await;
+    assert_eq!(made.fingerprint(), fixture.narinfo.fingerprint());
+    ncps.stores(&fixture.narinfo_path(), &format!("/{}", made.url)).await;
+    assert_sound(&ncps.edge_data().join("store"));
+    ncps.terminate().await;
+    upstream.down().await;
+    ncps.start().await;
+    let (status, body) = ncps.fetch(&format!("/{}", made.url)).await;
+    assert!(status == 200 && Some(Sha256Hash::of(&body.whole())) == made.file_hash.map(|hash| hash.0));
+    ncps.terminate().await;
+}
+
 both_modes! {
+    async fn while_a_file_is_made_of_another_one(mode) {
+        for point in [Point::MadeStored, Point::MadeNamed] {
+            println!("{point:?}");
+            killed_while_made(mode, point).await;
+        }
+    }
+
     async fn at_every_point(mode) {
         for point in Point::ALL {
             for doing in ways(point) {

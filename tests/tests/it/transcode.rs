@@ -19,6 +19,7 @@ const LEVEL: i32 = 3;
 struct Scene {
     cluster: Cluster,
     upstream: Upstream,
+    key: UpstreamKey,
     fixture: Fixture,
 }
 
@@ -41,7 +42,7 @@ impl Scene {
         let fixture = fixture.build(&key);
         let upstream = Upstream::with(&[&fixture]).await;
         let cluster = how(Cluster::builder(mode).upstream(&upstream).trust(&key)).start().await;
-        Scene { cluster, upstream, fixture }
+        Scene { cluster, upstream, key, fixture }
     }
 
     /// The path was downloaded, and what it became is named.
@@ -272,6 +273,37 @@ both_modes! {
             assert_eq!(scene.cluster.send(part).await.status, 404, "{range}");
         }
         assert_eq!(scene.fetches(), 1);
+        scene.cluster.end().await;
+    }
+
+    async fn what_a_client_uploaded_becomes_zstd_and_may_come_again(mode) {
+        let scene = Scene::with(mode, Compression::Xz, |builder| on(builder).writable()).await;
+        let own = Fixture::new("own-1.0").size(300_000).compressible().compression(Compression::Xz);
+        let own = own.build(&scene.key);
+        let upload = async || {
+            let nar = Request::put(&own.nar_path(), own.file.clone());
+            assert_eq!(scene.cluster.send(nar).await.status, 204);
+            let narinfo = Request::put(&own.narinfo_path(), own.narinfo_text());
+            assert_eq!(scene.cluster.send(narinfo).await.status, 204);
+        };
+        let named = async || {
+            eventually("it is named as zstd", async || {
+                get(&scene.cluster, &own.nar_path()).await;
+                scene.cluster.narinfo(&own).await.compression == Compression::Zstd
+            })
+            .await;
+            scene.cluster.narinfo(&own).await
+        };
+        upload().await;
+        let made = named().await;
+        assert!(unpacked(&get(&scene.cluster, &path(&made)).await.body) == own.nar.to_bytes());
+        upload().await;
+        assert!(get(&scene.cluster, &own.nar_path()).await.body == own.file.to_bytes());
+        let again = named().await;
+        assert_eq!(again.url, made.url);
+        scene.cluster.quiet().await;
+        scene.forget(file(&made));
+        assert!(unpacked(&get(&scene.cluster, &path(&made)).await.body) == own.nar.to_bytes(), "made again");
         scene.cluster.end().await;
     }
 
