@@ -14,10 +14,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::accepting::Accepting;
 use crate::connections::{Door, Held, Place};
 use crate::identity::Certificate;
 use crate::refusals::{Reason, Who};
+use ncps_runtime::accepting::Accepting;
 
 /// Handshakes at once; more connections wait in the kernel's queue. More than one address may have connections.
 const AT_ONCE: usize = 1024;

@@ -22,7 +22,7 @@ use ncps_runtime::telemetry::{PROMETHEUS_TEXT, Telemetry};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::accepting::Accepting;
+use ncps_runtime::accepting::Accepting;
 
 /// The port by default.
 pub const PORT: u16 = 8503;

@@ -10,10 +10,10 @@
 //!
 //! Absent on purpose: HTTP towards clients or upstreams, and any NAR body.
 
-mod accepting;
 mod admin;
 mod admission;
 mod announce;
+mod arriving;
 mod calls;
 pub mod compose;
 pub mod config;

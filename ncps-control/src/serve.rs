@@ -21,7 +21,7 @@ use tonic::transport::Server;
 use tower::layer::layer_fn;
 
 use crate::Control;
-use crate::accepting;
+use crate::arriving;
 use crate::calls::{self, Calls, Intake};
 use crate::config::{ControlAddr, PortTls};
 use crate::connections::{Door, Limits};
@@ -253,7 +253,7 @@ async fn run(
         ControlListener::Unix(listener, _file) => {
             let router = server.add_service(grpc::server(plane)).add_service(admin::server(admin));
             let router = router.add_service(health).add_service(reflection);
-            router.serve_with_incoming_shutdown(accepting::unix(listener), stop).await?;
+            router.serve_with_incoming_shutdown(arriving::unix(listener), stop).await?;
         }
         ControlListener::Tcp(Port { listener, addr, tls, calls }) => {
             let intake = Intake::new(calls, Arc::clone(&control.refusals));
@@ -270,7 +270,7 @@ async fn run(
             let door = Door::new(Limits::default(), Arc::clone(&control.refusals));
             match tls {
                 None => {
-                    let plain = accepting::plain(listener, door);
+                    let plain = arriving::plain(listener, door);
                     router.serve_with_incoming_shutdown(plain, stop).await?;
                 }
                 Some(tls) => {

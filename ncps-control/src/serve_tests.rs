@@ -309,7 +309,7 @@ async fn past_the_limit_a_connection_is_closed_at_once() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let addr = listener.local_addr().expect("bound");
     let door = Door::new(Limits { of_one: 2, ..Limits::default() }, Arc::clone(&house.control.refusals));
-    let mut incoming = accepting::plain(listener, door);
+    let mut incoming = arriving::plain(listener, door);
     let mut clients = Vec::new();
     for _ in 0..2 {
         clients

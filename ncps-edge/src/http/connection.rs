@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use ncps_runtime::accepting::Accepting;
 use ncps_runtime::tasks::Tasks;
 use ncps_runtime::tls::Tls;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -33,8 +34,6 @@ const MAX_STREAMS: u32 = 256;
 /// head (431 past it). With hyper's 400 KiB the memory of a hundred slow clients is felt.
 const MAX_BUFFER: usize = 64 << 10;
 const HTTP2_PING: Duration = Duration::from_secs(30);
-/// When the process is out of file descriptors, a moment may bring one back.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What all connections share.
 struct Front {
@@ -58,26 +57,19 @@ pub(crate) async fn serve(
     let admission = Admission::new(limits.requests);
     let router = router(Arc::clone(&service));
     let front = Arc::new(Front { service, router, admission, limits, tls, tasks: tasks.clone() });
-    let next = async || {
+    let mut accepting = Accepting::default();
+    let mut next = async || {
         // A place first: without one the connection is left to the kernel.
-        let place = Arc::clone(&places).acquire_owned().await.map_err(std::io::Error::other)?;
-        let (stream, _) = listener.accept().await?;
-        Ok::<_, std::io::Error>((stream, place))
+        let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
+        let (stream, _) = accepting.next(|| listener.accept()).await;
+        (stream, place)
     };
-    while let Some(accepted) = drain.run_until_cancelled(next()).await {
-        match accepted {
-            Ok((stream, place)) => {
-                let front = Arc::clone(&front);
-                tasks.spawn("connection", async move {
-                    front.connection(stream).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection can't be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+    while let Some((stream, place)) = drain.run_until_cancelled(next()).await {
+        let front = Arc::clone(&front);
+        tasks.spawn("connection", async move {
+            front.connection(stream).await;
+            drop(place);
+        });
     }
 }
 

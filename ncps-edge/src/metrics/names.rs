@@ -92,7 +92,7 @@ metrics! {
     TRANSCODE_SAVED = "ncps_transcode_saved_bytes_total", Kind::Counter, "By", [],
         "Bytes that those of them got smaller which did: mostly those that came uncompressed.";
     TRANSCODE_CPU = "ncps_transcode_cpu_milliseconds_total", Kind::Counter, "ms", [],
-        "What transcoding took of the processor, at the lowest priority.";
+        "What transcoding took of the processor.";
     TRANSCODES = "ncps_transcodes_waiting", Kind::Gauge, "{file}", [], "Stored NAR files that wait to be looked at.";
 
     NEAR_NARINFOS = "ncps_near_cache_narinfos", Kind::Gauge, "{narinfo}", [], "Narinfos in memory.";

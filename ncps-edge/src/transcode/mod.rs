@@ -20,7 +20,7 @@ use ncps_runtime::tasks::Tasks;
 use tokio_util::sync::CancellationToken;
 
 use crate::live::Current;
-use crate::metrics::{EdgeMetrics, Size, Transcoded};
+use crate::metrics::{EdgeMetrics, Route, Size, Transcoded};
 use crate::store::StoredNar;
 use crate::transfer::{Engine, library};
 
@@ -94,6 +94,11 @@ impl Transcoder {
         }
     }
 
+    fn busy(&self) -> Arc<dyn Fn() -> bool + Send + Sync> {
+        let active = Arc::clone(&self.metrics.http.active);
+        Arc::new(move || [Route::Nar, Route::Peer].into_iter().any(|route| active.get(route) > 0))
+    }
+
     fn level(&self) -> Option<i32> {
         self.current.get().ok()?.settings.recompress
     }
@@ -123,6 +128,7 @@ impl Transcoder {
             level: source.level,
             into: spool.file(),
             stop: self.stop.clone(),
+            is_busy: self.busy(),
         };
         let Recoded { made, cpu } = recoding.run().await;
         self.metrics.transcode_cpu.add((), u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX));

@@ -1,4 +1,5 @@
-//! One NAR file made of another one, on a thread of its own that leaves the processor to whoever serves clients.
+//! One NAR file made of another one, on a thread of its own that rests as long as it worked while clients download:
+//! priorities are nothing that a service may change under the usual sandbox (systemd's `~@resources`).
 //!
 //! What was made is read again and decoded before it counts: whatever the codecs do, it is the NAR that was signed.
 
@@ -6,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ncps_nix::{Compression, FileHash, NarFileName, Sha256Hash};
 use ncps_proto::NarFacts;
@@ -18,6 +19,8 @@ use crate::store::read_at;
 use crate::transfer::{Encoding, decoder, encoder, prove};
 
 const CHUNK: usize = 128 * 1024;
+/// The machine may have stood still.
+const LONGEST_REST: Duration = Duration::from_millis(200);
 /// What is to become what.
 pub(super) struct Recoding {
     pub(super) from: Arc<File>,
@@ -27,6 +30,8 @@ pub(super) struct Recoding {
     pub(super) level: i32,
     pub(super) into: Arc<File>,
     pub(super) stop: CancellationToken,
+    /// Whether clients download now.
+    pub(super) is_busy: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// A file that was made, and proven.
@@ -46,7 +51,6 @@ impl Recoding {
     pub(super) async fn run(self) -> Recoded {
         let (tell, told) = oneshot::channel();
         let work = move || {
-            leave_the_processor_to_others();
             let made = self.make();
             tell.send(Recoded { made, cpu: thread_cpu() }).ok();
         };
@@ -70,7 +74,8 @@ impl Recoding {
     }
 
     fn read(&self, file: &Arc<File>) -> Reading {
-        Reading { file: Arc::clone(file), offset: 0, stop: self.stop.clone() }
+        let (stop, is_busy) = (self.stop.clone(), Arc::clone(&self.is_busy));
+        Reading { file: Arc::clone(file), offset: 0, stop, is_busy, working: Instant::now() }
     }
 }
 
@@ -84,11 +89,23 @@ fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-/// A file from its beginning, as long as the edge is not stopping.
+/// A file from its beginning, as long as the edge is not stopping, and slowly while it is busy.
 struct Reading {
     file: Arc<File>,
     offset: u64,
     stop: CancellationToken,
+    is_busy: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Since when what was read last is worked on.
+    working: Instant,
+}
+
+impl Reading {
+    fn rest(&mut self) {
+        if (self.is_busy)() {
+            std::thread::sleep(self.working.elapsed().min(LONGEST_REST));
+        }
+        self.working = Instant::now();
+    }
 }
 
 impl Read for Reading {
@@ -96,6 +113,7 @@ impl Read for Reading {
         if self.stop.is_cancelled() {
             return Err(io::Error::other("the edge is stopping"));
         }
+        self.rest();
         let read = read_at(&self.file, self.offset, buffer)?;
         self.offset += read as u64;
         Ok(read)
@@ -119,12 +137,6 @@ impl Write for Written<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// The calling thread gets what nobody else wants. Elsewhere than on Linux this would be the whole process.
-fn leave_the_processor_to_others() {
-    #[cfg(target_os = "linux")]
-    rustix::process::nice(19).ok();
 }
 
 fn thread_cpu() -> Duration {

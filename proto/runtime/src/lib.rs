@@ -11,6 +11,7 @@
 //! Absent on purpose: Nix formats, HTTP, SQL and gRPC, and any reading of the process environment: it is
 //! handed in by `main`, so that tests need not change it.
 
+pub mod accepting;
 pub mod clock;
 pub mod config;
 pub mod exit;

@@ -2,18 +2,12 @@
 //! as where the process is out of file descriptors, it is asked again after a pause: an error would end the server, and
 //! without the pause a processor would do nothing but ask. It is said now and then.
 //!
-//! Absent: which connections have a place (see [`crate::connections`]), and TLS (see [`crate::handshakes`]).
+//! Absent: listening, which connections have a place, and TLS.
 
 use std::io::{self, ErrorKind};
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::BoxStream;
-use futures::{StreamExt, stream};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::{Instant, sleep};
-
-use crate::connections::{Door, Held};
 
 /// A moment may bring a file descriptor back.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -22,13 +16,14 @@ const SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// Asks on, whatever the system answers.
 #[derive(Debug, Default)]
-pub(crate) struct Accepting {
+pub struct Accepting {
+    /// The last line of the log about it.
     said: Option<Instant>,
 }
 
 impl Accepting {
     /// What `accept` gives in the end.
-    pub(crate) async fn next<T, F>(&mut self, mut accept: impl FnMut() -> F) -> T
+    pub async fn next<T, F>(&mut self, mut accept: impl FnMut() -> F) -> T
     where
         F: Future<Output = io::Result<T>>,
     {
@@ -51,32 +46,6 @@ impl Accepting {
             self.said = Some(Instant::now());
         }
     }
-}
-
-/// Connections in plaintext that have a place; others are closed.
-pub(crate) fn plain(
-    listener: TcpListener,
-    door: Arc<Door>,
-) -> BoxStream<'static, io::Result<Held<TcpStream>>> {
-    stream::unfold((listener, door, Accepting::default()), async |(listener, door, mut accepting)| {
-        loop {
-            let (stream, peer) = accepting.next(|| listener.accept()).await;
-            let Some(place) = door.enter(peer) else { continue };
-            // Latency matters more than packets; a socket that refuses is used as it is.
-            stream.set_nodelay(true).ok();
-            return Some((Ok(place.hold(stream)), (listener, door, accepting)));
-        }
-    })
-    .boxed()
-}
-
-/// Connections to a socket that only its owner can connect to.
-pub(crate) fn unix(listener: UnixListener) -> BoxStream<'static, io::Result<UnixStream>> {
-    stream::unfold((listener, Accepting::default()), async |(listener, mut accepting)| {
-        let (stream, _) = accepting.next(|| listener.accept()).await;
-        Some((Ok(stream), (listener, accepting)))
-    })
-    .boxed()
 }
 
 #[cfg(test)]
