@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ncps_nix::{NarFileName, NarInfo, StorePathHash};
+use ncps_nix::{Compression, NarFileName, NarInfo, StorePathHash};
 use ncps_proto::{Code, Commit, Error, Recipe, Result, Victim};
 use ncps_runtime::clock::UnixTime;
 use ncps_runtime::fault::{self, Point};
@@ -41,10 +41,13 @@ impl Control {
         let turns = self.index.lock_files(others.iter().copied().chain([commit.name, recipe.source])).await;
         self.is_possible(instance, commit, None).await?;
         let uploaded = self.is_welcome(instance, commit, recipe).await?;
+        let was_known = self.index.file(commit.name).await?.is_some();
         self.put_made_file(commit, recipe, uploaded).await?;
         let narinfos = self.prefer(commit.name, commit, &others).await?;
         if narinfos.is_empty() {
-            self.index.remove_file(commit.name);
+            if !was_known {
+                self.index.remove_file(commit.name);
+            }
             return Err(refused(commit, "no narinfo names its NAR any more"));
         }
         fault::point(Point::MadeNamed);
@@ -65,6 +68,9 @@ impl Control {
 
     /// Whether it stands for an upload then, which only a disk that is kept may hold.
     async fn is_welcome(&self, instance: &str, commit: &Commit, recipe: &Recipe) -> Result<bool> {
+        if commit.name.compression != Compression::Zstd || recipe.source.compression == Compression::Zstd {
+            return Err(refused(commit, "zstd is made of other files"));
+        }
         let source = self.index.file(recipe.source).await?;
         let Some(source) = source.filter(|source| source.is_proven(commit.nar)) else {
             return Err(refused(commit, "what it was made of is not known"));

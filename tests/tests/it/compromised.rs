@@ -10,15 +10,18 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use ncps_edge::config::{ControlLink, ControlUrl};
 use ncps_edge::remote;
-use ncps_nix::{Compression, NarFileName, NarInfo, SecretKey};
+use ncps_nix::{Compression, FileHash, NarFileName, NarInfo, SecretKey, Sha256Hash};
 use ncps_proto::grpc::RemoteControl;
 use ncps_proto::{
     Accesses, Checked, Code, Commit, ControlPlane, Directive, Directives, EdgeReport, HeldNar, Hello, Job,
-    JobReport, JobSaid, Lookup, NarFacts, Origin, Publication, Said, Scope, Secret, Upload, Verdict, Writer,
+    JobReport, JobSaid, Lookup, NarFacts, Origin, Publication, Recipe, Said, Scope, Secret, Upload, Verdict,
+    Writer,
 };
 use ncps_runtime::tls::TlsFiles;
 use ncps_tests::cluster::ClusterBuilder;
-use ncps_tests::{Cluster, Fixture, Mode, Upstream, UpstreamKey, both_modes, eventually, eventually_some};
+use ncps_tests::{
+    Cluster, Fixture, Mode, Upstream, UpstreamKey, both_modes, decode, eventually, eventually_some,
+};
 use tokio::sync::mpsc;
 
 use crate::control_port::{ATTACHED, Fleet};
@@ -37,8 +40,13 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) async fn new(change: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Scene {
+        Scene::of(Compression::Zstd, change).await
+    }
+
+    async fn of(compression: Compression, change: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Scene {
         let key = UpstreamKey::new("upstream-1");
-        let fixture = Fixture::new("hello-1.0").size(50_000).compression(Compression::Zstd).build(&key);
+        let fixture =
+            Fixture::new("hello-1.0").size(50_000).compressible().compression(compression).build(&key);
         let upstream = Upstream::with(&[&fixture]).await;
         let builder = Cluster::builder(Mode::Split).upstream(&upstream).trust(&key).edges(2);
         let durable = |edge: &mut ncps_edge::config::EdgeConfig| edge.durable = true;
@@ -228,6 +236,48 @@ async fn what_it_claims_to_hold_is_read_elsewhere() {
     scene.is_right_at(0).await;
     assert!(liar.count("GET", &scene.fixture.nar_path()) > 0, "it was asked");
     front.mend().await;
+    drop(attached);
+    scene.cluster.end().await;
+}
+
+/// It says that it made a file of a path, which it did not: narinfos name it, and whoever asks for it first makes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_it_says_to_have_made_is_made_by_who_is_asked_for_it() {
+    let scene = Scene::of(Compression::Xz, |builder| builder).await;
+    let before = scene.warm().await;
+    let attached = scene.attach(evil()).await;
+    attached.holds(&[]);
+    let bogus = NarFileName { hash: FileHash(Sha256Hash::of(b"nothing")), compression: Compression::Zstd };
+    let encoder = format!("zstd-{}", zstd::zstd_safe::version_string());
+    let lie = Commit {
+        name: bogus,
+        asked_as: None,
+        file_size: 7,
+        nar: facts(&scene.fixture),
+        origin: None,
+        uploaded: false,
+        recipe: Some(Recipe { source: scene.name(), level: 3, encoder }),
+        meanwhile: Vec::new(),
+    };
+    let named = scene.evil.commit_nar(EVIL, lie).await.expect("heard");
+    assert_eq!(named[0].fingerprint(), before.fingerprint());
+    for edge in [0, 1] {
+        let node = scene.cluster.at(edge);
+        let nar = eventually_some("the path is served", async || {
+            let narinfo =
+                NarInfo::parse(&node.get(&scene.fixture.narinfo_path()).await.whole().await).ok()?;
+            let (status, body) = node.fetch(&format!("/{}", narinfo.url)).await;
+            match body {
+                ncps_tests::Outcome::Whole(body) if status == 200 => decode(narinfo.compression, &body).ok(),
+                _ => None,
+            }
+        })
+        .await;
+        assert!(nar == scene.fixture.nar.to_bytes(), "at edge {edge}");
+    }
+    eventually("its file is named no more", async || scene.known().await.expect("known").url != bogus.url())
+        .await;
+    scene.is_right_at(0).await;
     drop(attached);
     scene.cluster.end().await;
 }
