@@ -174,13 +174,14 @@ impl ControlMetrics {
 
     /// An eviction has ended.
     pub(crate) fn evicted(&self, report: &EvictionReport, took: Duration) {
-        self.runs.inc(report.trigger);
         for edge in &report.edges {
             self.evicted_files.add((), edge.files);
             self.evicted_bytes.add((), edge.bytes);
         }
         self.shortfall.set((), report.edges.iter().map(|edge| edge.shortfall).sum());
         self.run_duration.record((), took.as_secs_f64());
+        // Last: who sees that a run is over sees what it did.
+        self.runs.inc(report.trigger);
     }
 
     fn look<T: Send + Sync + 'static>(&self, metric: &'static Metric, part: &Arc<T>, number: fn(&T) -> u64) {
