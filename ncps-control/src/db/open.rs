@@ -50,13 +50,14 @@ pub(super) async fn open(path: &Path, now: UnixTime) -> Result<Db, OpenError> {
         claim(path).await.map_err(|e| sqlite("create", path, e))?;
     }
     let options = options(path);
-    let writer = pool(options.clone(), 1).await.map_err(|e| sqlite("open", path, e))?;
+    let writer = pool(sound(), options.clone(), 1).await.map_err(|e| sqlite("open", path, e))?;
     migrator().run(&writer).await.map_err(|e| sqlite("migrate", path, e))?;
     note_restored(&writer, now).await.map_err(|e| sqlite("note the restore of", path, e))?;
     let index_id = index_id(&writer, now).await.map_err(|e| sqlite("read the index id of", path, e))?;
     let fleet_secret =
         fleet_secret(&writer).await.map_err(|e| sqlite("read the fleet's secret of", path, e))?;
-    let readers = pool(options.read_only(true), READERS).await.map_err(|e| sqlite("open", path, e))?;
+    let readers = pool(SqlitePoolOptions::new(), options.read_only(true), READERS).await;
+    let readers = readers.map_err(|e| sqlite("open", path, e))?;
     let lookups = Lookups::open(path, BUSY_TIMEOUT).map_err(|e| OpenError::Sqlite {
         action: "open",
         path: path.to_owned(),
@@ -101,9 +102,24 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-async fn pool(options: SqliteConnectOptions, connections: u32) -> Result<SqlitePool, sqlx::Error> {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
+/// No connection is used again on which a transaction seems to be open. Where the disk is full SQLite ends one by itself;
+/// sqlx does not learn that, can't roll back what is none any more, and would refuse to begin another one there for good.
+fn sound() -> SqlitePoolOptions {
+    SqlitePoolOptions::new().after_release(|connection, _| {
+        Box::pin(async {
+            // What was left is rolled back by then, where it can be.
+            connection.ping().await?;
+            Ok(!connection.is_in_transaction())
+        })
+    })
+}
+
+async fn pool(
+    pool: SqlitePoolOptions,
+    options: SqliteConnectOptions,
+    connections: u32,
+) -> Result<SqlitePool, sqlx::Error> {
+    pool.max_connections(connections)
         // Opening a file costs more than keeping it open.
         .idle_timeout(None)
         .max_lifetime(None)

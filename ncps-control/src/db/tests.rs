@@ -299,6 +299,28 @@ async fn plans_look_through_nothing(db: &Db) {
     }
 }
 
+/// SQLite does so by itself where the disk is full, whether in a statement or in the commit.
+#[tokio::test]
+async fn after_a_transaction_that_sqlite_ended_the_next_ones_are_written() {
+    let folder = Folder::new();
+    let db = folder.open().await;
+    folder
+        .as_another(&[
+            "CREATE TRIGGER full BEFORE INSERT ON aliases BEGIN SELECT RAISE(ROLLBACK, 'it is full'); END",
+        ])
+        .await;
+    let (alias, target) = (file("w", Compression::Xz), file("r", Compression::Zstd));
+    let batch = Batch { aliases: vec![(alias, Some(target))], ..Batch::default() };
+    for _ in 0..3 {
+        let error = ncps_proto::Error::from(db.write(&batch, NOW).await.expect_err("full")).story();
+        assert!(error.contains("it is full"), "{error}");
+    }
+    folder.as_another(&["DROP TRIGGER full"]).await;
+    db.write(&batch, NOW).await.expect("writes");
+    assert_eq!(db.alias(alias).await.expect("reads"), Some(target));
+    db.close().await;
+}
+
 #[tokio::test]
 async fn a_reader_waits_for_no_writer() {
     let folder = Folder::new();

@@ -90,6 +90,27 @@ fn assert_no_lie_in_narinfos(cluster: &Cluster, fixture: &Fixture) {
     assert!(kept.file_hash.is_none_or(|hash| hash == fixture.file_hash()), "another hash");
 }
 
+/// In one process, where the index lies on the same disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_found_no_room_are_written_as_soon_as_there_is_some() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let key = UpstreamKey::new("upstream-1");
+    let fixtures = ["one", "two"].map(|name| fixture(&key, name, Compression::Xz));
+    let upstream = Upstream::with(&fixtures.iter().collect::<Vec<_>>()).await;
+    let cluster = disk.cluster(Mode::Combined, &upstream, &key).prometheus().start().await;
+    let scrape = || Scrape::parse(&cluster.control_telemetry.scrape().expect("asked for"));
+    let failed = || scrape().number("ncps_index_batches_total", &[("outcome", "failed")]);
+    let waiting = || scrape().number("ncps_index_waiting", &[]);
+    disk.fill();
+    for fixture in &fixtures {
+        cluster.narinfo(fixture).await;
+    }
+    eventually("batches fail, time and again", async || failed() > 3.0 && waiting() > 0.0).await;
+    disk.free();
+    eventually("all of it has its rows", async || waiting() == 0.0).await;
+    cluster.end().await;
+}
+
 both_modes! {
     async fn line_69_full_before_a_read_it_is_passed_through(mode) {
         let Some(disk) = SmallDisk::mount() else { return };
