@@ -8,6 +8,9 @@ use ncps_tests::{
     Cluster, Connection, Fixture, Gate, Request, Rule, Upstream, UpstreamKey, both_modes, eventually,
 };
 
+/// What a head may take: little for who waits until it is over, and much for a head that is sent at once.
+const HEAD: Duration = Duration::from_secs(2);
+
 /// One request on a connection that is kept.
 async fn status(connection: &mut Connection, path: &str) -> u16 {
     let mut response = connection.get(path).await.expect("no reset");
@@ -112,7 +115,7 @@ both_modes! {
     async fn who_says_nothing_keeps_no_place(mode) {
         let builder = Cluster::builder(mode).edge_config(|edge| {
             edge.limits.connections = 2;
-            edge.limits.head_timeout = Duration::from_millis(300);
+            edge.limits.head_timeout = HEAD;
         });
         let cluster = builder.start().await;
         let silent = Connection::open(cluster.addr).await.expect("accepted");
@@ -128,7 +131,7 @@ both_modes! {
     async fn long_and_slow_heads_are_refused(mode) {
         let builder = Cluster::builder(mode);
         let slow = |edge: &mut ncps_edge::config::EdgeConfig| {
-            edge.limits.head_timeout = Duration::from_millis(300);
+            edge.limits.head_timeout = HEAD;
         };
         let cluster = builder.edge_config(slow).start().await;
         assert_eq!(cluster.fetch(&format!("/{}", "a".repeat(5000))).await.0, 414);

@@ -8,7 +8,7 @@ use ncps_proto::{Login, NetrcEntry, Secret};
 use ncps_tests::{Cluster, Cut, Fixture, Framing, Rule, Upstream, UpstreamKey, both_modes, eventually};
 
 use crate::asking::{get, head};
-use crate::scene::{empty, empty_with, is_refused, is_served, known, learn, plain};
+use crate::scene::{empty, empty_with, impatient, is_refused, is_served, known, learn, plain};
 
 /// `user:secret` and `s3:key` as HTTP Basic says them.
 const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
@@ -218,9 +218,8 @@ both_modes! {
 
     async fn who_is_silent_is_noticed_although_another_one_answers(mode) {
         let hedged = |settings: &mut ncps_proto::EdgeSettings| {
+            impatient(settings);
             settings.hedge_delay = Duration::from_millis(50);
-            settings.connect_timeout = Duration::from_millis(100);
-            settings.header_timeout = Duration::from_millis(300);
         };
         let (cluster, [silent, other], key) = empty_with(mode, hedged).await;
         silent.blackhole();

@@ -107,7 +107,7 @@ both_modes! {
         cluster.end().await;
     }
 
-    /// Takes three seconds, of the cold body and of the stored one: thrice what an upstream would be given.
+    /// Takes three seconds, of the cold body and of the stored one: longer than an upstream would be given.
     async fn line_67_a_client_that_stops_reading_goes_on_later(mode) {
         let (cluster, [upstream], fixture) = known_with(mode, plain(16 << 20), impatient).await;
         let file = fixture.file.to_bytes();

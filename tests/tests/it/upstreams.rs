@@ -11,7 +11,7 @@ use crate::scene::{empty, empty_with, impatient, is_served, known, known_with, l
 
 /// What two upstreams that say nothing may cost who is [`impatient`]: a connection and a head each, and as much again
 /// for a machine with too much to do.
-const ALL_SILENT: Duration = Duration::from_secs(4);
+const ALL_SILENT: Duration = Duration::from_secs(16);
 
 both_modes! {
     async fn line_41_who_lacks_a_path_sends_to_the_next(mode) {
