@@ -59,6 +59,9 @@ both_modes! {
         becomes(&cluster, "ncps_narinfo_served_total", &[("result", "hit"), ("status", "success")], 3.0).await;
         becomes(&cluster, "ncps_narinfo_served_total", &[("result", "absent")], 1.0).await;
         becomes(&cluster, "ncps_nar_served_total", &[("result", "hit")], 3.0).await;
+        // A request is over after it was counted.
+        let over = async || scrape(&cluster).await.number("http_server_active_requests", &[]) == 0.0;
+        eventually("all requests are over", over).await;
         let told = scrape(&cluster).await;
         assert_eq!(told.number("ncps_narinfo_served_total", &[("result", "miss")]), 1.0);
         assert_eq!(told.number("ncps_narinfo_served_bytes_total", &[("result", "hit")]), 3.0 * narinfo_size);
