@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::eventually;
 use crate::netns::Host;
+use crate::{eventually, patience};
 
 /// A port that is bound, without being listened on, for as long as this lives: connections to it
 /// are refused, and nobody else is given it. A process that sets `SO_REUSEADDR` (tokio's
@@ -54,10 +54,10 @@ impl ReservedPort {
     /// Listens on it, until the listener is dropped.
     ///
     /// # Errors
-    /// If somebody listens already, and goes on to for a second: that a listener was dropped does not mean that it is
-    /// gone, since a process that is begun here has a copy of each socket from its fork to its exec.
+    /// If somebody listens already, and goes on to for the usual patience: that a listener was dropped does not mean that
+    /// it is gone, since a process that is begun here has a copy of each socket from its fork to its exec.
     pub fn listen(&self) -> io::Result<TcpListener> {
-        let until = Instant::now() + Duration::from_secs(1);
+        let until = Instant::now() + patience();
         loop {
             match bind(self.addr, self.namespace.as_deref())?.listen(1024) {
                 Err(taken) if taken.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
