@@ -137,7 +137,7 @@ impl Db {
     }
 
     /// Closes every connection; the write-ahead log is folded into the file.
-    pub(crate) async fn close(&self) {
+    pub async fn close(&self) {
         self.lookups.close().await;
         self.readers.close().await;
         self.writer.close().await;

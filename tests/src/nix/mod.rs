@@ -46,8 +46,16 @@ impl Nix {
     /// # Panics
     /// If there is none, and `NCPS_REQUIRE_NIX` is `1`.
     pub fn find() -> Option<Self> {
+        Self::find_in(&std::env::temp_dir())
+    }
+
+    /// The same, with all that it has below this directory.
+    ///
+    /// # Panics
+    /// As [`Nix::find`].
+    pub fn find_in(dir: &Path) -> Option<Self> {
         if is_on_path("nix") && is_on_path("nix-store") {
-            return Some(Self::new());
+            return Some(Self::new(dir));
         }
         let required = std::env::var("NCPS_REQUIRE_NIX").is_ok_and(|value| value == "1");
         assert!(!required, "NCPS_REQUIRE_NIX is set and there is no nix on the PATH");
@@ -55,8 +63,9 @@ impl Nix {
         None
     }
 
-    fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("ncps-nix-").tempdir().expect("a temporary directory");
+    fn new(place: &Path) -> Self {
+        let dir = tempfile::Builder::new().prefix("ncps-nix-").tempdir_in(place);
+        let dir = dir.expect("a temporary directory");
         for sub in ["root", "conf", "home"] {
             std::fs::create_dir(dir.path().join(sub)).expect("room in the temporary directory");
         }

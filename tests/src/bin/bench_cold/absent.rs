@@ -3,16 +3,14 @@
 use std::path::Path;
 
 use ncps_nix::StorePathHash;
+use ncps_tests::bench::{Ncps, Start, Target, row};
 use ncps_tests::{Connection, SplitMix, Upstream, UpstreamKey};
-
-use crate::ncps::Ncps;
-use crate::row::{Target, row};
 
 const PATHS: usize = 5_000;
 
 pub(crate) async fn measure(program: &Path) {
     let (key, upstream) = (UpstreamKey::new("bench-1"), Upstream::start().await);
-    let ncps = Ncps::start(program, &upstream.url(), &key, None).await;
+    let ncps = Start::of(program).upstream(&upstream.url(), &key).start().await;
     let first = round(&ncps, &upstream).await;
     let again = round(&ncps, &upstream).await;
     let how = format!("{first} the first time");

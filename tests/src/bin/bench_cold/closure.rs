@@ -9,12 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ncps_nix::{Compression, NarInfo};
+use ncps_tests::bench::{Start, Target, median, row};
 use ncps_tests::{Connection, Fixture, Front, Link, SplitMix, Upstream, UpstreamKey};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-
-use crate::ncps::Ncps;
-use crate::row::{Target, median, row};
 
 const LEVELS: usize = 25;
 const OF_A_LEVEL: usize = 200;
@@ -32,11 +30,14 @@ pub(crate) async fn measure(program: &Path, runs: usize) {
     near.delay(ONE_WAY);
     far.delay(ONE_WAY);
     let roots: Vec<String> = closure.iter().rev().take(OF_A_LEVEL).map(Fixture::narinfo_path).collect();
+    let roots_file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(roots_file.path(), front.authority().root()).expect("written");
     let (mut direct, mut through) = (Vec::new(), Vec::new());
     for _ in 0..runs {
         direct.push(query(near.addr(), &roots).await);
         let url = format!("https://{}", far.addr());
-        let ncps = Ncps::start(program, &url, &key, Some(&front.authority().root())).await;
+        let trusted = format!("--upstream-ca-file={}", roots_file.path().display());
+        let ncps = Start::of(program).upstream(&url, &key).flag(trusted).start().await;
         through.push(query(ncps.addr(), &roots).await);
     }
     let (direct, through) = (median(direct), median(through));

@@ -11,8 +11,6 @@ mod absent;
 mod closure;
 mod many;
 mod nar;
-mod ncps;
-mod row;
 
 use std::path::PathBuf;
 

@@ -7,11 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ncps_nix::Compression;
+use ncps_tests::bench::{Start, Target, row};
 use ncps_tests::scrape::Scrape;
 use ncps_tests::{Connection, Fixture, Link, Upstream, UpstreamKey, get};
-
-use crate::ncps::Ncps;
-use crate::row::{Target, row};
 
 const NARS: u64 = 500;
 const BYTES: u64 = 1_000_000;
@@ -31,7 +29,7 @@ pub(crate) async fn measure(program: &Path) {
     let upstream = Upstream::with(&fixtures.iter().collect::<Vec<_>>()).await;
     let link = Link::tcp(upstream.addr()).await;
     link.delay(ONE_WAY);
-    let ncps = Ncps::start(program, &format!("http://{}", link.addr()), &key, None).await;
+    let ncps = Start::of(program).upstream(&format!("http://{}", link.addr()), &key).start().await;
     for fixture in &fixtures {
         get(ncps.addr(), &fixture.narinfo_path()).await.expect("a narinfo").whole().await;
     }

@@ -6,10 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ncps_nix::Compression;
+use ncps_tests::bench::{Start, Target, median, row};
 use ncps_tests::{Connection, Fixture, Link, Upstream, UpstreamKey};
-
-use crate::ncps::Ncps;
-use crate::row::{Target, median, row};
 
 const BYTES: u64 = 200_000_000;
 const PER_SECOND: u64 = 125_000_000;
@@ -21,7 +19,7 @@ pub(crate) async fn measure(program: &Path, runs: usize) {
     let link = Link::tcp(upstream.addr()).await;
     link.delay(ONE_WAY);
     link.throttle(PER_SECOND);
-    let ncps = Ncps::start(program, &format!("http://{}", link.addr()), &key, None).await;
+    let ncps = Start::of(program).upstream(&format!("http://{}", link.addr()), &key).start().await;
     let (mut first, mut total) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for run in 0..runs as u64 {
         for (n, addr) in [link.addr(), ncps.addr()].into_iter().enumerate() {

@@ -3,11 +3,10 @@
 //! is the program `ncps-control`; see [`Size`] for the names. Run by `tests/bench/scale`.
 //!
 //! What edges say and when is the edge's own code: its dialogue, its log of accesses, its pauses. The rows of the database
-//! are put in by SQL, see [`fill`]. Absent: stores, upstreams and clients; whatever they cost, control does not pay it.
+//! are put in by SQL, see [`ncps_tests::bench::fill`]. Absent: stores, upstreams and clients; whatever they cost, control does not pay it.
 
 mod edge;
 mod figures;
-mod fill;
 mod load;
 mod size;
 mod world;
@@ -43,7 +42,7 @@ async fn main() {
     let mut process = control.start().await;
     process.terminate().await;
     let began = Instant::now();
-    fill::fill(&control.database(), &world).await;
+    ncps_tests::bench::fill(&control.database(), size.paths).expect("rows that fit the schema");
     println!("database filled in {:.0} s", seconds(began));
 
     let mut process = timed_start(&control).await;

@@ -1,14 +1,11 @@
-//! What there is: paths, their files, and which edges hold them. Everything follows from a number, so that the rows of
-//! the database and the words of edges agree.
+//! What there is: paths, their files, and which edges hold them.
 
-use ncps_nix::{Compression, FileHash, NarFileName, NarHash, Sha256Hash, StorePathHash};
+use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::HeldNar;
 use ncps_tests::SplitMix;
+use ncps_tests::bench::paths::{self, FILE_SIZE};
 
 use crate::size::Size;
-
-/// In bytes, of every NAR file.
-pub(crate) const FILE_SIZE: u64 = 50_000;
 
 pub(crate) struct World {
     pub(crate) size: Size,
@@ -21,8 +18,8 @@ impl World {
         let numbers = 0..size.paths;
         World {
             size,
-            paths: numbers.clone().map(|n| StorePathHash::from_bytes(bytes(b'p', n))).collect(),
-            files: numbers.map(file).collect(),
+            paths: numbers.clone().map(paths::hash).collect(),
+            files: numbers.map(paths::file).collect(),
         }
     }
 
@@ -49,25 +46,6 @@ impl World {
     pub(crate) fn placements(&self) -> usize {
         2 * self.size.paths
     }
-}
-
-fn file(n: usize) -> NarFileName {
-    NarFileName { hash: FileHash(Sha256Hash::from_bytes(bytes(b'f', n))), compression: Compression::Xz }
-}
-
-/// What a path's NAR hashes to.
-pub(crate) fn nar(n: usize) -> NarHash {
-    NarHash(Sha256Hash::from_bytes(bytes(b'n', n)))
-}
-
-/// Spread like hashes, and cheaper.
-pub(crate) fn bytes<const N: usize>(kind: u8, n: usize) -> [u8; N] {
-    let mut chance = SplitMix((n as u64) << 8 | u64::from(kind));
-    let mut bytes = [0; N];
-    for some in bytes.chunks_mut(8) {
-        some.copy_from_slice(&chance.next().to_le_bytes()[..some.len()]);
-    }
-    bytes
 }
 
 /// Chance for the load.

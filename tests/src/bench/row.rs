@@ -1,9 +1,11 @@
-//! A line of the table.
+//! A line of the table: what was measured, what is aimed at, and whether that is met.
 
 /// What a figure has to be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Target {
+pub enum Target {
+    /// This or more.
     AtLeast(f64),
+    /// This or less.
     AtMost(f64),
 }
 
@@ -17,7 +19,7 @@ impl Target {
 }
 
 /// Prints a figure, of this unit, beside its target. `how` says what it is made of.
-pub(crate) fn row(what: &str, figure: f64, unit: &str, target: Target, how: &str) {
+pub fn row(what: &str, figure: f64, unit: &str, target: Target, how: &str) {
     let (word, number) = match target {
         Target::AtLeast(least) => ("at least", least),
         Target::AtMost(most) => ("at most", most),
@@ -27,7 +29,10 @@ pub(crate) fn row(what: &str, figure: f64, unit: &str, target: Target, how: &str
 }
 
 /// The one in the middle.
-pub(crate) fn median(mut of: Vec<f64>) -> f64 {
+///
+/// # Panics
+/// Of nothing.
+pub fn median(mut of: Vec<f64>) -> f64 {
     of.sort_by(f64::total_cmp);
     of[of.len() / 2]
 }
