@@ -89,7 +89,7 @@ async fn transcoded(addr: std::net::SocketAddr, narinfos: &[NarInfo]) -> String 
 /// With a new client, which knows nothing.
 async fn copy(closure: &Closure, url: &str) -> Duration {
     let nix = Nix::find_in(&memory()).expect("a nix on the PATH");
-    nix.trust(&[closure.key.clone()]);
+    nix.trust(std::slice::from_ref(&closure.key));
     let mut command = nix.command("nix");
     command.args(["copy", "--from", url, &closure.root.absolute()]);
     let began = Instant::now();
@@ -103,7 +103,7 @@ async fn copy(closure: &Closure, url: &str) -> Duration {
 fn memory() -> PathBuf {
     let dir = PathBuf::from(std::env::var_os("BENCH_TMPFS").unwrap_or_else(|| "/dev/shm".into()));
     let kind = rustix::fs::statfs(&dir).expect("a file system").f_type;
-    assert!(i64::from(kind) == TMPFS, "{} is no tmpfs: name one in BENCH_TMPFS", dir.display());
+    assert!(kind == TMPFS, "{} is no tmpfs: name one in BENCH_TMPFS", dir.display());
     dir
 }
 
