@@ -13,8 +13,6 @@ use crate::trees::{Amount, Tree, choose};
 
 /// Trees that are added at once.
 const AT_ONCE: usize = 16;
-/// Of xz: what it costs grows, what a client pays for it hardly changes.
-const LEVEL: u32 = 2;
 
 /// What was made.
 pub(crate) struct Closure {
@@ -63,8 +61,7 @@ impl Closure {
         let root = nix.add_text("closure", &paths.iter().collect::<Vec<_>>()).await;
         let key = UpstreamKey::new("bench-1");
         fs::write(nix.home().join("bench.key"), key.secret().to_text().as_bytes()).expect("room for a key");
-        let xz = format!("compression=xz&compression-level={LEVEL}&parallel-compression=true");
-        export(nix, &dir.join("xz"), &xz, &root).await;
+        export(nix, &dir.join("xz"), "compression=xz&parallel-compression=true", &root).await;
         export(nix, &dir.join("zstd"), "compression=zstd", &root).await;
         let size = in_words(&trees, paths.len());
         println!("a closure of {size}, made in {:.0} s: {}", began.elapsed().as_secs_f64(), dir.display());

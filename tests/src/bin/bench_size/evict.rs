@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use ncps_tests::SplitMix;
 use ncps_tests::bench::paths::{self, CLOSURE};
-use ncps_tests::bench::{Latencies, Load, Ncps, Start, Target, row};
+use ncps_tests::bench::{Latencies, Load, Ncps, Target, row};
 use tokio::task::JoinHandle;
 
 use crate::made::Large;
-use crate::store::{BYTES_EACH, Store};
+use crate::store::{self, BYTES_EACH, Store};
 
 /// Narinfos per second.
 const RATE: u32 = 1_000;
@@ -25,8 +25,8 @@ pub(crate) async fn measure(program: &Path, large: &Large, store: &Store) {
     let goal = store.files / 2;
     let left = (store.files - goal) as u64 * BYTES_EACH + store.directories;
     let limit = (left as f64 / AFTER) as u64;
-    let start = Start::of(program).on(&large.data()).flag(format!("--cache-max-size={limit}B"));
-    let mut ncps = start.flag("--log-level=warn").start().await;
+    let start = store::start(program, large).flag(format!("--cache-max-size={limit}B"));
+    let mut ncps = start.start().await;
     let (running, asked) = ask(&ncps, large.paths);
     let began = Instant::now();
     let gone = evicted(&ncps, store.files, goal * 95 / 100).await;

@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ncps_tests::bench::{Ncps, Start, Target, median, row};
+use ncps_tests::bench::{Ncps, Target, median, row};
 
 use crate::made::Large;
-use crate::store::Store;
+use crate::store::{self, Store};
 
 const STARTS: usize = 5;
 
@@ -15,7 +15,7 @@ pub(crate) async fn measure(program: &Path, large: &Large, store: &Store) {
     // The first one makes what an edge keeps beside its store.
     let (mut ready, mut known) = (Vec::new(), Vec::new());
     for start in 0..=STARTS {
-        let mut ncps = Start::of(program).on(&large.data()).flag("--log-level=warn").start().await;
+        let mut ncps = store::start(program, large).start().await;
         let all = all_known(&ncps, store).await;
         if start > 0 {
             ready.push(ncps.until_ready.as_secs_f64());

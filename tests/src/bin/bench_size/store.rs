@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use ncps_tests::UpstreamKey;
-use ncps_tests::bench::paths;
+use ncps_tests::bench::{Start, paths};
 
 use crate::made::Large;
 use crate::number;
@@ -39,6 +39,12 @@ pub(crate) fn make(large: &Large) -> Store {
     });
     let taken = |dir: &Path| fs::metadata(dir).expect("it was made").blocks() * 512;
     Store { files, directories: taken(&store) + taken(&store.join("nar")) }
+}
+
+/// A process on it. The files are not what their names say: nothing may look into them.
+pub(crate) fn start(program: &Path, large: &Large) -> Start {
+    let start = Start::of(program).on(&large.data());
+    start.flag("--log-level=warn").flag("--cache-recompress=off")
 }
 
 fn put(store: &Path, key: &UpstreamKey, n: usize, of: usize) {
