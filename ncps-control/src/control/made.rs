@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ncps_nix::{Compression, NarFileName, NarInfo, StorePathHash};
-use ncps_proto::{Code, Commit, Error, Recipe, Result, Victim};
+use ncps_proto::{Code, Commit, Error, NarFacts, Recipe, Result, Victim};
 use ncps_runtime::clock::UnixTime;
 use ncps_runtime::fault::{self, Point};
 use ncps_runtime::tasks::Tasks;
@@ -58,6 +58,13 @@ impl Control {
         drop(turns);
         self.weigh(others).await;
         Ok(narinfos)
+    }
+
+    /// The file that was made of others of this NAR, where an attached edge has it.
+    pub(super) async fn made_of(&self, nar: NarFacts) -> Result<Option<NarFileName>> {
+        let files = self.index.files_of(nar.hash).await?.into_iter();
+        let made = files.filter(|(_, file)| file.recipe.is_some() && file.is_proven(nar));
+        Ok(made.map(|(name, _)| name).find(|name| self.sessions.is_held(*name)))
     }
 
     /// The other files of its NAR that are known.

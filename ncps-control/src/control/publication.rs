@@ -12,40 +12,41 @@ use crate::index::Held;
 use crate::journal::Note;
 use crate::metrics::Published;
 use crate::publish::Offer;
-use crate::record::{NarFile, facts_of, file_of};
+use crate::record::{NarFile, facts_of, file_of, point_at};
 
 impl Control {
     pub(super) async fn publish(&self, publication: Publication) -> Result<NarInfo> {
         let replaces = publication.replaces;
         let offer = self.policy.offer(publication)?;
         self.index.admit().await?;
-        let (offer, file_turns) = self.with_file_turns(offer).await?;
+        let (offer, made, file_turns) = self.with_file_turns(offer).await?;
         let (hash, offered) = (offer.narinfo.store_path.hash(), offer.file());
         let turn = self.index.lock_narinfos([hash]).await;
         let stored = self.index.narinfo(hash).await?;
         let narinfo = match &stored {
-            None => self.store(offer).await?,
+            None => self.store(offer, made).await?,
             Some(stored) if replaces => self.replace(stored, offer).await?,
             Some(stored) => self.keep(stored, offer).await?,
         };
         drop((turn, file_turns));
         let former = stored.map(|stored| file_of(&stored)).filter(|former| *former != offered);
-        self.weigh(former.into_iter().chain([offered])).await;
+        self.weigh(former.into_iter().chain(made).chain([offered])).await;
         Ok(narinfo)
     }
 
     /// Takes the turns with the file that the upstream names and with the one that is meant, which mostly
-    /// are one. What is meant may change until the turns are there.
-    async fn with_file_turns(&self, offer: Offer) -> Result<(Offer, Held<'_>)> {
+    /// are one, and with the one that was made of them, where there is one. These may change until the turns are there.
+    async fn with_file_turns(&self, offer: Offer) -> Result<(Offer, Option<NarFileName>, Held<'_>)> {
         let claimed = offer.file();
-        let mut meant = claimed;
+        let (mut meant, mut made) = (claimed, self.made_of(offer.facts()).await?);
         loop {
-            let turns = self.index.lock_files([claimed, meant]).await;
+            let turns = self.index.lock_files([claimed, meant].into_iter().chain(made)).await;
             let named = self.under_true_name(offer.clone()).await?;
-            if named.file() == meant {
-                return Ok((named, turns));
+            let now = self.made_of(offer.facts()).await?;
+            if named.file() == meant && now == made {
+                return Ok((named, made, turns));
             }
-            meant = named.file();
+            (meant, made) = (named.file(), now);
         }
     }
 
@@ -66,9 +67,15 @@ impl Control {
         }
     }
 
-    async fn store(&self, offer: Offer) -> Result<NarInfo> {
+    /// Where a file was made of the one that the upstream names, and somebody has it, the narinfo names that one.
+    async fn store(&self, offer: Offer, made: Option<NarFileName>) -> Result<NarInfo> {
         self.put_offered_file(&offer, false).await?;
-        let narinfo = Arc::new(offer.narinfo);
+        let mut narinfo = offer.narinfo;
+        if let Some(name) = made {
+            let size = self.index.file(name).await?.and_then(|file| file.file_size);
+            point_at(&mut narinfo, name, size);
+        }
+        let narinfo = Arc::new(narinfo);
         tracing::debug!(path = %narinfo.store_path, upstream = offer.origin.upstream, "published");
         self.index.put_new_narinfo(Arc::clone(&narinfo));
         self.note_publication(EventKind::Published, &narinfo, &offer.origin.upstream);

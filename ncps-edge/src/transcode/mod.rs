@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A NAR is transcoded where narinfos name a file of another kind, and once: where a zstd file of it is here, narinfos
-//! name that. What is not done, for want of room or of control, is tried again when the file is read again. Absent: who
+//! name that. What is not done, for want of room or of control, is tried again when the file is read a minute later. Absent: who
 //! drops the former file, and when (control's); making one again that is gone (the transfer's).
 
 mod queue;
@@ -73,7 +73,6 @@ impl Transcoder {
                 if let Err(error) = self.look_at(name).await {
                     tracing::warn!(nar = %name, error = error.story(), "a NAR is not transcoded yet");
                     self.metrics.transcoded.inc(Transcoded::Failed);
-                    self.engine.transcodes().forget(name);
                 }
             }
         };
@@ -135,6 +134,7 @@ impl Transcoder {
         let made = made.map_err(|e| Error::internal("transcode a NAR").because(e))?;
         if source.gains_nothing(&made) {
             self.metrics.transcoded.inc(Transcoded::NoGain);
+            self.engine.transcodes().settle(source.name);
             return Ok(());
         }
         let commit = source.commit(&made);

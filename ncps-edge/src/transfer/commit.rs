@@ -74,13 +74,7 @@ impl Engine {
         }
         tracing::info!(nar = %commit.name, bytes = commit.file_size, "stored a NAR");
         self.encodings().committed(&commit);
-        // A copy of another edge's is that edge's to transcode, until it is read here.
-        let is_first = commit.recipe.is_none() && (commit.origin.is_some() || commit.uploaded);
-        let name = commit.name;
         self.announce(commit).await;
-        if is_first {
-            self.transcodes().offer(name);
-        }
         // Last: whoever is cut before that counts as failed.
         self.metrics().ended.inc(Ended::Committed);
         true
@@ -188,6 +182,10 @@ impl Engine {
         let told: Vec<_> = commit.meanwhile.iter().map(|told| told.narinfo.store_path.hash()).collect();
         self.lookups().alone().forget(&told);
         self.write_narinfos(narinfos).await;
+        // A copy of another edge's is that edge's to transcode, until it is read here.
+        if commit.recipe.is_none() && (commit.origin.is_some() || commit.uploaded) {
+            self.transcodes().offer(commit.name);
+        }
         Ok(())
     }
 

@@ -81,6 +81,9 @@ impl Engine {
     /// The narinfo of such a NAR is there.
     pub(crate) fn narinfo_came(&self, name: NarFileName) {
         self.awaited().came(name);
+        // Until now nothing named it.
+        self.transcodes().forget(name);
+        self.transcodes().offer(name);
     }
 
     /// How long a file is that another edge holds; `None` inside where that is not known.

@@ -186,6 +186,32 @@ async fn what_was_made_can_come_from_where_its_source_can() {
 }
 
 #[tokio::test]
+async fn another_path_of_the_same_nar_is_named_so_at_once() {
+    let (case, edge) = scene().await;
+    let (ours, made) = case.made(&edge, 1).await;
+    let mut twin = case.upstream.narinfo(2);
+    (twin.nar_hash, twin.file_hash, twin.file_size) =
+        (ours.nar_hash, Some(file_of(&ours).hash), ours.file_size);
+    case.upstream.sign(&mut twin);
+    let twin = case.publish(twin).await;
+    assert_eq!((file_of(&twin), twin.file_size), (made.name, Some(made.file_size)));
+    edge.say(EdgeReport::Evicted { number: 0, gone: vec![made.name] });
+    while !case.house.control.holders(made.name).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let mut third = case.upstream.narinfo(3);
+    (third.nar_hash, third.file_hash, third.file_size) =
+        (ours.nar_hash, Some(file_of(&ours).hash), ours.file_size);
+    case.upstream.sign(&mut third);
+    assert_eq!(
+        file_of(&case.publish(third).await),
+        file_of(&ours),
+        "nobody has it: what upstream names is as good"
+    );
+    case.house.stop().await;
+}
+
+#[tokio::test]
 async fn a_purge_takes_both_files() {
     let (case, edge) = scene().await;
     let (ours, made) = case.made(&edge, 1).await;
