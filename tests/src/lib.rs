@@ -20,7 +20,7 @@
 //! | [`administration`] | `ncps-cli`, asked as by a shell |
 //! | [`collector`], [`scrape`] | who is told of metrics, logs and traces |
 //! | [`wait`], [`gate`] | conditions in place of sleeps |
-//! | [`bench`] | servers, load and lines of benchmarks |
+//! | [`mod@bench`] | servers, load and lines of benchmarks |
 //!
 //! Absent on purpose: TLS and HTTP/2 in the raw client of HTTP/1.1.
 
