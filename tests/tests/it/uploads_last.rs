@@ -96,7 +96,13 @@ both_modes! {
         let cluster = limited(mode, &upstream, &key, 100 * MIB).start().await;
         let (cli, fixture) = (cli(&cluster), &brought[0]);
         let is_stored = || stored(&cluster, &brought) == [0];
-        let evict = async || cli.ok(&["evict", "--free=50M"]).await;
+        let is_foreseen = async || {
+            cluster.edge.accesses.report_now();
+            let foreseen = cli.json(&["evict", "--free=50M", "--dry-run"]).await;
+            foreseen["edges"][0]["plan"].as_array().is_some_and(|plan| !plan.is_empty())
+        };
+        // Where the edge keeps what control would have it remove, it says that nothing could be evicted.
+        let evict = async || cli.run(&["evict", "--free=50M"]).await.code;
         let told = [
             put(&fixture.nar_path(), fixture.file.clone()),
             put(&fixture.nar_path(), fixture.file.clone()),
@@ -107,7 +113,8 @@ both_modes! {
             let status = ask(&cluster, told).await.status;
             assert!(matches!(status, 200 | 204), "{status}");
             cluster.quiet().await;
-            evict().await;
+            eventually("control would have it go", is_foreseen).await;
+            assert_eq!(evict().await, 1);
             assert!(is_stored(), "its narinfo may be on its way");
             let narinfo = ask(&cluster, put(&fixture.narinfo_path(), fixture.narinfo_text())).await;
             assert_eq!(narinfo.status, 204, "{}", narinfo.text());
