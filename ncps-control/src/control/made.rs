@@ -188,7 +188,7 @@ impl Control {
     }
 
     async fn drop_one(&self, name: NarFileName) -> Result<u64> {
-        let paths = {
+        let narinfos = {
             let _turn = self.index.lock_files([name]).await;
             let Some(file) = self.index.file(name).await?.filter(|file| file.drop_at.is_some()) else {
                 return Ok(0);
@@ -198,12 +198,15 @@ impl Control {
                 self.index.put_file(name, NarFile { drop_at: None, ..NarFile::clone(&file) });
                 return Ok(0);
             }
-            self.paths_of_nar(&file).await?
+            if file.is_irreplaceable() && !self.is_made_up_for(&file).await? {
+                return Ok(0);
+            }
+            self.index.paths_beside(vec![name]).await?.concat()
         };
         let mut gone = 0;
         for instance in self.sessions.holding(name) {
             // The narinfo file beside it goes only where it names this one.
-            let victim = Victim { name, narinfos: paths.clone() };
+            let victim = Victim { name, narinfos: narinfos.clone() };
             let Some(answered) = self.sessions.evict(&instance, vec![(victim, None)]) else { continue };
             if let Ok(Ok(answer)) = tokio::time::timeout(ANSWER, answered).await {
                 gone += answer.names.len() as u64;
@@ -212,11 +215,13 @@ impl Control {
         Ok(gone)
     }
 
-    /// The paths of a file's NAR.
-    async fn paths_of_nar(&self, file: &NarFile) -> Result<Vec<StorePathHash>> {
-        let Some(nar) = file.nar else { return Ok(Vec::new()) };
-        let files = self.index.files_of(nar.hash).await?;
-        Ok(naming_any(&self.index, files.iter().map(|(name, _)| name)).await?.into_iter().collect())
+    /// Whether a disk that is kept has what was made of an upload.
+    async fn is_made_up_for(&self, file: &NarFile) -> Result<bool> {
+        let Some(nar) = file.nar else { return Ok(false) };
+        let mut files = self.index.files_of(nar.hash).await?.into_iter();
+        Ok(files.any(|(other, file)| {
+            file.recipe.is_some() && file.is_proven(nar) && self.sessions.is_kept(other)
+        }))
     }
 }
 

@@ -315,11 +315,11 @@ impl Job {
     }
 
     async fn step(&self, planned: &[Candidate], done: &mut EdgeEviction) -> Result<()> {
-        let naming = self.index.paths_naming(planned.iter().map(|victim| victim.name).collect()).await?;
+        let beside = self.index.paths_beside(planned.iter().map(|victim| victim.name).collect()).await?;
         let told = |(Candidate { name, uploaded, spare, .. }, narinfos): (&Candidate, _)| {
             (Victim { name: *name, narinfos }, spare.then_some(Spare { uploaded: *uploaded }))
         };
-        let victims = planned.iter().zip(naming).map(told).collect();
+        let victims = planned.iter().zip(beside).map(told).collect();
         let gone = || Error::new(Code::Unavailable, "the edge is gone or does not keep up");
         let answered = self.tell(&done.instance, victims).await?.ok_or_else(gone)?;
         let answered = tokio::time::timeout(STEP_TIMEOUT, answered).await;

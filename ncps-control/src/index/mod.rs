@@ -173,9 +173,9 @@ impl Index {
         self.read(move |view| view.naming(name)).await
     }
 
-    /// See [`View::paths_naming`], of each of these: asked at once, so that they wait for one turn among lookups.
-    pub(crate) async fn paths_naming(&self, names: Vec<NarFileName>) -> Result<Vec<Vec<StorePathHash>>> {
-        self.read(move |view| names.into_iter().map(|name| view.paths_naming(name)).collect()).await
+    /// See [`View::paths_beside`], of each of these: asked at once, so that they wait for one turn among lookups.
+    pub(crate) async fn paths_beside(&self, names: Vec<NarFileName>) -> Result<Vec<Vec<StorePathHash>>> {
+        self.read(move |view| names.into_iter().map(|name| view.paths_beside(name)).collect()).await
     }
 
     /// What would be lost with a stored file.

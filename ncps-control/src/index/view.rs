@@ -95,6 +95,18 @@ impl<'a> View<'a> {
         Ok(self.naming(name)?.iter().map(|narinfo| narinfo.store_path.hash()).collect())
     }
 
+    /// The paths whose narinfos may lie beside a file at an edge: those that name it, and where another file of its NAR has
+    /// taken its place, those that name that one now.
+    pub(crate) fn paths_beside(&mut self, name: NarFileName) -> Result<Vec<StorePathHash>> {
+        let superseded = self.file(name)?.filter(|file| file.drop_at.is_some());
+        let Some(nar) = superseded.and_then(|file| file.nar) else { return self.paths_naming(name) };
+        let mut paths = BTreeSet::new();
+        for (file, _) in self.files_of(nar.hash)? {
+            paths.extend(self.paths_naming(file)?);
+        }
+        Ok(paths.into_iter().collect())
+    }
+
     /// The files of a NAR, in the order of their names.
     pub(crate) fn files_of(&mut self, nar: NarHash) -> Result<Vec<(NarFileName, Arc<NarFile>)>> {
         self.files_of_but(nar, None)

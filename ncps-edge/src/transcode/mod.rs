@@ -114,7 +114,7 @@ impl Transcoder {
     async fn name_instead(&self, source: &Source, here: NarFileName) -> Result<()> {
         let Some(stored) = self.engine.stored(here).await? else { return Ok(()) };
         let made = Made { name: here, file_size: stored.size };
-        self.engine.control().commit_nar(self.engine.instance(), source.commit(&made)).await.map(drop)
+        self.engine.tell(&source.commit(&made)).await
     }
 
     async fn transcode(&self, source: Source) -> Result<()> {

@@ -174,7 +174,11 @@ impl Engine {
         self.write_narinfos(narinfos).await;
     }
 
-    pub(super) async fn tell(&self, commit: &Commit) -> ncps_proto::Result<()> {
+    /// Tells control of a file in the store. The narinfos that name it lie beside it then.
+    ///
+    /// # Errors
+    /// Where control refuses it, or can't be told.
+    pub(crate) async fn tell(&self, commit: &Commit) -> ncps_proto::Result<()> {
         let answer = self.control().commit_nar(self.instance(), commit.clone()).await;
         // It may have gone meanwhile, and control believes that it is here, even where its answer was lost.
         self.news().changed(commit.name);

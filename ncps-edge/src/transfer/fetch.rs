@@ -138,7 +138,7 @@ async fn stand_in(engine: &Engine, transfer: &Transfer, plan: &Plan) -> Result<b
             return serve_stored(engine, transfer, *name).await;
         }
     }
-    transfer.set_stands_in(format!("{} by {}", plan.name, library()));
+    transfer.set_stands_in(format!("{}+{}", plan.name, library()));
     Ok(false)
 }
 

@@ -89,7 +89,9 @@ async fn the_former_file_goes_first_where_room_is_needed() {
     case.house.clock.advance(Duration::from_secs(60));
     let (ours, _) = case.made(&edge, 1).await;
     edge.say(disk(1, 41, 0));
-    assert_eq!(edge.obeys().await.0, [file_of(&ours)], "though the other one is older");
+    let (gone, narinfos) = edge.obeys().await;
+    assert_eq!(gone, [file_of(&ours)], "though the other one is older");
+    assert_eq!(narinfos, 1, "an edge may have a narinfo beside it that names it yet");
     case.house.stop().await;
 }
 
@@ -136,6 +138,29 @@ async fn an_upload_stays_for_as_long_as_narinfos_are_believed() {
     let (dropped, _) = tokio::join!(case.drop_superseded(), edge.obeys());
     assert_eq!(dropped, 1);
     assert_eq!(file_of(&case.known(&ours).await.expect("the path is there yet")), made.name);
+    case.house.stop().await;
+}
+
+#[tokio::test]
+async fn an_upload_stays_where_nobody_has_what_was_made_of_it() {
+    let (case, mut edge) = scene().await;
+    let ours = case.uploaded(&edge, 1).await;
+    let made = made(&ours);
+    case.commit(&edge, "a", made.clone()).await;
+    let remote = Edge::attach_as(case.control(), Hello { durable: false, ..an_edge("b") }).await;
+    remote.holds(&[made.name]);
+    while case.house.control.holders(made.name).len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    edge.say(EdgeReport::Evicted { number: 0, gone: vec![made.name] });
+    while case.house.control.holders(made.name).len() > 1 {
+        tokio::task::yield_now().await;
+    }
+    case.house.clock.advance(Duration::from_secs(35 * DAY));
+    tokio::select! {
+        dropped = case.drop_superseded() => assert_eq!(dropped, 0),
+        gone = edge.obeys() => panic!("{gone:?}, and that disk may be gone tomorrow"),
+    }
     case.house.stop().await;
 }
 
