@@ -106,24 +106,14 @@ impl Current {
 /// Whether both differ at most in what upstreams have no part in: who our clients are and what they may do, and the
 /// keys that we sign with. Any other difference may matter to them.
 fn same_upstreams(one: &EdgeSettings, other: &EdgeSettings) -> bool {
-    let EdgeSettings {
-        public_keys,
-        tokens,
-        writing,
-        when_away,
-        keep_peer_copies,
-        look_ahead,
-        recompress,
-        ..
-    } = one.clone();
     *one == EdgeSettings {
-        public_keys,
-        tokens,
-        writing,
-        when_away,
-        keep_peer_copies,
-        look_ahead,
-        recompress,
+        public_keys: one.public_keys.clone(),
+        tokens: one.tokens.clone(),
+        writing: one.writing,
+        when_away: one.when_away,
+        keep_peer_copies: one.keep_peer_copies,
+        look_ahead: one.look_ahead,
+        recompress: one.recompress,
         ..other.clone()
     }
 }

@@ -1,15 +1,14 @@
 //! Uploads that nobody has any more, or is to have: no upstream can give them again, so their narinfos go with them.
 //! Where another file of the NAR is there yet, they name that one instead.
 
-use std::sync::Arc;
-
-use ncps_nix::{NarFileName, NarInfo, StorePathHash};
+use ncps_nix::{NarFileName, StorePathHash};
 use ncps_proto::Result;
 
+use super::made::name_instead;
 use super::removal::take_narinfo_out;
 use crate::index::Index;
 use crate::journal::{Journal, Note};
-use crate::record::{NarFile, point_at};
+use crate::record::NarFile;
 use crate::sessions::Sessions;
 
 /// Who has to know that a file is gone.
@@ -73,7 +72,10 @@ pub(super) async fn give_up(
     back: Back,
 ) -> Result<Vec<StorePathHash>> {
     let Told { index, sessions, journal } = told;
-    let others = others_of(index, name).await?;
+    let others = match index.file(name).await?.and_then(|file| file.nar) {
+        Some(nar) => index.others_of(nar.hash, name).await?,
+        None => Vec::new(),
+    };
     let _file_turns = index.lock_files(others.iter().copied().chain([name])).await;
     let Some(file) = index.file(name).await?.filter(|file| file.is_irreplaceable()) else {
         return Ok(Vec::new());
@@ -105,13 +107,6 @@ pub(super) async fn give_up(
     Ok(lost)
 }
 
-/// The other files of its NAR that are known.
-async fn others_of(index: &Index, name: NarFileName) -> Result<Vec<NarFileName>> {
-    let Some(nar) = index.file(name).await?.and_then(|file| file.nar) else { return Ok(Vec::new()) };
-    let files = index.files_of(nar.hash).await?.into_iter().map(|(name, _)| name);
-    Ok(files.filter(|other| *other != name).collect())
-}
-
 /// Has the narinfos of a file that is gone name another one of its NAR, where somebody has one. False where nobody has.
 async fn step_back(
     Told { index, sessions, .. }: Told<'_>,
@@ -122,21 +117,16 @@ async fn step_back(
     let Some(other) = others.iter().copied().find(|other| sessions.is_remembered(*other)) else {
         return Ok(false);
     };
-    let Some(file) = index.file(other).await?.filter(|file| file.proven && file.nar == gone.nar) else {
+    let file = index.file(other).await?.filter(|file| file.proven && file.nar == gone.nar);
+    let Some((file, nar, size)) = file.and_then(|file| Some((file.clone(), file.nar?, file.file_size?)))
+    else {
         return Ok(false);
     };
-    let naming = index.naming(name).await?;
-    let hashes: Vec<_> = naming.iter().map(|narinfo| narinfo.store_path.hash()).collect();
-    let _turns = index.lock_narinfos(hashes.iter().copied()).await;
-    for narinfo in index.naming(name).await? {
-        let mut narinfo = NarInfo::clone(&narinfo);
-        point_at(&mut narinfo, other, file.file_size);
-        index.put_narinfo(Arc::new(narinfo));
-    }
+    let changed = name_instead(index, &[name], other, nar, size).await?.changed;
     index.put_file(other, NarFile { drop_at: None, ..NarFile::clone(&file) });
     tracing::warn!(nar = %name, stands_in = %other, "a file of an upload is gone, another one of its NAR is there");
-    if !hashes.is_empty() {
-        sessions.invalidate(&hashes);
+    if !changed.is_empty() {
+        sessions.invalidate(&changed);
     }
     Ok(true)
 }

@@ -37,13 +37,13 @@ impl Control {
         recipe: &Recipe,
     ) -> Result<Vec<NarInfo>> {
         self.index.admit().await?;
-        let others = self.others_of(commit).await?;
+        let others = self.index.others_of(commit.nar.hash, commit.name).await?;
         let turns = self.index.lock_files(others.iter().copied().chain([commit.name, recipe.source])).await;
         self.is_possible(instance, commit, None).await?;
         let uploaded = self.is_welcome(instance, commit, recipe).await?;
         let was_known = self.index.file(commit.name).await?.is_some();
         self.put_made_file(commit, recipe, uploaded).await?;
-        let narinfos = self.prefer(commit.name, commit, &others).await?;
+        let narinfos = self.prefer(commit, &others).await?;
         if narinfos.is_empty() {
             if !was_known {
                 self.index.remove_file(commit.name);
@@ -65,12 +65,6 @@ impl Control {
         let files = self.index.files_of(nar.hash).await?.into_iter();
         let made = files.filter(|(_, file)| file.recipe.is_some() && file.is_proven(nar));
         Ok(made.map(|(name, _)| name).find(|name| self.sessions.is_held(*name)))
-    }
-
-    /// The other files of its NAR that are known.
-    async fn others_of(&self, commit: &Commit) -> Result<Vec<NarFileName>> {
-        let files = self.index.files_of(commit.nar.hash).await?.into_iter().map(|(name, _)| name);
-        Ok(files.filter(|name| *name != commit.name).collect())
     }
 
     /// Whether it stands for an upload then, which only a disk that is kept may hold.
@@ -105,37 +99,16 @@ impl Control {
         Ok(())
     }
 
-    /// Narinfos name `name` that named one of these before, whose turns the caller has, as it has that of `name`. Returns
-    /// all that name it now.
-    pub(super) async fn prefer(
-        &self,
-        name: NarFileName,
-        commit: &Commit,
-        others: &[NarFileName],
-    ) -> Result<Vec<NarInfo>> {
-        let (mut changed, mut naming) = (Vec::new(), Vec::new());
-        let hashes = naming_any(&self.index, others.iter().chain([&name])).await?;
-        let _turns = self.index.lock_narinfos(hashes.iter().copied()).await;
-        for hash in hashes {
-            // It may have been replaced before the turn came.
-            let Some(narinfo) = self.index.narinfo(hash).await? else { continue };
-            let is_meant = file_of(&narinfo) == name || others.contains(&file_of(&narinfo));
-            if !is_meant || facts_of(&narinfo) != commit.nar {
-                continue;
-            }
-            let mut narinfo = NarInfo::clone(&narinfo);
-            if file_of(&narinfo) != name {
-                point_at(&mut narinfo, name, Some(commit.file_size));
-                self.index.put_narinfo(Arc::new(narinfo.clone()));
-                changed.push(hash);
-            }
-            naming.push(narinfo);
-        }
+    /// Narinfos name the file that named one of these before, whose turns the caller has, as it has its own. Returns all
+    /// that name it now.
+    async fn prefer(&self, commit: &Commit, others: &[NarFileName]) -> Result<Vec<NarInfo>> {
+        let Named { narinfos, changed } =
+            name_instead(&self.index, others, commit.name, commit.nar, commit.file_size).await?;
         if !changed.is_empty() {
             self.supersede(others).await?;
             self.invalidate(&changed);
         }
-        Ok(naming)
+        Ok(narinfos)
     }
 
     async fn supersede(&self, names: &[NarFileName]) -> Result<()> {
@@ -225,15 +198,44 @@ impl Control {
     }
 }
 
-async fn naming_any(
+/// Narinfos that name a file.
+pub(super) struct Named {
+    pub(super) narinfos: Vec<NarInfo>,
+    /// Those that named another one before.
+    pub(super) changed: Vec<StorePathHash>,
+}
+
+/// Has the narinfos of a NAR name the file `to` that name one of `from`. The caller has the turns of all these files.
+pub(super) async fn name_instead(
     index: &Index,
-    names: impl Iterator<Item = &NarFileName>,
-) -> Result<BTreeSet<StorePathHash>> {
+    from: &[NarFileName],
+    to: NarFileName,
+    nar: NarFacts,
+    file_size: u64,
+) -> Result<Named> {
     let mut hashes = BTreeSet::new();
-    for name in names {
+    for name in from.iter().chain([&to]) {
         hashes.extend(index.naming(*name).await?.iter().map(|narinfo| narinfo.store_path.hash()));
     }
-    Ok(hashes)
+    let _turns = index.lock_narinfos(hashes.iter().copied()).await;
+    let mut named = Named { narinfos: Vec::new(), changed: Vec::new() };
+    for hash in hashes {
+        // It may have been replaced before the turn came.
+        let Some(narinfo) = index.narinfo(hash).await?.filter(|narinfo| facts_of(narinfo) == nar) else {
+            continue;
+        };
+        let file = file_of(&narinfo);
+        let mut narinfo = NarInfo::clone(&narinfo);
+        if from.contains(&file) {
+            point_at(&mut narinfo, to, Some(file_size));
+            index.put_narinfo(Arc::new(narinfo.clone()));
+            named.changed.push(hash);
+        } else if file != to {
+            continue;
+        }
+        named.narinfos.push(narinfo);
+    }
+    Ok(named)
 }
 
 fn refused(commit: &Commit, why: &str) -> Error {

@@ -202,6 +202,12 @@ impl Index {
         self.read(move |view| view.files_of(nar)).await
     }
 
+    /// The names of a NAR's files but this one.
+    pub(crate) async fn others_of(&self, nar: NarHash, but: NarFileName) -> Result<Vec<NarFileName>> {
+        let others = self.read(move |view| view.files_of_but(nar, Some(but))).await?;
+        Ok(others.into_iter().map(|(name, _)| name).collect())
+    }
+
     /// See [`View::met`]. A few at a time, so that inventories leave connections to those who look something up.
     pub(crate) async fn met(&self, names: &[NarFileName]) -> Result<HashMap<NarFileName, Met>> {
         let mut known = HashMap::with_capacity(names.len());

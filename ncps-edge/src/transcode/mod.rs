@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::live::Current;
 use crate::metrics::{EdgeMetrics, Route, Size, Transcoded};
 use crate::store::StoredNar;
-use crate::transfer::{Engine, library};
+use crate::transfer::{Engine, StoredZstd, library};
 
 pub(crate) use queue::Queue;
 use recode::{Made, Recoded, Recoding};
@@ -88,7 +88,11 @@ impl Transcoder {
         let Some((location, nar)) = self.worth_it(name).await? else { return Ok(()) };
         let source = Source { name, stored, nar, level };
         match self.engine.stored_zstd_of(&location.representations).await? {
-            Some(here) => self.name_instead(&source, here).await,
+            // Whoever made it.
+            Some(StoredZstd { name, stored }) => {
+                let made = Made { name, file_size: stored.size };
+                self.engine.tell(&source.commit(&made)).await
+            }
             None => self.transcode(source).await,
         }
     }
@@ -108,13 +112,6 @@ impl Transcoder {
             self.engine.locate(name).await?.filter(|location| location.proven && location.name == name);
         let named = location.filter(|location| !location.store_paths.is_empty());
         Ok(named.and_then(|location| location.nar.map(|nar| (location, nar))))
-    }
-
-    /// The zstd file is here already, whoever made it.
-    async fn name_instead(&self, source: &Source, here: NarFileName) -> Result<()> {
-        let Some(stored) = self.engine.stored(here).await? else { return Ok(()) };
-        let made = Made { name: here, file_size: stored.size };
-        self.engine.tell(&source.commit(&made)).await
     }
 
     async fn transcode(&self, source: Source) -> Result<()> {

@@ -4,7 +4,7 @@
 //! What was made is read again and decoded before it counts: whatever the codecs do, it is the NAR that was signed.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,8 +64,10 @@ impl Recoding {
     fn make(&self) -> io::Result<Made> {
         let nar = decoder(self.compression, self.read(&self.from))?;
         let mut zstd = encoder(nar, Encoding { level: self.level, nar_size: self.nar.size })?;
-        let mut written = Written { file: &self.into, hasher: Sha256::new(), bytes: 0 };
-        copy(&mut *zstd, &mut written)?;
+        let written = Written { file: &self.into, hasher: Sha256::new(), bytes: 0 };
+        let mut written = BufWriter::with_capacity(CHUNK, written);
+        io::copy(&mut zstd, &mut written)?;
+        let written = written.into_inner().map_err(io::IntoInnerError::into_error)?;
         let hash = FileHash(Sha256Hash::from_bytes(written.hasher.finalize().into()));
         if prove(self.read(&self.into), Compression::Zstd, self.nar.size)? != self.nar {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is another NAR than was signed"));
@@ -76,16 +78,6 @@ impl Recoding {
     fn read(&self, file: &Arc<File>) -> Reading {
         let (stop, is_busy) = (self.stop.clone(), Arc::clone(&self.is_busy));
         Reading { file: Arc::clone(file), offset: 0, stop, is_busy, working: Instant::now() }
-    }
-}
-
-fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        match from.read(&mut chunk)? {
-            0 => return Ok(()),
-            n => to.write_all(&chunk[..n])?,
-        }
     }
 }
 

@@ -61,10 +61,10 @@ impl Engine {
     ///
     /// # Errors
     /// Where the disk fails.
-    pub(crate) async fn stored_zstd_of(&self, names: &[NarFileName]) -> Result<Option<NarFileName>> {
-        for name in names.iter().filter(|name| name.compression == Compression::Zstd) {
-            if self.stored(*name).await?.is_some() {
-                return Ok(Some(*name));
+    pub(crate) async fn stored_zstd_of(&self, names: &[NarFileName]) -> Result<Option<StoredZstd>> {
+        for name in names.iter().copied().filter(|name| name.compression == Compression::Zstd) {
+            if let Some(stored) = self.stored(name).await? {
+                return Ok(Some(StoredZstd { name, stored }));
             }
         }
         Ok(None)
@@ -76,8 +76,8 @@ impl Engine {
             tracing::debug!(nar = %plain, error = error.story(), "control can't say whether it is there as zstd");
         });
         let others = location.ok().flatten().map(|location| location.representations).unwrap_or_default();
-        let Some(name) = self.stored_zstd_of(&others).await? else { return Ok(None) };
-        self.encodings().0.insert(nar, name);
-        Ok(self.stored(name).await?.map(|stored| StoredZstd { name, stored }))
+        let here = self.stored_zstd_of(&others).await?;
+        here.iter().for_each(|zstd| self.encodings().0.insert(nar, zstd.name));
+        Ok(here)
     }
 }

@@ -6,17 +6,6 @@ use super::*;
 
 const DAY: u64 = 24 * 3600;
 
-async fn scene() -> (Case, Edge) {
-    let case = limited(|settings| {
-        settings.max_size = Some(40 * BLOCK);
-        settings.writing = ncps_proto::Writing { put: true, delete: true, ..settings.writing };
-    });
-    let case = case.await;
-    let edge = Edge::attach(case.control(), "a").await.answering();
-    edge.holds(&[]);
-    (case, edge)
-}
-
 fn made(ours: &NarInfo) -> Commit {
     let name = file(&format!("made of {}", file_of(ours)), Compression::Zstd);
     let recipe = Recipe { source: file_of(ours), level: 6, encoder: "zstd-1".to_owned() };
@@ -55,19 +44,16 @@ impl Case {
 impl Edge {
     /// Obeys the next eviction, whatever else it is told. Returns what went, and the narinfos with it.
     async fn obeys(&mut self) -> (Vec<NarFileName>, usize) {
-        loop {
-            if let Directive::Evict(Eviction { victims, number, .. }) = self.next().await.expect("attached") {
-                let gone: Vec<_> = victims.iter().map(|victim| victim.name).collect();
-                self.say(EdgeReport::Evicted { number, gone: gone.clone() });
-                return (gone, victims.iter().map(|victim| victim.narinfos.len()).sum());
-            }
-        }
+        let Eviction { victims, number, .. } = self.ordered().await;
+        let gone: Vec<_> = victims.iter().map(|victim| victim.name).collect();
+        self.say(EdgeReport::Evicted { number, gone: gone.clone() });
+        (gone, victims.iter().map(|victim| victim.narinfos.len()).sum())
     }
 }
 
 #[tokio::test]
 async fn the_former_file_is_dropped_a_day_later() {
-    let (case, mut edge) = scene().await;
+    let (case, mut edge) = writable_scene().await;
     let (ours, _) = case.made(&edge, 1).await;
     case.house.clock.advance(Duration::from_secs(DAY - 1));
     assert_eq!(case.drop_superseded().await, 0);
@@ -83,7 +69,7 @@ async fn the_former_file_is_dropped_a_day_later() {
 
 #[tokio::test]
 async fn the_former_file_goes_first_where_room_is_needed() {
-    let (case, mut edge) = scene().await;
+    let (case, mut edge) = writable_scene().await;
     let other = case.publish(case.upstream.narinfo(2)).await;
     case.commit(&edge, "a", commit(&other)).await;
     case.house.clock.advance(Duration::from_secs(60));
@@ -97,7 +83,7 @@ async fn the_former_file_goes_first_where_room_is_needed() {
 
 #[tokio::test]
 async fn a_former_file_that_a_narinfo_names_again_stays() {
-    let (case, _edge) = scene().await;
+    let (case, _edge) = writable_scene().await;
     let (ours, made) = case.made(&_edge, 1).await;
     let moved = Publication { replaces: true, ..publication(case.upstream.narinfo(1)) };
     case.control().publish_narinfo(moved).await.expect("trusted");
@@ -112,7 +98,7 @@ async fn a_former_file_that_a_narinfo_names_again_stays() {
 
 #[tokio::test]
 async fn a_former_file_that_is_fetched_again_is_dropped_again() {
-    let (case, mut edge) = scene().await;
+    let (case, mut edge) = writable_scene().await;
     let (ours, _) = case.made(&edge, 1).await;
     case.house.clock.advance(Duration::from_secs(DAY));
     tokio::join!(case.drop_superseded(), edge.obeys());
@@ -126,7 +112,7 @@ async fn a_former_file_that_is_fetched_again_is_dropped_again() {
 
 #[tokio::test]
 async fn an_upload_stays_for_as_long_as_narinfos_are_believed() {
-    let (case, mut edge) = scene().await;
+    let (case, mut edge) = writable_scene().await;
     let ours = case.uploaded(&edge, 1).await;
     let made = made(&ours);
     case.commit(&edge, "a", made.clone()).await;
@@ -143,7 +129,7 @@ async fn an_upload_stays_for_as_long_as_narinfos_are_believed() {
 
 #[tokio::test]
 async fn an_upload_stays_where_nobody_has_what_was_made_of_it() {
-    let (case, mut edge) = scene().await;
+    let (case, mut edge) = writable_scene().await;
     let ours = case.uploaded(&edge, 1).await;
     let made = made(&ours);
     case.commit(&edge, "a", made.clone()).await;
@@ -166,7 +152,7 @@ async fn an_upload_stays_where_nobody_has_what_was_made_of_it() {
 
 #[tokio::test]
 async fn an_upload_is_not_lost_while_any_file_of_it_is_there() {
-    let (case, mut edge) = scene().await;
+    let (case, mut edge) = writable_scene().await;
     let ours = case.uploaded(&edge, 1).await;
     let made = made(&ours);
     case.commit(&edge, "a", made.clone()).await;
@@ -186,7 +172,7 @@ async fn an_upload_is_not_lost_while_any_file_of_it_is_there() {
 
 #[tokio::test]
 async fn nothing_is_made_of_an_upload_on_a_disk_that_is_not_kept() {
-    let (case, edge) = scene().await;
+    let (case, edge) = writable_scene().await;
     let ours = case.uploaded(&edge, 1).await;
     let other = Hello { durable: false, ..an_edge("b") };
     let other = Edge::attach_as(case.control(), other).await;
@@ -199,7 +185,7 @@ async fn nothing_is_made_of_an_upload_on_a_disk_that_is_not_kept() {
 
 #[tokio::test]
 async fn what_was_made_can_come_from_where_its_source_can() {
-    let (case, edge) = scene().await;
+    let (case, edge) = writable_scene().await;
     let (ours, made) = case.made(&edge, 1).await;
     let location = case.control().locate("b", made.name).await.expect("answers").expect("known");
     let former = case.control().locate("b", file_of(&ours)).await.expect("answers").expect("known");
@@ -212,7 +198,7 @@ async fn what_was_made_can_come_from_where_its_source_can() {
 
 #[tokio::test]
 async fn another_path_of_the_same_nar_is_named_so_at_once() {
-    let (case, edge) = scene().await;
+    let (case, edge) = writable_scene().await;
     let (ours, made) = case.made(&edge, 1).await;
     let mut twin = case.upstream.narinfo(2);
     (twin.nar_hash, twin.file_hash, twin.file_size) =
@@ -238,7 +224,7 @@ async fn another_path_of_the_same_nar_is_named_so_at_once() {
 
 #[tokio::test]
 async fn a_purge_takes_both_files() {
-    let (case, edge) = scene().await;
+    let (case, edge) = writable_scene().await;
     let (ours, made) = case.made(&edge, 1).await;
     let order = ncps_proto::admin::PurgeOrder { paths: vec![ours.store_path.hash()], ..Default::default() };
     let caller = somebody();

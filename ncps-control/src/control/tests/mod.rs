@@ -235,6 +235,18 @@ async fn limited(change: impl FnOnce(&mut EdgeSettings)) -> Case {
     Case { upstream, key, folder, house }
 }
 
+/// An edge with an empty store, of which more than 40 blocks are too much.
+async fn writable_scene() -> (Case, Edge) {
+    let case = limited(|settings| {
+        settings.max_size = Some(40 * BLOCK);
+        settings.writing = ncps_proto::Writing { put: true, delete: true, ..settings.writing };
+    });
+    let case = case.await;
+    let edge = Edge::attach(case.control(), "a").await.answering();
+    edge.holds(&[]);
+    (case, edge)
+}
+
 /// Takes nine blocks, and one for its narinfo.
 fn held(name: NarFileName) -> HeldNar {
     HeldNar { name, file_size: 9 * BLOCK, disk_bytes: 9 * BLOCK }
@@ -266,6 +278,15 @@ impl Edge {
 
     fn reads(&self, name: NarFileName) {
         self.say(EdgeReport::Accesses(Accesses { narinfos: vec![], nars: vec![(name, 1)] }));
+    }
+
+    /// Whatever else it is told.
+    async fn ordered(&mut self) -> Eviction {
+        loop {
+            if let Directive::Evict(eviction) = self.next().await.expect("attached") {
+                return eviction;
+            }
+        }
     }
 
     async fn eviction(&mut self) -> Eviction {

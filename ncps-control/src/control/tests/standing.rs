@@ -4,18 +4,6 @@ use ncps_proto::{Upload, Writer};
 
 use super::*;
 
-/// An edge with an empty store, of which more than 40 blocks are too much.
-async fn scene() -> (Case, Edge) {
-    let case = limited(|settings| {
-        settings.max_size = Some(40 * BLOCK);
-        settings.writing = ncps_proto::Writing { put: true, delete: true, ..settings.writing };
-    });
-    let case = case.await;
-    let edge = Edge::attach(case.control(), "a").await.answering();
-    edge.holds(&[]);
-    (case, edge)
-}
-
 impl Edge {
     fn commits(&self, name: NarFileName) {
         self.say(EdgeReport::Committed(held(name)));
@@ -28,15 +16,6 @@ impl Edge {
         assert_eq!(victims.len(), 1, "{victims:?}");
         self.say(EdgeReport::Evicted { number, gone: vec![victims[0].name] });
         victims[0].name
-    }
-
-    /// Whatever else it is told.
-    async fn ordered(&mut self) -> Eviction {
-        loop {
-            if let Directive::Evict(eviction) = self.next().await.expect("attached") {
-                return eviction;
-            }
-        }
     }
 }
 
@@ -70,7 +49,7 @@ impl Case {
 
 #[tokio::test]
 async fn an_upload_goes_last_until_an_upstream_has_it() {
-    let (case, mut edge) = scene().await;
+    let (case, mut edge) = writable_scene().await;
     let first = case.upload(&edge, 1).await;
     let second = case.upload(&edge, 2).await;
     case.pass(3600);
@@ -91,7 +70,7 @@ async fn an_upload_goes_last_until_an_upstream_has_it() {
 
 #[tokio::test]
 async fn who_holds_an_upload_elsewhere_keeps_its_narinfo() {
-    let (case, mut edge) = scene().await;
+    let (case, mut edge) = writable_scene().await;
     let ours = case.upload(&edge, 1).await;
     let other = Edge::attach(case.control(), "b").await;
     other.holds(&[file_of(&ours)]);
@@ -108,7 +87,7 @@ async fn who_holds_an_upload_elsewhere_keeps_its_narinfo() {
 
 #[tokio::test]
 async fn an_upload_whose_edge_is_away_is_not_absent_whatever_upstreams_say() {
-    let (case, edge) = scene().await;
+    let (case, edge) = writable_scene().await;
     let ours = case.upload(&edge, 1).await;
     let name = file_of(&ours);
     let retracted = async |case: &Case| case.control().retract_narinfo(ours.store_path.hash(), name).await;
@@ -150,7 +129,7 @@ async fn an_upload_whose_edge_is_away_is_not_absent_whatever_upstreams_say() {
 
 #[tokio::test]
 async fn who_may_hold_an_upload_and_is_not_there_is_said() {
-    let (case, edge) = scene().await;
+    let (case, edge) = writable_scene().await;
     let ours = case.upload(&edge, 1).await;
     let name = file_of(&ours);
     let located = async || case.control().locate("b", name).await.expect("answers").expect("known");
@@ -166,7 +145,7 @@ async fn who_may_hold_an_upload_and_is_not_there_is_said() {
 
 #[tokio::test]
 async fn an_upload_without_a_narinfo_has_a_grace() {
-    let (case, mut edge) = scene().await;
+    let (case, mut edge) = writable_scene().await;
     let bare = case.upstream.narinfo(1);
     case.upload_nar(&edge, &bare).await;
     edge.commits(nar("one"));
@@ -179,7 +158,7 @@ async fn an_upload_without_a_narinfo_has_a_grace() {
 
 #[tokio::test]
 async fn a_narinfo_that_comes_late_or_goes_counts_at_once() {
-    let (case, mut edge) = scene().await;
+    let (case, mut edge) = writable_scene().await;
     let late = case.upstream.narinfo(1);
     case.upload_nar(&edge, &late).await;
     let deleted = case.upload(&edge, 2).await;
@@ -195,7 +174,7 @@ async fn a_narinfo_that_comes_late_or_goes_counts_at_once() {
 
 #[tokio::test]
 async fn an_inventory_tells_what_is_an_upload() {
-    let (case, edge) = scene().await;
+    let (case, edge) = writable_scene().await;
     let (ours, bare) = (case.upload(&edge, 1).await, case.upstream.narinfo(2));
     case.upload_nar(&edge, &bare).await;
     let fetched = case.publish(case.upstream.narinfo(3)).await;
@@ -217,7 +196,7 @@ async fn an_inventory_tells_what_is_an_upload() {
 
 #[tokio::test]
 async fn what_only_an_edge_has_that_is_away_for_an_hour_is_promised_no_longer() {
-    let (case, edge) = scene().await;
+    let (case, edge) = writable_scene().await;
     let narinfo = case.upload(&edge, 1).await;
     drop(edge);
     while case.house.control.edges() > 0 {
@@ -242,7 +221,7 @@ async fn wait_out(seconds: u64) {
 
 #[tokio::test]
 async fn an_upload_that_no_edge_has_is_promised_no_longer_than_a_minute_after_a_start() {
-    let (case, edge) = scene().await;
+    let (case, edge) = writable_scene().await;
     let (gone, kept) = (case.upload(&edge, 1).await, case.upload(&edge, 2).await);
     drop(edge);
     // A process was killed when the file was gone, and its narinfo was not yet.
@@ -265,7 +244,7 @@ async fn an_upload_that_no_edge_has_is_promised_no_longer_than_a_minute_after_a_
 
 #[tokio::test]
 async fn what_an_edge_may_hold_that_did_not_come_back_is_promised() {
-    let (case, edge) = scene().await;
+    let (case, edge) = writable_scene().await;
     let ours = case.upload(&edge, 1).await;
     drop(edge);
     case.house.control.roster.save().await;
