@@ -153,6 +153,7 @@ impl Upstream {
         if let Some(Listening { stop, tasks }) = listening {
             stop.cancel();
             tasks.wait().await;
+            self.port.is_left().await;
         }
     }
 
