@@ -16,12 +16,14 @@
 //! | `cache_info` | `nix-cache-info` |
 //! | `object_name` | names of logs, listings, debug info, realisations |
 //! | [`nar`] | NAR streams: validate, hash |
+//! | [`client_config`] | what clients are told of a cache: `nix.conf`, NixOS, flakes, netrc |
 //!
 //! Absent on purpose: tokio, http, sql, the file system, compression codecs, derivations, and
 //! any store directory other than [`STORE_DIR`].
 
 mod base64;
 mod cache_info;
+pub mod client_config;
 mod compression;
 mod content_address;
 mod hash;

@@ -2,6 +2,7 @@
 //! properties over generated values, and comparison with independent implementations.
 
 mod cache_info;
+mod client_config;
 mod content_address;
 mod hash;
 mod keys;
