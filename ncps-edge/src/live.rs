@@ -54,6 +54,7 @@ impl Current {
             Some(live) if same_upstreams(&live.settings, &settings) => Arc::clone(&live.upstreams),
             _ => Arc::new(Upstreams::new(&settings, &self.around)?),
         };
+        upstreams.warm_up();
         self.live.store(Some(Arc::new(Live { settings, upstreams })));
         Ok(before)
     }

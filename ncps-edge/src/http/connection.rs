@@ -77,6 +77,9 @@ impl Front {
     async fn connection(self: &Arc<Self>, stream: TcpStream) {
         // Latency matters more than packets; a socket that refuses is used as it is.
         stream.set_nodelay(true).ok();
+        if let Ok(live) = self.service.current.get() {
+            live.upstreams.warm_up();
+        }
         let Some(tls) = &self.tls else { return self.talk(stream).await };
         let handshake = tokio::time::timeout(self.limits.handshake_timeout, tls::accept(tls, stream));
         match self.tasks.life().hard().run_until_cancelled(handshake).await {

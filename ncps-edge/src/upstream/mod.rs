@@ -19,6 +19,7 @@ mod pace;
 mod peer;
 mod send;
 mod trust;
+mod warm_up;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,7 @@ use login::Logins;
 use outward::Rules;
 use pace::Pace;
 use trust::Trust;
+use warm_up::Quiet;
 
 use crate::metrics::{EdgeMetrics, UpstreamMetrics};
 use crate::via::Via;
@@ -63,6 +65,7 @@ pub struct Upstream {
     logins: Logins,
     health: Health,
     pace: Pace,
+    quiet: Quiet,
     trust: Trust,
     /// Narinfos asked of it at once. The queue is as long as there are requests.
     narinfo_turns: Semaphore,
@@ -182,6 +185,7 @@ impl Upstream {
             unsigned: one.unsigned,
             health: Health::default(),
             pace: Pace::default(),
+            quiet: Quiet::default(),
             trust: Trust::default(),
             narinfo_turns: Semaphore::new(all.max_narinfo_requests.max(1) as usize),
             peer: Mutex::default(),

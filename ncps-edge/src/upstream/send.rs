@@ -51,6 +51,7 @@ impl Upstream {
     /// pause.
     pub(super) async fn send(&self, ask: Ask) -> Result<reqwest::Response, UpstreamError> {
         let (span, started) = (self.span(), Instant::now());
+        self.quiet.ends();
         let sent = tokio::time::timeout(self.common.head_timeout, self.follow(ask, &span));
         let answer = sent.instrument(span.clone()).await;
         self.metrics.answered(started.elapsed());

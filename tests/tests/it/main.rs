@@ -93,6 +93,7 @@ mod uploads_objects;
 mod uploads_replayed;
 mod upstream_flags;
 mod upstreams;
+mod warm_up;
 mod wrong_bytes;
 mod zoo;
 mod zoo_black_hole;
