@@ -49,6 +49,7 @@ pub mod port;
 pub mod process;
 pub mod program;
 mod range;
+pub mod sandbox;
 pub mod scrape;
 pub mod script;
 pub mod simulation;

@@ -33,6 +33,8 @@ pub struct Installation {
     control_flags: Vec<String>,
     /// For every program.
     variables: Vec<(String, String)>,
+    /// What every program is started by; empty: it is started as it is.
+    launcher: Vec<String>,
     /// In combined mode the one that is both.
     edge: Option<Process>,
     control: Option<Process>,
@@ -53,6 +55,7 @@ impl Installation {
             port: ReservedPort::new(),
             flags: Vec::new(),
             variables: Vec::new(),
+            launcher: Vec::new(),
             // Any free port for control's HTTP: the usual one can be only one installation's.
             control_flags: vec![
                 "--cache-hostname=cache.test".to_owned(),
@@ -88,6 +91,13 @@ impl Installation {
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Every program is started by this command, which is given its path and its arguments.
+    #[must_use]
+    pub fn started_by(mut self, launcher: Vec<String>) -> Self {
+        self.launcher = launcher;
         self
     }
 
@@ -309,7 +319,9 @@ impl Installation {
             .chain(own)
             .chain(env.iter().copied())
             .collect();
-        Process::spawn(&self.program, command, &env)
+        let program = [self.program.to_string_lossy().into_owned()];
+        let words: Vec<_> = self.launcher.iter().chain(&program).chain(command).collect();
+        Process::spawn(Path::new(words[0]), &words[1..], &env)
     }
 
     /// Control's.

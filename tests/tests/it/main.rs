@@ -82,6 +82,7 @@ mod simulation;
 mod sleepers;
 mod socket_activation;
 mod stopping;
+mod systemd;
 mod telemetry;
 mod tls;
 mod tokens;
