@@ -45,7 +45,7 @@ pub(crate) fn command() -> Command {
     let up = |name| Command::new(name).arg(Arg::new("what").num_args(0..).hide(true));
     Command::new("dbmate")
         .about("Makes or migrates the database of ncps, in the place of dbmate")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(ncps_runtime::version::VERSION)
         .subcommand_required(true)
         .arg_required_else_help(true)
         .allow_external_subcommands(true)

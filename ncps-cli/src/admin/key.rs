@@ -1,8 +1,5 @@
 //! `ncps-cli key`: the keys that narinfos are signed with.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -11,6 +8,7 @@ use ncps_proto::admin::Keys;
 use serde::Serialize;
 
 use super::Session;
+use super::new_file::{NewFile, PRIVATE};
 use super::units::Time;
 use crate::failure::{Done, Failure};
 use crate::output::Shown;
@@ -148,14 +146,14 @@ async fn export(to: Option<&Path>, session: &Session) -> Done {
     let keys = shows(session.admin().await?.keys().await?, true)?;
     match to {
         None => session.output.print(&keys),
-        Some(to) => Private::make(to)?.write(&keys.text()),
+        Some(to) => NewFile::make(to, PRIVATE)?.write(&keys.text()),
     }
 }
 
 /// The file comes first: nothing is told, and noted, that can't be kept.
 async fn export_secret(to: &Path, session: &Session) -> Done {
     let admin = session.admin().await?;
-    let file = Private::make(to)?;
+    let file = NewFile::make(to, PRIVATE)?;
     let secret = admin.export_key().await?;
     file.write(&format!("{}\n", secret.reveal()))
 }
@@ -163,42 +161,7 @@ async fn export_secret(to: &Path, session: &Session) -> Done {
 fn generate(name: &str, to: &Path, session: &Session) -> Done {
     let key = SecretKey::generate(name)
         .map_err(|error| Failure::Input(format!("a key can't be named {name:?}: {error}")))?;
-    Private::make(to)?.write(&format!("{}\n", key.to_text().as_str()))?;
+    NewFile::make(to, PRIVATE)?.write(&format!("{}\n", key.to_text().as_str()))?;
     let secret_file = to.display().to_string();
     session.output.print(&Made { public: key.public().to_string(), secret_file })
-}
-
-/// A new file for its owner alone; taken away again unless it was written.
-struct Private<'a> {
-    path: &'a Path,
-    file: File,
-    written: bool,
-}
-
-impl<'a> Private<'a> {
-    fn make(path: &'a Path) -> Result<Self, Failure> {
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let file = made.map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => {
-                Failure::Input(format!("{} is there already, and is left as it is", path.display()))
-            }
-            _ => Failure::Input(format!("{} can't be made: {error}", path.display())),
-        })?;
-        Ok(Private { path, file, written: false })
-    }
-
-    fn write(mut self, text: &str) -> Done {
-        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
-        self.written = written.is_ok();
-        written.map_err(|error| Failure::Failed(format!("write {}: {error}", self.path.display())))
-    }
-}
-
-impl Drop for Private<'_> {
-    fn drop(&mut self) {
-        if !self.written {
-            // It is empty or half, and ours; a failure to remove it can't be told.
-            std::fs::remove_file(self.path).ok();
-        }
-    }
 }

@@ -3,6 +3,7 @@
 //!
 //! Absent on purpose: any decision. Control decides; here is only what was typed, and what is printed.
 
+mod client_config;
 mod config;
 mod edges;
 mod events;
@@ -12,6 +13,7 @@ mod index;
 mod integrity;
 mod key;
 mod leaving;
+mod new_file;
 mod paths;
 mod pin;
 mod prefetch;
@@ -40,7 +42,7 @@ use session::Session;
 /// Exit codes: 0 done; 1 failed, or something bad was found; 2 bad input, nothing was changed; 3 control can't be
 /// reached.
 #[derive(Parser)]
-#[command(name = "ncps-cli", version, max_term_width = 100)]
+#[command(name = "ncps-cli", version = ncps_runtime::version::VERSION, max_term_width = 100)]
 struct Line {
     #[command(flatten)]
     global: Global,
@@ -97,6 +99,7 @@ enum Command {
     Edges(edges::Command),
     /// The upstreams, as each edge sees them: whether they are asked, how fast they answer, what failed.
     Upstreams,
+    ClientConfig(client_config::Command),
     /// What control runs with, and where each value comes from.
     Config,
     /// Print a script that completes commands in a shell.
@@ -161,6 +164,7 @@ async fn run(command: Command, session: Session) -> Done {
         Command::Stats(command) => stats::run(command, &session).await,
         Command::Edges(command) => edges::run(command, &session).await,
         Command::Upstreams => stats::all_upstreams(&session).await,
+        Command::ClientConfig(command) => client_config::run(command, &session).await,
         Command::Config => config::run(&session).await,
         Command::Completions(wanted) => generated::completions(wanted),
         Command::Man(wanted) => generated::man(wanted),

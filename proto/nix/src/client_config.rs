@@ -73,6 +73,9 @@ impl fmt::Display for CacheUrl {
 }
 
 fn host_of(authority: &str) -> Result<&str, CacheUrlError> {
+    if authority.contains('@') {
+        return Err(CacheUrlError::Host);
+    }
     let (host, port, in_host) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (address, port) = rest.split_once(']').ok_or(CacheUrlError::Host)?;

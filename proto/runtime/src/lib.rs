@@ -29,5 +29,6 @@ pub mod systemd;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;
+pub mod version;
 
 pub use clap;

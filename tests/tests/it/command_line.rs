@@ -237,8 +237,10 @@ fn mistyped_command_lines_are_refused_and_help_is_an_answer() {
     is_refused(&run(&["ncps-edge", "x"], &[]), &["unexpected argument x"]);
     is_refused(&run(&["ncps", "--cache-hostname=x", "serve"], &[]), &["has to stand after its name"]);
     is_refused(&run(&["ncps", "serve", "--control-url=unix:/x"], &[]), &["is no option of this command"]);
-    let version = format!("ncps {}\n", env!("CARGO_PKG_VERSION"));
-    assert_eq!(run(&["ncps", "--version"], &[]).out, version);
+    for program in ["ncps", "ncps-cli", "ncps-edge", "ncps-control", "dbmate"] {
+        let version = format!("{program} {}\n", ncps_runtime::version::VERSION);
+        assert_eq!(run(&[program, "--version"], &[]).out, version);
+    }
     for args in [&["ncps", "serve", "--help"][..], &["ncps-edge", "--help"]] {
         let help = run(args, &[]);
         assert!(help.code == Some(0) && help.err.is_empty());

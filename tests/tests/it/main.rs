@@ -13,6 +13,7 @@ mod away_nix;
 mod away_signed;
 mod certificates;
 mod cli;
+mod cli_client_config;
 mod cli_keys;
 mod cli_paths;
 mod cli_stats;

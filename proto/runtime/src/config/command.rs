@@ -29,7 +29,7 @@ pub fn root_command(name: &'static str, about: &'static str, groups: &[&[Field]]
 }
 
 fn bare(name: &'static str, about: &'static str) -> Command {
-    Command::new(name).about(about).version(env!("CARGO_PKG_VERSION"))
+    Command::new(name).about(about).version(crate::version::VERSION)
 }
 
 /// `--config`, which isn't a field: it can't be in the file that it names.
