@@ -24,6 +24,7 @@ mod compromised_uploads;
 mod control_port;
 mod deletions;
 mod disk_full;
+mod documented;
 mod doubt;
 mod encoded;
 mod eviction;

@@ -5,6 +5,7 @@
 
 mod effects;
 mod names;
+mod page;
 mod starts;
 
 use std::path::{Path, PathBuf};

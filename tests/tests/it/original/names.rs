@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-fn places() -> Places {
+pub(super) fn places() -> Places {
     Places {
         dir: tempfile::tempdir().expect("a temporary directory"),
         upstream: "http://a.example?priority=3".to_owned(),
