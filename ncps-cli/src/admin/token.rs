@@ -1,17 +1,15 @@
 //! `ncps-cli token`: who may do what, over HTTP and over gRPC.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate};
 use clap::{Args, Subcommand};
-use ncps_proto::{Expiry, MadeToken, NewToken, Scope, Secret, TokenInfo};
+use ncps_proto::{Expiry, MadeToken, NewToken, Scope, TokenInfo};
 use ncps_runtime::config::values::duration;
 use serde::Serialize;
 
 use super::Session;
+use super::new_file::{NewFile, PRIVATE};
 use super::units::Time;
 use crate::confirm::confirmed;
 use crate::failure::{Done, Failure};
@@ -142,17 +140,15 @@ async fn create(create: Create, session: &Session) -> Done {
         confirmed(create.yes, &format!("From now on nobody can {what}{place} without such a token."))?;
     }
     // Before there is a secret that could be lost.
-    let file = create.to.as_deref().map(secret_file).transpose()?;
+    let file = create.to.as_deref().map(|to| NewFile::make(to, PRIVATE)).transpose()?;
     let Create { name, scope: scopes, edge: edges, expires, .. } = create;
     let new = NewToken { name, scopes, edges, expiry: expires.unwrap_or_default() };
-    let made = admin.create_token(new).await;
-    if let (Err(_), Some(path)) = (&made, &create.to) {
-        std::fs::remove_file(path).ok();
-    }
-    let MadeToken { token, secret } = made?;
+    let MadeToken { token, secret } = admin.create_token(new).await?;
     let mut shows = Shows::from(token);
     match file {
-        Some(file) => keep(file, &secret).map_err(|error| lost(&error, &shows.name))?,
+        Some(file) => {
+            file.write(&format!("{}\n", secret.reveal())).map_err(|failure| lost(&failure, &shows.name))?
+        }
         None => {
             eprintln!("The secret of {} is shown this once; whoever knows it may use it.", shows.name);
             shows.secret = Some(secret.reveal().to_owned());
@@ -178,18 +174,8 @@ fn listed(scopes: impl Iterator<Item = Scope>) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-fn secret_file(path: &Path) -> Result<File, Failure> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.map_err(|error| Failure::Input(format!("--to {}: {error}", path.display())))
-}
-
-fn keep(mut file: File, secret: &Secret) -> io::Result<()> {
-    writeln!(file, "{}", secret.reveal())?;
-    file.sync_all()
-}
-
-fn lost(error: &io::Error, name: &str) -> Failure {
-    Failure::Failed(format!("the secret can't be written: {error}; revoke {name}, its secret is lost"))
+fn lost(failure: &Failure, name: &str) -> Failure {
+    Failure::Failed(format!("{failure}; revoke {name}, its secret is lost"))
 }
 
 fn expiry(text: &str) -> Result<Expiry, String> {

@@ -46,8 +46,8 @@ impl Upstreams {
         let cold = |upstream: &&Arc<Upstream>| {
             upstream.base.scheme() == "https" && upstream.health.admits() && upstream.quiet.is_over()
         };
-        for upstream in self.list.iter().filter(cold).cloned() {
-            let stop = self.around.tasks.life().hard();
+        for upstream in self.list.iter().filter(cold) {
+            let (upstream, stop) = (Arc::clone(upstream), self.around.tasks.life().hard());
             self.around.tasks.spawn_background("upstream-warm-up", async move {
                 stop.run_until_cancelled(upstream.greet()).await;
             });
