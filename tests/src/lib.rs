@@ -15,6 +15,7 @@
 //! | [`program`] | an installation of them on one host, in either mode |
 //! | [`balancer`] | who spreads clients over servers that are ready |
 //! | [`fleet`] | control and several edges as processes |
+//! | [`manifest`] | what a cluster of Kubernetes is given |
 //! | [`mount`] | disks that are full, or that nobody can write on |
 //! | [`netns`] | several hosts on one machine |
 //! | [`administration`] | `ncps-cli`, asked as by a shell |
@@ -40,6 +41,7 @@ pub mod gate;
 pub mod go_ncps;
 mod http1;
 pub mod link;
+pub mod manifest;
 pub mod mount;
 mod nar;
 pub mod netns;
