@@ -19,6 +19,7 @@
 //! | [`mount`] | disks that are full, or that nobody can write on |
 //! | [`netns`] | several hosts on one machine |
 //! | [`administration`] | `ncps-cli`, asked as by a shell |
+//! | [`prometheus`] | the real Prometheus |
 //! | [`collector`], [`scrape`] | who is told of metrics, logs and traces |
 //! | [`wait`], [`gate`] | conditions in place of sleeps |
 //! | [`mod@bench`] | servers, load and lines of benchmarks |
@@ -50,6 +51,7 @@ mod noise;
 pub mod port;
 pub mod process;
 pub mod program;
+pub mod prometheus;
 mod range;
 pub mod sandbox;
 pub mod scrape;

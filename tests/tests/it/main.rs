@@ -61,6 +61,7 @@ mod many;
 mod members;
 mod migrate;
 mod mixed;
+mod monitoring;
 mod nar_ranges;
 mod narinfos;
 mod nars;
