@@ -74,6 +74,7 @@ pub async fn start(
     telemetry: &Telemetry,
 ) -> anyhow::Result<(Arc<Control>, Edge)> {
     let (addr, socket, http_addr) = (control.addr.clone(), control.socket.clone(), control.http_addr);
+    let insecure = control.insecure;
     // Control takes the lock of the data path that both share.
     let Composed { control } =
         ncps_control::compose::compose(control, tasks, Arc::new(SystemClock), telemetry).await?;
@@ -81,7 +82,7 @@ pub async fn start(
     let edge = ncps_edge::compose::compose(edge, plane, tasks, telemetry).await?;
     listen(&addr, socket.as_ref(), Arc::clone(&control), tasks).await?;
     if let Some(addr) = http_addr
-        && let Err(error) = http::serve(addr, tasks, telemetry).await
+        && let Err(error) = http::serve(addr, &control, insecure, tasks, telemetry).await
     {
         // Clients are served all the same, and two on one host shouldn't have to know of it.
         let cause = std::error::Error::source(&error).map(ToString::to_string);

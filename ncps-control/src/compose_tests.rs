@@ -30,6 +30,7 @@ fn config(data: &Path) -> ControlConfig {
         without_effect: Vec::new(),
         warnings: Vec::new(),
         http_addr: None,
+        insecure: false,
         eviction_schedule: None,
         scrubs: Scrubs::default(),
         shown: Vec::new(),

@@ -4,6 +4,7 @@
 //!
 //! Absent: what a token may do beyond being let in, and how it is kept from others on its way (see [`crate::serve`]).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ncps_proto::admin::Caller;
@@ -121,6 +122,16 @@ impl Gate {
             over: certificate.over(),
             reason: Reason::Certificate,
         })
+    }
+
+    /// The same of a secret that somebody at this address has shown in another way. Returns what fires when it counts no
+    /// more.
+    ///
+    /// # Errors
+    /// Where it does not count; that is noted.
+    pub(crate) fn admit_secret(&self, secret: &[u8], peer: IpAddr) -> Result<CancellationToken> {
+        let passed = self.with_token(secret).map(|pass| pass.over);
+        passed.map_err(|error| self.fleet.refusals.turn_away(&Who::from(peer), self.wants_token(), error))
     }
 
     fn with_token(&self, secret: &[u8]) -> Result<Pass> {

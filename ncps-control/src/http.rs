@@ -1,7 +1,7 @@
-//! Control's own HTTP port: whether the process lives and is ready, and its metrics. For probes and Prometheus,
-//! not for Nix clients.
+//! Control's own HTTP port: whether the process lives and is ready, its metrics, and the dashboard. For probes,
+//! Prometheus and administrators, not for Nix clients.
 //!
-//! Absent: TLS and authentication, so it should not be reachable by everybody; and everything else.
+//! Absent: TLS, so it should not be reachable by everybody; and authentication of anything but the dashboard.
 
 use std::convert::Infallible;
 use std::io;
@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
@@ -21,7 +22,10 @@ use ncps_runtime::tasks::Tasks;
 use ncps_runtime::telemetry::{PROMETHEUS_TEXT, Telemetry};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
+use crate::Control;
+use crate::dashboard::{Dashboard, Peer};
 use ncps_runtime::accepting::Accepting;
 
 /// The port by default.
@@ -31,7 +35,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Probes and scrapes are few and short; past this, connections wait in the kernel's queue or are closed.
 const MAX_CONNECTIONS: usize = 64;
 const CONNECTION_TIME: Duration = Duration::from_secs(600);
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Of every answer.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// The port can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,18 +53,28 @@ pub struct BindError {
 struct Answers {
     life: LifeHandle,
     telemetry: Telemetry,
+    dashboard: Dashboard,
 }
 
 /// Listens and serves until the hard token fires: probes are answered while the process drains. Returns where.
 ///
+/// `insecure`: the dashboard is for others than this machine, too.
+///
 /// # Errors
 /// See [`BindError`].
-pub async fn serve(addr: ListenAddr, tasks: &Tasks, telemetry: &Telemetry) -> Result<SocketAddr, BindError> {
+pub async fn serve(
+    addr: ListenAddr,
+    control: &Arc<Control>,
+    insecure: bool,
+    tasks: &Tasks,
+    telemetry: &Telemetry,
+) -> Result<SocketAddr, BindError> {
     let failed = |source| BindError { addr, source };
     let listener = addr.bind().await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     tracing::info!(addr = %bound, "control's HTTP port");
-    let answers = Answers { life: tasks.life().clone(), telemetry: telemetry.clone() };
+    let dashboard = Dashboard::start(control, insecure, tasks);
+    let answers = Answers { life: tasks.life().clone(), telemetry: telemetry.clone(), dashboard };
     tasks.spawn_critical_background("control-http", accept(listener, answers, tasks.clone()));
     Ok(bound)
 }
@@ -68,16 +85,19 @@ async fn accept(listener: TcpListener, answers: Answers, tasks: Tasks) {
     let mut next = async || {
         // A place first: without one the connection is left to the kernel.
         let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
-        let (stream, _) = accepting.next(|| listener.accept()).await;
-        (stream, place)
+        let (stream, addr) = accepting.next(|| listener.accept()).await;
+        (stream, addr, place)
     };
-    while let Some((stream, place)) = stop.run_until_cancelled(next()).await {
-        let connection = connection(stream, answers.clone());
+    while let Some((stream, addr, place)) = stop.run_until_cancelled(next()).await {
+        let peer = Peer { ip: addr.ip(), cut: CancellationToken::new() };
+        let cut = peer.cut.clone();
+        let connection = connection(stream, answers.clone(), peer);
         let until = stop.clone().cancelled_owned();
         tasks.spawn_background("control-http-connection", async move {
             tokio::select! {
                 () = connection => {}
                 () = until => {}
+                () = cut.cancelled() => {}
                 () = tokio::time::sleep(CONNECTION_TIME) => {}
             }
             drop(place);
@@ -85,9 +105,9 @@ async fn accept(listener: TcpListener, answers: Answers, tasks: Tasks) {
     }
 }
 
-async fn connection(stream: TcpStream, answers: Answers) {
+async fn connection(stream: TcpStream, answers: Answers, peer: Peer) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = answers.answer(request.method(), request.uri().path());
+        let response = answers.answer(&request, &peer);
         async move { Ok::<_, Infallible>(response) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
@@ -98,7 +118,8 @@ async fn connection(stream: TcpStream, answers: Answers) {
 }
 
 impl Answers {
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    fn answer(&self, request: &Request<Incoming>, peer: &Peer) -> Response<Body> {
+        let (method, path) = (request.method(), request.uri().path());
         if !matches!(*method, Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned(), TEXT);
         }
@@ -109,11 +130,14 @@ impl Answers {
                 Some(metrics) => text(StatusCode::OK, metrics, PROMETHEUS_TEXT),
                 None => text(StatusCode::NOT_FOUND, "--prometheus-enabled is off\n".to_owned(), TEXT),
             },
-            _ => text(StatusCode::NOT_FOUND, "not here\n".to_owned(), TEXT),
+            _ => {
+                let page = self.dashboard.answer(method, path, request.headers(), peer);
+                page.unwrap_or_else(|| text(StatusCode::NOT_FOUND, "not here\n".to_owned(), TEXT))
+            }
         }
     }
 
-    fn readiness(&self) -> Response<Full<Bytes>> {
+    fn readiness(&self) -> Response<Body> {
         if self.life.is_ready() {
             return text(StatusCode::OK, "ready\n".to_owned(), TEXT);
         }
@@ -122,8 +146,8 @@ impl Answers {
     }
 }
 
-fn text(status: StatusCode, body: String, media_type: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+pub(crate) fn text(status: StatusCode, body: String, media_type: &'static str) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response

@@ -5,7 +5,7 @@
 //! `eviction`. Around them:
 //! `index` (memory) over [`Db`] (SQLite), `sessions` (the shell of the fleet), `settings` (what edges are configured with),
 //! [`Control`] (the use cases), and the
-//! process: [`config`], [`compose`], [`serve`], [`http`], [`metrics`], [`run`]; and [`migrate`] and [`import`], which
+//! process: [`config`], [`compose`], [`serve`], [`http`] with the `dashboard`, [`metrics`], [`run`]; and [`migrate`] and [`import`], which
 //! serve nobody.
 //!
 //! Absent on purpose: HTTP towards clients or upstreams, and any NAR body.
@@ -19,6 +19,7 @@ pub mod compose;
 pub mod config;
 mod connections;
 mod control;
+mod dashboard;
 mod db;
 mod eviction;
 pub mod fleet;
@@ -36,6 +37,7 @@ mod messages;
 pub mod metrics;
 pub mod migrate;
 mod pins;
+mod popular;
 mod publish;
 mod rate;
 mod record;

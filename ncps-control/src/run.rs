@@ -39,9 +39,10 @@ fn read(r: &mut Resolver, env: Env<'_>) -> Option<ControlConfig> {
 
 async fn start(config: ControlConfig, tasks: Tasks, telemetry: Telemetry) -> anyhow::Result<()> {
     let (addr, socket, http_addr) = (config.addr.clone(), config.socket.clone(), config.http_addr);
+    let insecure = config.insecure;
     let Composed { control } = compose(config, &tasks, Arc::new(SystemClock), &telemetry).await?;
     if let Some(addr) = http_addr {
-        http::serve(addr, &tasks, &telemetry).await?;
+        http::serve(addr, &control, insecure, &tasks, &telemetry).await?;
     }
     if let Some(socket) = socket {
         open_beside(&socket, Arc::clone(&control), &tasks).await;

@@ -313,6 +313,11 @@ impl Sessions {
         self.look(|fleet| fleet.alone(instance))
     }
 
+    /// See [`Fleet::turns`].
+    pub(crate) fn turns(&self) -> Vec<(NarFileName, String)> {
+        self.look(|fleet| fleet.turns(now()))
+    }
+
     /// See [`Fleet::leases`].
     pub(crate) fn leases(&self) -> usize {
         self.look(Fleet::leases)

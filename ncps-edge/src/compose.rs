@@ -170,6 +170,8 @@ pub async fn compose(
         life: tasks.life().clone(),
         metrics: metrics.clone(),
         edge: config.name.clone(),
+        landing_page: config.landing_page,
+        tls: tls.is_some(),
     });
     if let Some(tls) = tls.clone() {
         tasks.spawn_background("certificate", tls.watch(tasks.life().hard()));

@@ -63,6 +63,16 @@ pub const EDGE_MAX_SIZE: Field = Field::value(
 )
 .value_name("SIZE");
 
+/// What browsers get.
+pub const LANDING_PAGE: Field = Field::switch(
+    "server-landing-page",
+    "SERVER_LANDING_PAGE",
+    "server.landing-page",
+    "Show browsers a page at / that says what this is and how to point Nix at it. Everybody else, Nix and curl too, gets \
+     the JSON that is there without it.",
+)
+.default("true");
+
 /// Where control is.
 pub const CONTROL_URL: Field = Field::value(
     "control-url",
@@ -163,6 +173,7 @@ pub const EDGE: &[Field] = &[
     SERVER_TLS_KEY,
     MAX_CONNECTIONS,
     MAX_REQUESTS,
+    LANDING_PAGE,
 ];
 
 /// The fields of an edge in a process of its own.
@@ -182,6 +193,8 @@ pub struct EdgeConfig {
     pub durable: bool,
     /// What its store may take, in bytes, instead of what control says.
     pub max_size: Option<u64>,
+    /// Browsers get a page at `/`.
+    pub landing_page: bool,
     /// HTTPS instead of HTTP.
     pub tls: Option<TlsFiles>,
     /// Who may certify other edges beside the authorities of the system: those that certify control.
@@ -294,6 +307,7 @@ impl EdgeConfig {
             zone,
             durable,
             max_size,
+            landing_page: r.flag(&LANDING_PAGE),
             tls,
             authorities: None,
             limits,

@@ -42,5 +42,5 @@ pub use outward::{Login, NetrcEntry, Outward, Secret, Target, UpstreamSettings};
 pub use plane::{ControlPlane, Directives, Reports};
 pub use settings::{decode_settings, encode_settings};
 pub use tokens::{Expiry, MadeToken, NewToken, Scope, Token, TokenInfo, Writing};
-pub use totals::{Counter, Counts, Totals, UpstreamState, UpstreamTotals};
+pub use totals::{Counter, Counts, Ratio, Totals, UpstreamState, UpstreamTotals};
 pub use types::*;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use std::time::Duration;
 
+use data_encoding::BASE64;
 use ncps_nix::Sha256Hash;
 
 use crate::Secret;
@@ -115,6 +116,22 @@ pub fn permit(
     open || token().is_some_and(|token| token.allows(scope, edge, now))
 }
 
+/// What may be the secret of a token in an `Authorization` field: a Bearer, or the password of Basic with any user
+/// (RFC 6750, RFC 7617).
+pub fn shown(authorization: &str) -> Option<Vec<u8>> {
+    let (scheme, rest) = authorization.split_once(' ')?;
+    let rest = rest.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(rest.as_bytes().to_vec());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let login = BASE64.decode(rest.as_bytes()).ok()?;
+    let colon = login.iter().position(|byte| *byte == b':')?;
+    Some(login[colon + 1..].to_vec())
+}
+
 /// The token of a secret. Every one is compared to its end, so that the time says nothing.
 pub fn find<'t>(tokens: impl IntoIterator<Item = &'t Token>, secret: &[u8]) -> Option<&'t Token> {
     find_by(tokens, |token| &token.hash, secret)
@@ -203,6 +220,25 @@ mod tests {
             scopes: vec![Scope::Read, Scope::Sign],
             expires_at: Some(100),
             edges: vec!["here".to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_token_is_a_password_or_a_bearer() {
+        let text = |field: &str| shown(field).and_then(|secret| String::from_utf8(secret).ok());
+        let basic = |login: &str| format!("Basic {}", BASE64.encode(login.as_bytes()));
+        for good in [
+            basic("me:s3:cret"),
+            basic(":s3:cret"),
+            "bearer s3:cret".to_owned(),
+            "Bearer  s3:cret ".to_owned(),
+        ] {
+            assert_eq!(text(&good).as_deref(), Some("s3:cret"), "{good}");
+        }
+        for bad in
+            [basic("s3:cret:"), basic("none"), "Bearer".to_owned(), "Basic !".to_owned(), String::new()]
+        {
+            assert_ne!(text(&bad).as_deref(), Some("s3:cret"), "{bad}");
         }
     }
 

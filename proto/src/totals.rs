@@ -77,6 +77,54 @@ impl Counts {
     }
 }
 
+/// How well requests of one kind were answered from here: the figures that everything shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ratio {
+    /// Answered from here.
+    pub hits: u64,
+    /// With the help of an upstream.
+    pub misses: u64,
+    /// For what is nowhere.
+    pub absent: u64,
+    pub errors: u64,
+}
+
+impl Ratio {
+    fn of(counts: &Counts, [hits, misses, absent, errors]: [Counter; 4]) -> Ratio {
+        let n = |counter| counts.get(counter);
+        Ratio { hits: n(hits), misses: n(misses), absent: n(absent), errors: n(errors) }
+    }
+
+    /// Hits among hits and misses, from 0 to 1; `None` without any.
+    pub fn hit_ratio(&self) -> Option<f64> {
+        share(self.hits, self.misses)
+    }
+}
+
+impl Counts {
+    /// Of narinfos.
+    pub fn narinfos(&self) -> Ratio {
+        use Counter::{NarinfoAbsent, NarinfoErrors, NarinfoHits, NarinfoMisses};
+        Ratio::of(self, [NarinfoHits, NarinfoMisses, NarinfoAbsent, NarinfoErrors])
+    }
+
+    /// Of NARs.
+    pub fn nars(&self) -> Ratio {
+        use Counter::{NarAbsent, NarErrors, NarHits, NarMisses};
+        Ratio::of(self, [NarHits, NarMisses, NarAbsent, NarErrors])
+    }
+
+    /// Of the bytes of NARs, those that were sent from here; `None` without any.
+    pub fn byte_hit_ratio(&self) -> Option<f64> {
+        share(self.get(Counter::NarBytesHit), self.get(Counter::NarBytesMissed))
+    }
+}
+
+fn share(part: u64, rest: u64) -> Option<f64> {
+    let all = part.saturating_add(rest);
+    (all > 0).then(|| part as f64 / all as f64)
+}
+
 /// What an edge says of itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Totals {

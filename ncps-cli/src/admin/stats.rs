@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use ncps_proto::admin::{EdgeStats, Stats};
-use ncps_proto::{Counter, Counts, UpstreamTotals};
+use ncps_proto::{Counter, UpstreamTotals};
 use ncps_runtime::config::values::duration;
 use serde::Serialize;
 
@@ -78,15 +78,14 @@ struct Numbers {
 impl From<Stats> for Numbers {
     fn from(stats: Stats) -> Numbers {
         let n = |counter| stats.counts.get(counter);
-        let (hit, missed) = (n(Counter::NarBytesHit), n(Counter::NarBytesMissed));
         let upstreams = upstreams(&stats);
         Numbers {
             since: Time(stats.since),
-            narinfos: narinfos(&stats.counts),
-            nars: nars(&stats.counts),
-            nar_bytes_hit: hit,
-            nar_bytes_missed: missed,
-            byte_hit_ratio: share(hit, missed),
+            narinfos: stats.counts.narinfos().into(),
+            nars: stats.counts.nars().into(),
+            nar_bytes_hit: n(Counter::NarBytesHit),
+            nar_bytes_missed: n(Counter::NarBytesMissed),
+            byte_hit_ratio: stats.counts.byte_hit_ratio(),
             bytes_saved: n(Counter::BytesSaved),
             bytes_fetched: n(Counter::BytesFetched),
             wrong: n(Counter::Wrong),
@@ -102,23 +101,11 @@ impl From<Stats> for Numbers {
     }
 }
 
-fn narinfos(counts: &Counts) -> Ratio {
-    use Counter::{NarinfoAbsent, NarinfoErrors, NarinfoHits, NarinfoMisses};
-    ratio([NarinfoHits, NarinfoMisses, NarinfoAbsent, NarinfoErrors].map(|counter| counts.get(counter)))
-}
-
-fn nars(counts: &Counts) -> Ratio {
-    use Counter::{NarAbsent, NarErrors, NarHits, NarMisses};
-    ratio([NarHits, NarMisses, NarAbsent, NarErrors].map(|counter| counts.get(counter)))
-}
-
-fn ratio([hits, misses, absent, errors]: [u64; 4]) -> Ratio {
-    Ratio { hits, misses, absent, errors, hit_ratio: share(hits, misses) }
-}
-
-fn share(part: u64, rest: u64) -> Option<f64> {
-    let all = part.saturating_add(rest);
-    (all > 0).then(|| part as f64 / all as f64)
+impl From<ncps_proto::Ratio> for Ratio {
+    fn from(ratio: ncps_proto::Ratio) -> Ratio {
+        let ncps_proto::Ratio { hits, misses, absent, errors } = ratio;
+        Ratio { hits, misses, absent, errors, hit_ratio: ratio.hit_ratio() }
+    }
 }
 
 fn percent(share: Option<f64>) -> String {
@@ -195,7 +182,7 @@ pub(super) struct Edge {
 impl Edge {
     pub(super) fn new(edge: EdgeStats, max_size: Option<u64>) -> Edge {
         Edge {
-            nars: nars(&edge.counts),
+            nars: edge.counts.nars().into(),
             name: edge.name,
             instance: edge.instance,
             url: edge.url,

@@ -6,7 +6,7 @@ use ncps_proto::admin::Stats;
 use crate::Control;
 
 impl Control {
-    pub(super) async fn numbers(&self) -> Result<Stats> {
+    pub(crate) async fn numbers(&self) -> Result<Stats> {
         let (narinfos, nar_files) = self.index.sums().await?;
         let mut edges = self.sessions.edges();
         for edge in &mut edges {

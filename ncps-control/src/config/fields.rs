@@ -479,15 +479,15 @@ pub(super) const CONTROL_INSECURE: Field = Field::switch(
     "control-insecure",
     "CONTROL_INSECURE",
     "control.insecure",
-    "Listen at an address beyond this machine without TLS. Whoever sees the traffic can read the tokens in it: only \
-     for a proxy in front that does TLS.",
+    "Listen at an address beyond this machine without TLS, and show the dashboard to others than this machine. Whoever \
+     sees the traffic can read the tokens in it: only for a proxy in front that does TLS.",
 );
 
 pub(super) const CONTROL_HTTP_ADDR: Field = Field::value(
     "control-http-addr",
     "CONTROL_HTTP_ADDR",
     "control.http-addr",
-    "Where control answers /healthz, /readyz and /metrics. By default :8503; 127.0.0.1:8503 where it runs beside an \
+    "Where control answers /healthz, /readyz and /metrics, and shows its dashboard at /. By default :8503; 127.0.0.1:8503 where it runs beside an \
      edge.",
 )
 .value_name("ADDR");

@@ -90,6 +90,8 @@ pub struct ControlConfig {
     pub socket: Option<ControlAddr>,
     /// Where probes and Prometheus are answered; `None` where nowhere was named. The programs have defaults.
     pub http_addr: Option<ListenAddr>,
+    /// What has no TLS may be reached from beyond this machine.
+    pub insecure: bool,
     /// Given, and not needed.
     pub temp_path: Option<PathBuf>,
     /// Flags of the original's that were given and change nothing.
@@ -134,6 +136,7 @@ impl ControlConfig {
             socket: matches!(addr, Some(ControlAddr::Tcp { .. })).then(|| default_addr(r, env, &data_path)),
             addr: addr.unwrap_or_else(|| default_addr(r, env, &data_path)),
             http_addr,
+            insecure: r.flag(&fields::CONTROL_INSECURE),
             temp_path,
             without_effect,
             warnings,

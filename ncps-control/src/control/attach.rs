@@ -28,6 +28,7 @@ use crate::eviction::job::Pressure;
 use crate::fleet::SessionId;
 use crate::index::Index;
 use crate::journal::{Journal, Note};
+use crate::popular::Popular;
 use crate::refusals::{Reason, Refusals, Who};
 use crate::roster::Roster;
 use crate::sessions::{Opened, Sessions, Settled};
@@ -64,6 +65,7 @@ impl Control {
             index: Arc::clone(&self.index),
             journal: Arc::clone(&self.journal),
             tally: Arc::clone(&self.tally),
+            popular: Arc::clone(&self.popular),
             sessions: Arc::clone(&self.sessions),
             clock: Arc::clone(&self.clock),
             roster: Arc::clone(&self.roster),
@@ -165,6 +167,7 @@ struct Listener {
     index: Arc<Index>,
     journal: Arc<Journal>,
     tally: Arc<Tally>,
+    popular: Arc<Popular>,
     sessions: Arc<Sessions>,
     clock: Arc<dyn Clock>,
     roster: Arc<Roster>,
@@ -373,6 +376,7 @@ impl Listener {
 
     async fn note(&self, accesses: &Accesses) {
         let now = self.clock.now();
+        self.popular.note(&accesses.nars, now);
         for (name, _) in &accesses.nars {
             self.note_nar(*name, now).await;
         }

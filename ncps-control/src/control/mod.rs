@@ -62,6 +62,7 @@ use crate::journal::{Journal, Note};
 use crate::keys::KeyPlace;
 use crate::metrics::{ControlMetrics, Published};
 use crate::pins::Pins;
+use crate::popular::Popular;
 use crate::publish::Policy;
 use crate::record::file_of;
 use crate::refusals::Refusals;
@@ -127,6 +128,7 @@ pub struct Control {
     pub(crate) index: Arc<Index>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) tally: Arc<Tally>,
+    pub(crate) popular: Arc<Popular>,
     /// Where the key lies; held while it is replaced.
     pub(crate) key_place: tokio::sync::Mutex<KeyPlace>,
     pub(crate) shown: Vec<Setting>,
@@ -230,6 +232,7 @@ impl Control {
             index,
             journal,
             tally,
+            popular: Arc::default(),
             key_place: tokio::sync::Mutex::new(key_place),
             shown,
             policy,

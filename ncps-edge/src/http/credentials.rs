@@ -1,5 +1,5 @@
 //! Who may do what: everybody, or who knows a token of the scope. It comes as the password of HTTP Basic, which is
-//! what Nix sends from its netrc file, with any user, or as Bearer (RFC 7617, RFC 6750).
+//! what Nix sends from its netrc file, with any user, or as Bearer.
 //!
 //! Knows tokens by their hash alone. Probes and metrics are for everybody. Absent: who makes tokens.
 
@@ -8,7 +8,6 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue, header};
 use ncps_proto::{Code, EdgeSettings, Error, Scope, tokens};
 use ncps_runtime::clock::{Clock, SystemClock};
@@ -60,46 +59,5 @@ fn now() -> i64 {
 
 /// What may be the secret of a token.
 pub(super) fn secret(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, rest) = value.split_once(' ')?;
-    let rest = rest.trim();
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return Some(rest.as_bytes().to_vec());
-    }
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let login = BASE64.decode(rest.as_bytes()).ok()?;
-    let colon = login.iter().position(|byte| *byte == b':')?;
-    Some(login[colon + 1..].to_vec())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shown(authorization: Option<&str>) -> Option<String> {
-        let mut headers = HeaderMap::new();
-        if let Some(value) = authorization {
-            headers.insert(header::AUTHORIZATION, value.parse().expect("a value"));
-        }
-        secret(&headers).and_then(|secret| String::from_utf8(secret).ok())
-    }
-
-    #[test]
-    fn a_token_is_a_password_or_a_bearer() {
-        let basic = |login: &str| format!("Basic {}", BASE64.encode(login.as_bytes()));
-        for good in [
-            basic("me:s3:cret"),
-            basic(":s3:cret"),
-            "bearer s3:cret".to_owned(),
-            "Bearer  s3:cret ".to_owned(),
-        ] {
-            assert_eq!(shown(Some(&good)).as_deref(), Some("s3:cret"), "{good}");
-        }
-        for bad in [basic("s3:cret:"), basic("none"), "Bearer".to_owned(), "Basic !".to_owned()] {
-            assert_ne!(shown(Some(&bad)).as_deref(), Some("s3:cret"), "{bad}");
-        }
-        assert_eq!(shown(None), None);
-    }
+    tokens::shown(headers.get(header::AUTHORIZATION)?.to_str().ok()?)
 }

@@ -2,23 +2,30 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use ncps_nix::{CacheInfo, STORE_DIR};
 use ncps_runtime::telemetry::PROMETHEUS_TEXT;
 
-use super::Service;
 use super::reply::{self, Refusal};
+use super::{Service, landing};
 
 type Answer = Result<Response, Refusal>;
 
-/// `GET /`: as the Go original, so that scripts can read the key.
-pub(super) async fn about(State(service): State<Arc<Service>>) -> Answer {
+/// `GET /`: as the Go original, so that scripts can read the key; or a page for a browser.
+pub(super) async fn about(State(service): State<Arc<Service>>, request: Request) -> Answer {
     let live = service.current.get()?;
+    if service.landing_page
+        && landing::is_wanted(request.headers())
+        && let Some(url) = landing::url(request.uri(), request.headers(), service.tls)
+    {
+        return Ok(landing::page(&live.settings, &service.edge, url));
+    }
     let key = live.settings.public_keys.first().map(ToString::to_string);
     let about = serde_json::json!({ "hostname": live.settings.hostname, "publicKey": key });
-    Ok(([(header::CONTENT_TYPE, "application/json")], format!("{about}\n")).into_response())
+    let fields = [(header::CONTENT_TYPE, "application/json"), (header::VARY, "Accept")];
+    Ok((fields, format!("{about}\n")).into_response())
 }
 
 /// `GET /nix-cache-info`.

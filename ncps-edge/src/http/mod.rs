@@ -9,6 +9,7 @@ mod conditional;
 mod connection;
 mod credentials;
 mod encoded;
+mod landing;
 mod log;
 mod measure;
 mod meta;
@@ -57,6 +58,10 @@ pub struct Service {
     pub metrics: Arc<EdgeMetrics>,
     /// The edge's name, to which tokens may be bound.
     pub edge: String,
+    /// Browsers get a page at `/`.
+    pub landing_page: bool,
+    /// Clients speak HTTPS.
+    pub tls: bool,
 }
 
 /// The routes of what is read; what writes is sorted out before it comes to them.

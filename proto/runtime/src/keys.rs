@@ -16,6 +16,7 @@ pub const EDGE_KEYS: &[&str] = &[
     "server.tls.key",
     "max-connections",
     "max-requests",
+    "server.landing-page",
     "control.url",
     "control.ca-file",
     "control.token-file",

@@ -299,6 +299,7 @@ impl ClusterBuilder {
             addr: ControlAddr::Unix(self.socket()),
             socket: None,
             http_addr: None,
+            insecure: false,
             temp_path: None,
             without_effect: Vec::new(),
             warnings: Vec::new(),

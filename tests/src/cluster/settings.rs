@@ -18,6 +18,7 @@ pub(super) fn an_edge() -> EdgeConfig {
         zone: None,
         durable: true,
         max_size: None,
+        landing_page: true,
         tls: None,
         authorities: None,
         limits: Limits::default(),

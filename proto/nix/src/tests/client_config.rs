@@ -1,4 +1,8 @@
-//! What clients are told: whole texts, and URLs that would mean something else somewhere.
+//! What clients are told: whole texts, what the `nix` of this machine reads in them, if there is one, and URLs that would
+//! mean something else somewhere.
+
+use std::io::ErrorKind;
+use std::process::Command;
 
 use crate::client_config::{CacheUrl, CacheUrlError, ClientConfig, TOKEN_PLACEHOLDER};
 use crate::{PublicKey, SecretKey};
@@ -110,4 +114,50 @@ fn urls_that_are_some() {
         let url = CacheUrl::parse(text).expect(text);
         assert_eq!((url.to_string().as_str(), url.host()), (said, host), "{text}");
     }
+}
+
+/// What a program of Nix prints; `None` without one.
+fn printed(command: &mut Command) -> Option<String> {
+    match command.output() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            eprintln!("no Nix on PATH: not compared");
+            None
+        }
+        output => {
+            let output = output.expect("it runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Some(String::from_utf8(output.stdout).expect("text"))
+        }
+    }
+}
+
+#[test]
+fn nix_reads_what_is_meant() {
+    let (ours, upstream) = ([named("a\"b\\${c}")], [key(NIXOS)]);
+    let config = config(&ours, &upstream);
+    let said = config.snippets();
+    let written: Vec<String> = config.keys().iter().map(|key| format!("{key:?}")).collect();
+    let lists = [format!("[\"{}\"]", config.substituter()), format!("[{}]", written.join(","))];
+    for (snippet, prefix) in [(&said.nixos, ""), (&said.flake, "extra-")] {
+        let mut nix = Command::new("nix-instantiate");
+        nix.args(["--store", "dummy://", "--eval", "--strict", "--json", "-E", &format!("{{ {snippet} }}")]);
+        let Some(value) = printed(&mut nix) else { return };
+        for (name, list) in ["substituters", "trusted-public-keys"].iter().zip(&lists) {
+            let expected = format!("\"{prefix}{name}\":{list}");
+            assert!(value.contains(&expected), "{expected}: {value}");
+        }
+    }
+    let mut nix = Command::new("nix");
+    nix.env("NIX_CONFIG", &said.nix_conf).env("NIX_REMOTE", "dummy://").env("NIX_USER_CONF_FILES", "");
+    let Some(settings) = printed(nix.args(["--extra-experimental-features", "nix-command", "show-config"]))
+    else {
+        return;
+    };
+    let line = |name: &str| {
+        let line = settings.lines().find(|line| line.starts_with(&format!("{name} = ")));
+        line.unwrap_or_else(|| panic!("no {name}: {settings}")).to_owned()
+    };
+    assert!(line("substituters").split(' ').any(|word| word == config.substituter()));
+    let trusted = line("trusted-public-keys");
+    assert!(config.keys().iter().all(|key| trusted.split(' ').any(|word| word == key)), "{trusted}");
 }
