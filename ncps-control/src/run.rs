@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use ncps_runtime::clap::Command;
 use ncps_runtime::clock::SystemClock;
 use ncps_runtime::config::{Env, ListenAddr, Resolver};
 use ncps_runtime::exit::Exit;
@@ -27,6 +28,11 @@ const PROGRAM: Program<'_> = Program {
 /// Runs until asked to stop. Never panics on what it is given.
 pub fn run(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
     PROGRAM.run(args, env, read, start)
+}
+
+/// Its command line.
+pub fn command() -> Command {
+    PROGRAM.command()
 }
 
 /// Prometheus and probes come from other machines.

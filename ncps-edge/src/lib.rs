@@ -43,4 +43,4 @@ pub mod uploads;
 pub mod upstream;
 pub mod via;
 
-pub use run::run;
+pub use run::{command, run};

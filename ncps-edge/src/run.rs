@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use anyhow::Context;
+use ncps_runtime::clap::Command;
 use ncps_runtime::config::{Env, Resolver};
 use ncps_runtime::exit::Exit;
 use ncps_runtime::fields::DATA;
@@ -27,6 +28,11 @@ const PROGRAM: Program<'_> = Program {
 /// Runs until asked to stop.
 pub fn run(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
     PROGRAM.run(args, env, read, start)
+}
+
+/// Its command line.
+pub fn command() -> Command {
+    PROGRAM.command()
 }
 
 fn read(r: &mut Resolver, env: Env<'_>) -> Option<(EdgeConfig, ControlLink)> {

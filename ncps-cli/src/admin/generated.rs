@@ -24,19 +24,29 @@ enum Program {
     Ncps,
     #[default]
     NcpsCli,
+    NcpsEdge,
+    NcpsControl,
+}
+
+impl Program {
+    fn command(self) -> Command {
+        match self {
+            Program::Ncps => crate::command(),
+            Program::NcpsCli => Line::command(),
+            Program::NcpsEdge => ncps_edge::command(),
+            Program::NcpsControl => ncps_control::run::command(),
+        }
+    }
 }
 
 #[derive(Args)]
 pub(super) struct Man {
-    /// Where a page for each command of ncps and ncps-cli is written.
+    /// Where a page for each program, and for each command of one, is written.
     dir: PathBuf,
 }
 
 pub(super) fn completions(Completions { shell, program }: Completions) -> Done {
-    let mut command = match program {
-        Program::Ncps => crate::command(),
-        Program::NcpsCli => Line::command(),
-    };
+    let mut command = program.command();
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
@@ -49,8 +59,7 @@ pub(super) fn man(Man { dir }: Man) -> Done {
 
 fn pages(dir: &Path) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;
-    clap_mangen::generate_to(crate::command(), dir)?;
-    clap_mangen::generate_to(Line::command(), dir)
+    Program::value_variants().iter().try_for_each(|program| clap_mangen::generate_to(program.command(), dir))
 }
 
 /// The reference of `ncps-cli` as Markdown: what `docs/CLI.md` holds after its head.

@@ -6,7 +6,7 @@
 //! [`keys`] are the names by which programs know each other's part of a shared file; [`lock`] keeps a data path to one process, [`foreign`] recognises one that isn't ours; [`files`] how many of them may be open,
 //! [`paths`] knows where
 //! things are by default; [`clock`] is the time of day as a parameter; [`telemetry`] what monitoring is told;
-//! [`exit`] the three ways to end; [`program`] strings them together.
+//! [`exit`] the three ways to end; [`program`] strings them together; [`configuration`] shows what it would run with.
 //!
 //! Absent on purpose: Nix formats, HTTP, SQL and gRPC, and any reading of the process environment: it is
 //! handed in by `main`, so that tests need not change it.
@@ -14,6 +14,7 @@
 pub mod accepting;
 pub mod clock;
 pub mod config;
+pub mod configuration;
 pub mod exit;
 pub mod fault;
 pub mod fields;

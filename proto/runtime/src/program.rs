@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use anyhow::Context;
 
 use crate::config::{self, Answer, CommandLine, ConfigErrors, Env, Field, Resolver, Sources};
+use crate::configuration;
 use crate::exit::Exit;
 use crate::fields::{RUNTIME, RuntimeConfig};
 use crate::files::raise_file_limit;
@@ -47,6 +48,7 @@ impl Program<'_> {
         start: impl AsyncFnOnce(C, Tasks, Telemetry) -> anyhow::Result<()>,
     ) -> Exit {
         match CommandLine::parse(self.command(), &self.groups(), args) {
+            Ok(line) if line.has_subcommand() => self.look(line, env, read),
             Ok(line) => self.run_parsed(&line, env, read, start),
             Err(answer) => print(self.name, &answer),
         }
@@ -55,7 +57,17 @@ impl Program<'_> {
     /// Its command line.
     #[must_use]
     pub fn command(&self) -> clap::Command {
-        config::command(self.name, self.about, &self.groups())
+        // All flags are global.
+        let look = configuration::command(|command| command);
+        config::command(self.name, self.about, &self.groups()).subcommand(look)
+    }
+
+    /// `config check|show`.
+    fn look<C>(&self, line: CommandLine, env: Env<'_>, read: Read<C>) -> Exit {
+        // clap lets nothing through but `config` and these two.
+        let Some((_, line)) = line.subcommand() else { return Exit::Usage };
+        let Some((asked, line)) = line.subcommand() else { return Exit::Usage };
+        configuration::answer(self.name, &asked, self.read(&line, env, read).map(|(resolver, ..)| resolver))
     }
 
     fn groups(&self) -> Vec<&[Field]> {

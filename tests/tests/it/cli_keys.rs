@@ -124,11 +124,17 @@ async fn what_shells_and_readers_need_is_made_from_the_commands() {
         let script = cli.ok(&["completions", shell]).await;
         assert!(script.contains(mark) && script.contains("rotate"), "{shell}");
     }
-    assert!(cli.ok(&["completions", "bash", "--for=ncps"]).await.contains("cache-hostname"));
+    for (program, flag) in
+        [("ncps", "cache-hostname"), ("ncps-edge", "edge-zone"), ("ncps-control", "control-addr")]
+    {
+        assert!(cli.ok(&["completions", "bash", "--for", program]).await.contains(flag), "{program}");
+    }
     let folder = tempfile::tempdir().expect("a directory");
     let dir = folder.path().join("man");
     cli.ok(&["man", &dir.display().to_string()]).await;
-    for page in ["ncps.1", "ncps-serve.1", "ncps-cli.1", "ncps-cli-key-rotate.1"] {
+    let pages =
+        ["ncps.1", "ncps-serve.1", "ncps-cli.1", "ncps-cli-key-rotate.1", "ncps-edge.1", "ncps-control.1"];
+    for page in pages {
         assert!(dir.join(page).exists(), "{page}");
     }
 }

@@ -143,7 +143,7 @@ file wins over the environment). The file is YAML, TOML or JSON: `--config`, or 
 `$XDG_CONFIG_HOME/ncps/config.yaml` if there is one; keys with dots are nested. Upstreams are asked through the proxies
 that `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` name. A variable or a key that is empty counts as not given. Unknown flags, unknown keys and bad values are errors:
 all of them are printed, and the program exits with 2. `ncps config check` says whether there are any, and
-`ncps config show` what would be used and where each value came from.
+`ncps config show` what would be used and where each value came from; `ncps-edge config` and `ncps-control config` do, too.
 
 `ncps serve` takes all of these but `--control-url` and the other four that say how control is reached; `ncps-control` and
 `ncps-edge` take their own. `ncps migrate up` takes `--cache-database-url` and the data path, and `--dry-run`; `ncps import` takes

@@ -12,24 +12,20 @@ use super::names;
 /// The id of `--config` in the matches.
 pub(super) const CONFIG: &str = "config";
 
-/// A program that takes these fields and `--config`.
+/// A program that takes these fields and `--config`, before and after the names of sub-commands.
 #[must_use]
 pub fn command(name: &'static str, about: &'static str, groups: &[&[Field]]) -> Command {
-    bare(name, about).arg(config_arg()).args(args(groups))
-}
-
-/// A program with sub-commands, which takes these fields and `--config` before and after their names.
-#[must_use]
-pub fn root_command(name: &'static str, about: &'static str, groups: &[&[Field]]) -> Command {
-    bare(name, about)
-        .subcommand_required(true)
-        .arg_required_else_help(true)
+    Command::new(name)
+        .about(about)
+        .version(crate::version::VERSION)
         .arg(config_arg().global(true))
         .args(args(groups).into_iter().map(|arg| arg.global(true)))
 }
 
-fn bare(name: &'static str, about: &'static str) -> Command {
-    Command::new(name).about(about).version(crate::version::VERSION)
+/// The same of a program that does nothing without a sub-command.
+#[must_use]
+pub fn root_command(name: &'static str, about: &'static str, groups: &[&[Field]]) -> Command {
+    command(name, about, groups).subcommand_required(true).arg_required_else_help(true)
 }
 
 /// `--config`, which isn't a field: it can't be in the file that it names.

@@ -41,7 +41,8 @@ impl CommandLine {
         args: impl IntoIterator<Item = A>,
     ) -> Result<CommandLine, Box<Answer>> {
         let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-        let mut mistakes = Mistakes { fields, problems: Vec::new(), value_may_follow: None };
+        let alone = !command.is_subcommand_required_set();
+        let mut mistakes = Mistakes { fields, alone, problems: Vec::new(), value_may_follow: None };
         // Every round takes an argument away, so there is a last one.
         loop {
             let error = match command.try_get_matches_from_mut(&args) {
@@ -55,6 +56,12 @@ impl CommandLine {
         }
     }
 
+    /// Whether a sub-command was named.
+    #[must_use]
+    pub fn has_subcommand(&self) -> bool {
+        self.matches.subcommand_name().is_some()
+    }
+
     /// The sub-command and its part of the line; what was wrong with the line goes along.
     #[must_use]
     pub fn subcommand(mut self) -> Option<(String, CommandLine)> {
@@ -65,6 +72,8 @@ impl CommandLine {
 
 struct Mistakes<'a> {
     fields: &'a [&'a [Field]],
+    /// The program does something without a sub-command, so that a word is just an argument.
+    alone: bool,
     problems: Vec<String>,
     /// Where an unknown flag stood that had no `=`: what follows may have been its value.
     value_may_follow: Option<usize>,
@@ -83,6 +92,7 @@ impl Mistakes<'_> {
         let follows = self.value_may_follow.take() == Some(at) && !is_flag(&args[at]);
         let problem = match error.kind() {
             _ if follows => None,
+            ErrorKind::InvalidSubcommand if self.alone => Some(self.unknown(&args[at], error)),
             ErrorKind::UnknownArgument => Some(self.unknown(&args[at], error)),
             ErrorKind::InvalidValue => Some(self.without_value(&args[at])),
             _ => return false,
@@ -226,6 +236,19 @@ mod tests {
                 "unknown flag -z, see --help"
             ]
         );
+    }
+
+    #[test]
+    fn where_a_sub_command_may_be_left_out_another_word_is_noted_as_well() {
+        let edge = super::super::command("ncps-edge", "test", &[OWN]).subcommand(Command::new("config"));
+        let line = "ncps-edge x --bogus hunter2 https://me:hunter2@x".split(' ');
+        let line = CommandLine::parse(edge, &[OWN], line).expect("it is clear what to do");
+        let problems = [
+            "unexpected argument x",
+            "unknown flag --bogus, see --help",
+            "unexpected argument https://***@x",
+        ];
+        assert_eq!((line.has_subcommand(), &line.problems[..]), (false, &problems.map(str::to_owned)[..]));
     }
 
     #[test]
