@@ -20,6 +20,7 @@
 //! | [`netns`] | several hosts on one machine |
 //! | [`administration`] | `ncps-cli`, asked as by a shell |
 //! | [`prometheus`] | the real Prometheus |
+//! | [`image`], [`compose`] | the container image, and the files that start it |
 //! | [`collector`], [`scrape`] | who is told of metrics, logs and traces |
 //! | [`wait`], [`gate`] | conditions in place of sleeps |
 //! | [`mod@bench`] | servers, load and lines of benchmarks |
@@ -34,6 +35,7 @@ pub mod client;
 pub mod cluster;
 mod codec;
 pub mod collector;
+pub mod compose;
 pub mod fixture;
 pub mod fleet;
 pub mod frames;
@@ -41,6 +43,7 @@ pub mod front;
 pub mod gate;
 pub mod go_ncps;
 mod http1;
+pub mod image;
 pub mod link;
 pub mod manifest;
 pub mod mount;
@@ -75,6 +78,7 @@ pub use front::{Authority, Front};
 pub use gate::Gate;
 pub use go_ncps::{Era, GoEntry, GoNcps};
 pub use http1::Headers;
+pub use image::{Container, Image};
 pub use link::{Endpoint, Link, Loss};
 pub use mount::Mount;
 pub use netns::{Host, Network};

@@ -105,6 +105,15 @@ impl Link {
         Self::start(Front::Tcp(ReservedPort::on(host)), target.into(), Some(host.file())).await
     }
 
+    /// A link from a new port on 127.0.0.1 to one of a host: the way of who is on none.
+    ///
+    /// # Panics
+    /// As [`Link::tcp`].
+    pub async fn into_host(host: &Host, port: u16) -> Self {
+        let target = SocketAddr::from((host.addr(), port));
+        Self::start(Front::Tcp(ReservedPort::new()), target.into(), Some(host.file())).await
+    }
+
     /// A link from a new Unix socket at `path` to the target.
     ///
     /// # Panics

@@ -6,11 +6,12 @@
 mod effects;
 mod names;
 mod page;
-mod starts;
+pub(crate) mod starts;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ncps_tests::UpstreamKey;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -46,6 +47,13 @@ impl Places {
     fn text(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
+}
+
+/// A text in which the upstreams of examples are ours: nobody is asked outside.
+pub(crate) fn upstreams_here(text: &str, upstream: &str, key: &UpstreamKey) -> String {
+    let text = text.replace(CACHE_NIXOS_ORG, &key.public().to_string());
+    let text = text.replace("https://nix-community.cachix.org", "http://127.0.0.1:1?optional=1");
+    text.replace("https://cache.nixos.org", upstream)
 }
 
 const CACHE_NIXOS_ORG: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";

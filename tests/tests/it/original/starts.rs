@@ -9,7 +9,7 @@ use ncps_tests::{Fixture, Process, ReservedPort, Upstream, UpstreamKey};
 
 use super::*;
 
-const COMPOSE: &str = "
+pub(crate) const COMPOSE: &str = "
 mkdir -m 0755 -p /storage/var
 mkdir -m 0700 -p /storage/var/ncps
 mkdir -m 0700 -p /storage/var/ncps/db
@@ -20,13 +20,13 @@ exec /bin/ncps serve --cache-hostname=your-ncps-hostname --cache-data-path=/stor
     --upstream-public-key=cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY= \
     --upstream-public-key=nix-community.cachix.org-1:mB9FSh9qf2dCimDSUo8Zy7bkq5CX+/rkCWyvRCYg3Fs=";
 
-const DOCKER: &str = "
+pub(crate) const DOCKER: &str = "
 docker run kalbasit/ncps /bin/dbmate --url=sqlite:/storage/db/db.sqlite migrate up
 docker run kalbasit/ncps /bin/ncps serve --cache-hostname=your-ncps-hostname --cache-data-path=/storage \
     --cache-database-url=sqlite:/storage/db/db.sqlite --upstream-cache=https://cache.nixos.org \
     --upstream-public-key=cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
 
-const KUBERNETES: &str = "
+pub(crate) const KUBERNETES: &str = "
 mkdir -m 0755 -p /storage/var && mkdir -m 0700 -p /storage/var/ncps && mkdir -m 0700 -p /storage/var/ncps/db
 mkdir -p /nar-temp-dir
 /bin/dbmate --url=sqlite:/storage/var/ncps/db/db.sqlite migrate up
@@ -123,11 +123,7 @@ impl Host {
         for program in ["ncps", "dbmate-ncps", "dbmate"] {
             script = script.replace(&format!("/bin/{program} "), &format!("'{UNDER_TEST}' {program} "));
         }
-        let default_key = super::CACHE_NIXOS_ORG;
-        let script = script.replace(default_key, &self.upstream_key.public().to_string());
-        // Nobody is asked outside.
-        let script = script.replace("https://nix-community.cachix.org", "http://127.0.0.1:1?optional=1");
-        let script = script.replace("https://cache.nixos.org", &self.upstream.url());
+        let script = upstreams_here(&script, &self.upstream.url(), &self.upstream_key);
         script.replace(":8501", &self.port.addr().to_string())
     }
 
