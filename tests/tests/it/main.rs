@@ -71,6 +71,7 @@ mod narinfos;
 mod nars;
 mod nix_client;
 mod nix_uploads;
+mod nixos;
 mod object_names;
 mod objects;
 mod observed;
