@@ -1,5 +1,6 @@
 //! The units of `packaging/systemd`: the programs that they start work in their sandbox.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -47,6 +48,24 @@ fn units_differ_in_what_they_start_alone() {
     };
     let all: Vec<_> = UNITS.iter().map(sandbox).collect();
     assert!(all[0].len() > 20 && all.iter().all(|one| *one == all[0]), "{all:?}");
+}
+
+/// The module for NixOS says the same in its own words.
+#[test]
+fn nixos_has_the_same_sandbox() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../nix/hardening.nix"))
+        .expect("a file");
+    let there: BTreeMap<&str, &str> =
+        text.lines().filter_map(|line| line.strip_prefix("  ")?.split_once(" = ")).collect();
+    let unit = unit(UNITS[0]);
+    let here = unit.settings().iter().skip_while(|(setting, _)| setting != SANDBOX);
+    let here: BTreeMap<&str, &str> =
+        here.map(|(name, value)| (&**name, &**value)).filter(|(name, _)| *name != "WantedBy").collect();
+    assert_eq!(there.keys().collect::<Vec<_>>(), here.keys().collect::<Vec<_>>());
+    // Lists are written as lists there.
+    for (name, value) in here.iter().filter(|(name, _)| !["SystemCallFilter", "DeviceAllow"].contains(name)) {
+        assert_eq!(there[name].trim_matches(['"', ';']), *value, "{name}");
+    }
 }
 
 #[test]

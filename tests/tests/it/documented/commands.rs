@@ -77,11 +77,11 @@ impl Scene {
 
     /// The programs, under their names, and the files that pages begin with.
     fn furnish(&self) {
-        let checked = |words: &str| format!("exec {UNDER_TEST} ncps config check {words}\"$@\"");
+        let checked = |program: &str| format!("exec {UNDER_TEST} {program} config check \"$@\"");
         self.program("ncps-cli", &format!("exec {UNDER_TEST} ncps-cli \"$@\""));
-        self.program("ncps-control", &format!("exec {UNDER_TEST} ncps-control \"$@\" --help >/dev/null"));
-        self.program("ncps-edge", &format!("exec {UNDER_TEST} ncps-edge \"$@\" --help >/dev/null"));
-        let serve = checked("");
+        self.program("ncps-control", &checked("ncps-control"));
+        self.program("ncps-edge", &checked("ncps-edge"));
+        let serve = checked("ncps");
         self.program(
             "ncps",
             &format!("case $1 in serve) shift; {serve};; *) exec {UNDER_TEST} ncps \"$@\";; esac"),
