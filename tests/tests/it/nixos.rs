@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::processes::UNDER_TEST;
 
+/// A function from what is set below `services` to the machine.
+const EVALUATE: &str = "(import ./nix/tests/lib.nix).evaluate (import ./nix/module.nix)";
+
 type Services = BTreeMap<String, Value>;
 
 fn root() -> PathBuf {
@@ -145,9 +148,26 @@ fn what_is_not_there_is_refused_when_a_machine_is_built() {
         let machine = format!(
             "{{ ncps = {{ enable = true; cache = {{ hostName = \"a\"; upstream.urls = [ ]; {option} }}; }}; }}"
         );
-        let module = "(import ./nix/tests/lib.nix).evaluate (import ./nix/module.nix)";
-        let evaluated = instantiate(&["--eval", "--strict", "-E", &format!("{module} {machine}")]);
+        let evaluated = instantiate(&["--eval", "--strict", "-E", &format!("{EVALUATE} {machine}")]);
         let said = String::from_utf8_lossy(&evaluated.stderr);
         assert!(!evaluated.status.success() && said.contains(reason), "{option}: {said}");
+    }
+}
+
+#[test]
+fn examples_are_what_the_module_takes() {
+    if Nix::find().is_none() {
+        return;
+    }
+    let text = std::fs::read_to_string(root().join("docs/NIXOS.md")).expect("it is there");
+    let mut blocks = text.split("```nix\n").skip(1).map(|block| block.split("```").next().unwrap_or(block));
+    let (flake, fleet) = (blocks.next().expect("a flake"), blocks.next().expect("a fleet"));
+    // What is set on the one machine of the flake.
+    let (_, rest) = flake.split_once("nixosModules.default").expect("the module is taken");
+    let (machine, _) = rest.split_once("      ];\n    };").expect("the list of modules ends");
+    for machine in [machine.to_owned(), format!("{{ {fleet} }}")] {
+        let made = format!("let made = {EVALUATE} ({machine}).services; in builtins.deepSeq made true");
+        let evaluated = instantiate(&["--eval", "-E", &made]);
+        assert!(evaluated.status.success(), "{machine}: {}", String::from_utf8_lossy(&evaluated.stderr));
     }
 }
