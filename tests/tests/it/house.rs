@@ -65,46 +65,38 @@ fn what_is_absent_on_purpose_is_absent() {
     }
 }
 
-/// Run with `UPDATE_DOCS=1` to write the file anew.
-#[test]
-fn the_configuration_reference_is_fresh() {
-    let path = root().join("docs/CONFIGURATION.md");
-    let (own, later) = (ncps_cli::reference(), ncps_cli::later_reference());
-    let fresh = format!("{REFERENCE_HEAD}\n{own}\n{LATER_HEAD}\n{later}");
+/// A page in `docs` is as it would be generated now. With `UPDATE_DOCS=1` it is written.
+pub(crate) fn is_fresh(page: &str, fresh: &str) {
+    let path = root().join("docs").join(page);
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &fresh).expect("the reference can be written");
+        std::fs::write(&path, fresh).expect("the page can be written");
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == fresh, "run: UPDATE_DOCS=1 cargo test -p ncps-tests --test it reference");
+    assert!(written == fresh, "{page}: run UPDATE_DOCS=1 cargo test -p ncps-tests --test it _is_fresh");
 }
 
-/// Run with `UPDATE_DOCS=1` to write the file anew.
+#[test]
+fn the_configuration_reference_is_fresh() {
+    let (own, later) = (ncps_cli::reference(), ncps_cli::later_reference());
+    let fresh = format!("{REFERENCE_HEAD}\n{own}\n{LATER_HEAD}\n{later}");
+    is_fresh("CONFIGURATION.md", &fresh);
+}
+
 #[test]
 fn the_telemetry_reference_is_fresh() {
-    let path = root().join("docs/TELEMETRY.md");
     let metrics = |table| ncps_runtime::telemetry::markdown(table);
     let fresh = format!(
         "{TELEMETRY_HEAD}\n## Metrics of an edge\n\n{}\n## Metrics of control\n\n{}",
         metrics(ncps_edge::metrics::METRICS),
         metrics(ncps_control::metrics::METRICS)
     );
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &fresh).expect("the reference can be written");
-    }
-    let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == fresh, "run: UPDATE_DOCS=1 cargo test -p ncps-tests --test it reference");
+    is_fresh("TELEMETRY.md", &fresh);
 }
 
-/// Run with `UPDATE_DOCS=1` to write the file anew.
 #[test]
 fn the_command_line_reference_is_fresh() {
-    let path = root().join("docs/CLI.md");
     let fresh = format!("{CLI_HEAD}\n{}", ncps_cli::cli_reference());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &fresh).expect("the reference can be written");
-    }
-    let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == fresh, "run: UPDATE_DOCS=1 cargo test -p ncps-tests --test it reference");
+    is_fresh("CLI.md", &fresh);
 }
 
 /// Both crates need it and neither may know the other.

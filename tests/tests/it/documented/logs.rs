@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::pages::root;
+use crate::house::is_fresh;
 
 const HEAD: &str = include_str!("logs_head.md");
 const PROGRAMS: [(&str, &str); 4] = [
@@ -108,17 +109,11 @@ fn table(level: &str) -> String {
     text
 }
 
-/// Run with `UPDATE_DOCS=1` to write the file anew.
 #[test]
 fn the_page_is_fresh() {
-    let path = root().join("docs/LOGS.md");
     let tables = LEVELS.map(|level| format!("\n## {level}\n\n{}", table(level)));
     let fresh = format!("{HEAD}{}", tables.concat());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &fresh).expect("the page can be written");
-    }
-    let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == fresh, "run: UPDATE_DOCS=1 cargo test -p ncps-tests --test it _is_fresh");
+    is_fresh("LOGS.md", &fresh);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 //! Names and defaults of ours are those that [`table`] has, which other tests hold against running programs.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use super::*;
+use crate::house::is_fresh;
 
 /// Each option's default there, and what is different here.
 const THERE: [(&str, &str, &str); 20] = [
@@ -122,15 +122,9 @@ fn each_option_is_told_once() {
     assert_eq!(told, known);
 }
 
-/// Run with `UPDATE_DOCS=1` to write the file anew.
 #[test]
 fn the_page_is_fresh() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/SEED.md");
     let rows = table(&names::places());
     let fresh = format!("{HEAD}\n## Options\n\n{}\n## Sections\n\n{}", options(&rows), sections());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &fresh).expect("the page can be written");
-    }
-    let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == fresh, "run: UPDATE_DOCS=1 cargo test -p ncps-tests --test it _is_fresh");
+    is_fresh("SEED.md", &fresh);
 }
