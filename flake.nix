@@ -11,15 +11,16 @@
         "x86_64-linux"
         "aarch64-linux"
       ];
+      package = pkgs: pkgs.callPackage ./nix/package.nix { commit = self.shortRev or ""; };
       each = make: nixpkgs.lib.genAttrs systems (system: make nixpkgs.legacyPackages.${system});
     in
     {
       packages = each (pkgs: rec {
-        ncps = pkgs.callPackage ./nix/package.nix { };
+        ncps = package pkgs;
         default = ncps;
       });
 
-      overlays.default = final: _: { ncps = final.callPackage ./nix/package.nix { }; };
+      overlays.default = final: _: { ncps = package final; };
 
       nixosModules = rec {
         ncps = ./nix/module.nix;

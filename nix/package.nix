@@ -1,5 +1,10 @@
 # All programs, with what belongs to them.
-{ lib, rustPlatform }:
+{
+  lib,
+  rustPlatform,
+  # What --version says: there is no repository where it is built.
+  commit ? "",
+}:
 rustPlatform.buildRustPackage {
   pname = "ncps";
   version = (lib.importTOML ../Cargo.toml).workspace.package.version;
@@ -21,6 +26,7 @@ rustPlatform.buildRustPackage {
       ../tests
     ];
   };
+  env.NCPS_COMMIT = commit;
   cargoLock.lockFile = ../Cargo.lock;
   cargoBuildFlags = [
     "--package=ncps-cli"
