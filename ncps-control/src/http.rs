@@ -9,10 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Control;
 use crate::dashboard::{Dashboard, Peer};
+use crate::reply::{Body, TEXT, text};
 use ncps_runtime::accepting::Accepting;
 
 /// The port by default.
@@ -35,10 +33,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Probes and scrapes are few and short; past this, connections wait in the kernel's queue or are closed.
 const MAX_CONNECTIONS: usize = 64;
 const CONNECTION_TIME: Duration = Duration::from_secs(600);
-pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
-
-/// Of every answer.
-pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// The port can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -144,11 +138,4 @@ impl Answers {
         let (phase, waiting) = (self.life.phase().name(), self.life.waiting_for().join(", "));
         text(StatusCode::SERVICE_UNAVAILABLE, format!("{phase}: {waiting}\n"), TEXT)
     }
-}
-
-pub(crate) fn text(status: StatusCode, body: String, media_type: &'static str) -> Response<Body> {
-    let mut response = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    response
 }

@@ -42,6 +42,7 @@ mod publish;
 mod rate;
 mod record;
 mod refusals;
+mod reply;
 mod roster;
 pub mod run;
 pub mod serve;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Control;
 use crate::gate::Gate;
-use crate::http::{Body, TEXT, text};
+use crate::reply::{Body, TEXT, text};
 
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"ncps dashboard\", charset=\"UTF-8\"");
 

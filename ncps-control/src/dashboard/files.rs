@@ -6,7 +6,7 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 
-use crate::http::{Body, text};
+use crate::reply::{Body, text};
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]

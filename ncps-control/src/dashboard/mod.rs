@@ -25,7 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
-use crate::http::{Body, TEXT, text};
+use crate::reply::{Body, TEXT, text};
 use board::Board;
 use entry::Entry;
 
