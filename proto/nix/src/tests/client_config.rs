@@ -80,7 +80,7 @@ fn urls_that_are_none() {
         ("http://", Host),
         ("http://:8501", Host),
         ("http:///x", Host),
-        ("http://user:secret@cache.lan", Port),
+        ("http://user:secret@cache.lan", Host),
         ("http://user@cache.lan", Host),
         ("http://a b", Host),
         ("http://\"><script>", Host),
