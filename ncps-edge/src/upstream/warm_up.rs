@@ -1,5 +1,5 @@
 //! Connections to upstreams that are open before they are needed: the first request after a start, or after a time of quiet,
-//! would else wait for three round trips more than the next (TCP, TLS), and the first of a pair of hosts for their names.
+//! would else wait for the host's name to be looked up, and for three round trips more than the next (TCP, TLS).
 //!
 //! Absent on purpose: upstreams without TLS, which are near as a rule and one round trip away; what the attempt finds out
 //! about the upstream's health, which requests that somebody waits for tell.
