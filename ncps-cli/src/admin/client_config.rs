@@ -3,11 +3,12 @@
 //! Knows control, for the keys and whether readers need a token. Absent: changing a file that is there, since a machine's
 //! `nix.conf` has other things in it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use ncps_edge::remote;
 use ncps_nix::client_config::{CacheUrl, ClientConfig, Snippets, TOKEN_PLACEHOLDER};
-use ncps_proto::Scope;
+use ncps_proto::{Scope, Secret};
 use serde::Serialize;
 
 use super::Session;
@@ -111,33 +112,24 @@ impl Shown for Shows {
 }
 
 pub(super) async fn run(command: Command, session: &Session) -> Done {
-    let token = command.read_token_file.as_deref().map(read).transpose()?;
+    let token = command.read_token_file.as_deref().map(remote::read_token).transpose();
+    let token = token.map_err(|error| Failure::Input(format!("--read-token-file: {error}")))?;
     let admin = session.admin().await?;
     let keys = admin.keys().await?;
     let everybody_reads = admin.open_to_all(None).await?.contains(&Scope::Read);
-    let ours: Vec<_> =
-        keys.signing.into_iter().chain(keys.former.into_iter().map(|former| former.key)).collect();
+    let ours: Vec<_> = keys.ours().cloned().collect();
     let shows = Shows::new(
         &ClientConfig {
             url: command.url,
             ours: &ours,
             upstream: &keys.trusted,
             priority: command.priority,
-            token: token.as_deref().or((!everybody_reads).then_some(TOKEN_PLACEHOLDER)),
+            token: token.as_ref().map(Secret::reveal).or((!everybody_reads).then_some(TOKEN_PLACEHOLDER)),
         },
         command.form,
     )?;
     match (&command.to, command.form) {
         (Some(to), Some(form)) => NewFile::make(to, form.mode())?.write(shows.of(form)),
         _ => session.output.print(&shows),
-    }
-}
-
-fn read(file: &Path) -> Result<String, Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::Input(format!("{} can't be read: {error}", file.display())))?;
-    match text.split_whitespace().collect::<Vec<_>>()[..] {
-        [token] => Ok(token.to_owned()),
-        _ => Err(Failure::Input(format!("{} has to hold a token, and nothing else", file.display()))),
     }
 }

@@ -92,10 +92,8 @@ struct NixConf {
 }
 
 impl NixConf {
-    /// Ours first. Clients that know a former key need it as long as they remember what it signed.
     fn of(keys: &Keys) -> NixConf {
-        let ours = keys.signing.iter().chain(keys.former.iter().map(|former| &former.key));
-        NixConf { trusted_public_keys: ours.chain(&keys.trusted).map(ToString::to_string).collect() }
+        NixConf { trusted_public_keys: keys.ours().chain(&keys.trusted).map(ToString::to_string).collect() }
     }
 }
 

@@ -46,16 +46,14 @@ impl Control {
     }
 
     fn announce_keys(&self) {
-        let Keys { signing, former, .. } = self.public_keys();
-        let keys: Vec<_> = signing.into_iter().chain(former.into_iter().map(|former| former.key)).collect();
+        let keys = self.public_keys().ours().cloned().collect();
         self.settings.change(|settings| settings.public_keys = keys);
     }
 }
 
 fn generate(current: &SecretKey, keys: &Keys, name: Option<String>) -> Result<SecretKey> {
     let invalid = |message: String| Error::new(Code::Invalid, message);
-    let former = keys.former.iter().map(|former| former.key.name());
-    let used: Vec<&str> = former.chain([current.name()]).collect();
+    let used: Vec<&str> = keys.ours().map(|key| key.name()).collect();
     let name = name.unwrap_or_else(|| next_name(current.name(), &used));
     if used.contains(&name.as_str()) {
         return Err(invalid(format!("a key named {name} signed here already: Nix keeps one key per name")));

@@ -25,14 +25,14 @@ pub(super) struct TokenFile {
 
 impl TokenFile {
     pub(super) fn open(path: &Path) -> Result<Arc<TokenFile>> {
-        let header = ArcSwap::from_pointee(header_of(&read(path)?, path)?);
+        let header = ArcSwap::from_pointee(header_of(&read(path)?));
         Ok(Arc::new(TokenFile { path: path.to_owned(), header }))
     }
 
     /// What was read last stays where the file can't be.
     async fn read_again(&self) {
         let path = self.path.clone();
-        let read = crate::store::blocking(move || Ok(read(&path).and_then(|token| header_of(&token, &path))));
+        let read = crate::store::blocking(move || Ok(read(&path).map(|token| header_of(&token))));
         match read.await.unwrap_or_else(|e| Err(Error::internal("read the token").because(e))) {
             Ok(header) if header == **self.header.load() => {}
             Ok(header) => {
@@ -54,16 +54,16 @@ pub fn read(path: &Path) -> Result<Secret> {
     let text = text.map_err(|error| failed(&error.to_string()))?;
     match text.reveal().trim() {
         "" => Err(failed("there is no token in it")),
-        token => Ok(Secret::new(token)),
+        token if token.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Secret::new(token)),
+        _ => Err(failed("it has characters that no token has")),
     }
 }
 
-fn header_of(token: &Secret, path: &Path) -> Result<HeaderValue> {
-    let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal())).map_err(|_| {
-        Error::new(Code::Invalid, format!("{} has characters that no token has", path.display()))
-    })?;
+fn header_of(token: &Secret) -> HeaderValue {
+    let value = HeaderValue::try_from(format!("Bearer {}", token.reveal()));
+    let mut value = value.expect("a token is visible characters");
     value.set_sensitive(true);
-    Ok(value)
+    value
 }
 
 /// A channel on which every call shows the token, where there is one.

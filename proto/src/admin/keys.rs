@@ -19,6 +19,14 @@ pub struct Keys {
     pub trusted: Vec<PublicKey>,
 }
 
+impl Keys {
+    /// Those of this cache, the one that signs first. Clients that know a former key need it as long as they remember what
+    /// it signed.
+    pub fn ours(&self) -> impl Iterator<Item = &PublicKey> {
+        self.signing.iter().chain(self.former.iter().map(|former| &former.key))
+    }
+}
+
 /// A key that signs no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FormerKey {

@@ -40,6 +40,7 @@ both_modes! {
         let mode = std::fs::metadata(&netrc).expect("written").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "it has a secret");
         is_refused(&cli, &["client-config", &url, "--form=netrc", "--to", &netrc], "is there already").await;
+        is_refused(&cli, &["client-config", &url, "--read-token-file", &netrc], "no token has").await;
 
         configure(&nix, &std::fs::read_to_string(&conf).expect("written"));
         nix.build_unbuildable("private-1.0").await.failed();
