@@ -1,16 +1,12 @@
 //! The manifests of `k8s/`, as they are rendered: that the programs in them understand their command lines, variables
 //! and configuration, and that times, sizes and versions fit. Who reaches what in them is in `manifests_shape.rs`.
 
-use std::process::Command;
-
 use ncps_runtime::config::Field;
 use ncps_runtime::lifecycle::LAST_MOMENT;
 use ncps_tests::manifest::{self, Manifest, Pod};
 
-use crate::processes::UNDER_TEST;
+use crate::understood::{is_understood, problems};
 
-/// What no program takes: the only problem of a command line that is right otherwise. All problems are said at once.
-const UNKNOWN: &str = "--no-such-flag";
 /// A variable that is no option.
 const SYSTEM: &str = "RUNTIME_DIRECTORY";
 
@@ -30,32 +26,12 @@ fn command(manifest: &Manifest, pod: &Pod, dir: &tempfile::TempDir) -> Vec<Strin
     command.iter().map(|word| word.replace(mounted, &file.to_string_lossy())).collect()
 }
 
-/// What a program says to a command line, and its exit code.
-fn said(command: &[String], env: &[(String, String)]) -> (Option<i32>, String) {
-    let env = env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let output = Command::new(UNDER_TEST).args(command).env_clear().envs(env).output().expect("it starts");
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-}
-
-/// Problems that the program sees in its command line, environment and file.
-fn problems(command: &[String], env: &[(String, String)]) -> Vec<String> {
-    let line: Vec<String> = command.iter().cloned().chain([UNKNOWN.to_owned()]).collect();
-    let (code, text) = said(&line, env);
-    assert_eq!(code, Some(2), "{line:?} is taken: {text}");
-    let mut lines = text.lines();
-    let head = lines.next().unwrap_or_default();
-    assert!(head.contains("in the configuration:"), "{text}");
-    lines.map(|line| line.trim().to_owned()).filter(|line| !line.contains(UNKNOWN)).collect()
-}
-
 #[test]
 fn every_command_line_is_understood() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let pods = pods();
     for (manifest, pod) in &pods {
-        let command = command(manifest, pod, &dir);
-        let found = problems(&command, &pod.env());
-        assert!(found.is_empty(), "{} of {}: {found:#?}", pod.name, manifest.name);
+        is_understood(&command(manifest, pod, &dir), &variables(&pod.env()));
     }
     for program in ["ncps", "ncps-control", "ncps-edge"] {
         assert!(pods.iter().any(|(_, pod)| pod.command()[0] == program), "no {program}");
@@ -63,27 +39,19 @@ fn every_command_line_is_understood() {
 }
 
 #[test]
-fn a_command_line_that_is_wrong_is_noticed() {
+fn a_flag_by_a_former_name_is_noticed() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     for (manifest, pod) in pods() {
         let mut command = command(&manifest, &pod, &dir);
         let last = command.last_mut().expect("a flag");
         *last = last.replacen("--", "--former-", 1);
-        assert_eq!(problems(&command, &pod.env()).len(), 1, "{command:?}");
+        let said = problems(&command, &variables(&pod.env())).expect_err("nobody knows it");
+        assert!(said.contains("--former-"), "{command:?}: {said}");
     }
 }
 
-#[test]
-fn the_combined_programs_configuration_can_be_used() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    for (manifest, pod) in pods() {
-        let command = command(&manifest, &pod, &dir);
-        let Some(flags) = command.strip_prefix(["ncps".to_owned(), "serve".to_owned()].as_slice()) else {
-            continue;
-        };
-        let check = ["ncps", "config", "check"].map(str::to_owned);
-        assert_eq!(said(&[&check, flags].concat(), &pod.env()).0, Some(0), "{}", manifest.name);
-    }
+fn variables(env: &[(String, String)]) -> Vec<(&str, &str)> {
+    env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
 #[test]
