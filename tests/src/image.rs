@@ -2,7 +2,8 @@
 //! does: without capabilities, with its file system read-only if they like, volumes, and names of hosts of their own.
 //!
 //! That takes root, and a mount namespace for each program. Where `NCPS_IMAGE` names no image the tests that want one pass
-//! without having tried. Absent: networks, which are in [`crate::netns`], and limits.
+//! without having tried. The one that `NCPS_IMAGE_AARCH64` names is emulated by Debian's qemu-user-static. Absent:
+//! networks, which are in [`crate::netns`], and limits.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -29,23 +30,32 @@ exec setpriv --no-new-privs --bounding-set=-all,+sys_chroot,+setuid,+setgid \
     chroot --userspec="$user" --groups="$groups" "$root" "$@"
 "#;
 
+/// Linked statically: it needs nothing of the image.
+const EMULATOR: &str = "/usr/bin/qemu-aarch64-static";
+/// Where it is in a container.
+const EMULATOR_THERE: &str = "/run/emulator";
+
 /// It, unpacked: `root` with its files, and `config.json` with what the engine is told.
 #[derive(Debug, Clone)]
-pub struct Image(PathBuf);
+pub struct Image {
+    place: PathBuf,
+    emulated: bool,
+}
 
 impl Image {
     /// The one that `NCPS_IMAGE` names.
     pub fn find() -> Option<Self> {
-        let place = std::env::var_os("NCPS_IMAGE");
-        if place.is_none() {
-            println!("skipped: NCPS_IMAGE names no image, see docs/CONTAINER.md");
-        }
-        Some(Self(place?.into()))
+        Some(Self { place: named("NCPS_IMAGE")?, emulated: false })
+    }
+
+    /// The one for aarch64, to be emulated, that `NCPS_IMAGE_AARCH64` names.
+    pub fn find_for_aarch64() -> Option<Self> {
+        Some(Self { place: named("NCPS_IMAGE_AARCH64")?, emulated: true })
     }
 
     /// A file of it.
     pub fn file(&self, path: &str) -> PathBuf {
-        self.0.join("root").join(path.trim_start_matches('/'))
+        self.place.join("root").join(path.trim_start_matches('/'))
     }
 
     /// What the engine is told: `Cmd`, `Env`, `Volumes` and so on.
@@ -53,7 +63,7 @@ impl Image {
     /// # Panics
     /// If that can't be read.
     pub fn config(&self) -> Value {
-        let text = std::fs::read_to_string(self.0.join("config.json"))
+        let text = std::fs::read_to_string(self.place.join("config.json"))
             .expect("it was unpacked with its configuration");
         let all: Value = serde_json::from_str(&text).expect("it is JSON");
         all["OCIv1"]["config"].clone()
@@ -64,8 +74,18 @@ impl Image {
         let env = self.config()["Env"].as_array().cloned().unwrap_or_default();
         let variables = env.iter().filter_map(|pair| pair.as_str()?.split_once('='));
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Container { root: self.file("/"), user: 0, read_only: false, volumes: Vec::new(), variables }
+        let volumes = self.emulated.then(|| format!("{EMULATOR}:{EMULATOR_THERE}")).into_iter().collect();
+        let emulated = self.emulated;
+        Container { root: self.file("/"), user: 0, read_only: false, volumes, variables, emulated }
     }
+}
+
+fn named(variable: &str) -> Option<PathBuf> {
+    let place = std::env::var_os(variable);
+    if place.is_none() {
+        println!("skipped: {variable} names no image, see docs/CONTAINER.md");
+    }
+    place.map(PathBuf::from)
 }
 
 /// How a program is started in the image.
@@ -76,6 +96,7 @@ pub struct Container {
     read_only: bool,
     volumes: Vec<String>,
     variables: Vec<(String, String)>,
+    emulated: bool,
 }
 
 impl Container {
@@ -123,7 +144,7 @@ impl Container {
             .args(["--mount", "sh", "-ec", ENTER, "sh"])
             .arg(&self.root)
             .args([&format!("{id}:{id}"), &id]);
-        command.args(&self.volumes).arg("--").args(args);
+        command.args(&self.volumes).arg("--").args(self.emulated.then_some(EMULATOR_THERE)).args(args);
         // `ip` and `sh` are found by it; the image has its own.
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("READ_ONLY", if self.read_only { "1" } else { "" });

@@ -8,7 +8,8 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
-use ncps_tests::{Container, Fixture, Front, Image, Process, ReservedPort, Upstream, UpstreamKey};
+use ncps_nix::PublicKey;
+use ncps_tests::{Container, Fixture, Front, Image, Nix, Process, ReservedPort, Upstream, UpstreamKey};
 use tempfile::TempDir;
 
 use crate::original::starts::{COMPOSE, DOCKER, KUBERNETES};
@@ -53,18 +54,19 @@ fn the_engine_is_told_what_it_was_told_of_the_original() {
 
 #[test]
 fn every_program_starts_for_everybody() {
-    let Some(image) = Image::find() else { return };
-    for program in ["ncps", "ncps-edge", "ncps-control", "ncps-cli", "dbmate"] {
-        for user in [0, 1000] {
-            let args = [&format!("/bin/{program}"), "--version"];
-            let output = image.container().user(user).read_only().command(&args).output().expect("it starts");
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert!(
-                output.status.success() && said.starts_with(&format!("{program} ")),
-                "{user}: {output:?}"
-            );
+    for image in [Image::find(), Image::find_for_aarch64()].into_iter().flatten() {
+        for program in ["ncps", "ncps-edge", "ncps-control", "ncps-cli", "dbmate"] {
+            starts(program, &image.container());
+            starts(program, &image.container().user(1000).read_only());
         }
     }
+}
+
+fn starts(program: &str, container: &Container) {
+    let args = [&format!("/bin/{program}"), "--version"];
+    let output = container.command(&args).output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.starts_with(&format!("{program} ")), "{container:?}: {output:?}");
 }
 
 /// `packaging/install` with the programs of the image.
@@ -115,6 +117,19 @@ async fn user_1000_serves_from_a_volume_that_its_group_may_write() {
     std::fs::set_permissions(&storage, Permissions::from_mode(0o2775)).expect("it is ours");
     scene.serves(&scene.container().user(1000), &scene.by_name()).await;
     assert!(storage.join("store/nix-cache-info").exists());
+}
+
+#[tokio::test]
+async fn a_real_nix_copies_from_the_one_for_aarch64() {
+    let (Some(image), Some(nix)) = (Image::find_for_aarch64(), Nix::find()) else { return };
+    let scene = Scene::of(image).await;
+    let mut process = scene.start(&scene.container(), &scene.by_name());
+    process.ready(scene.port.addr()).await;
+    let ours = ncps_tests::get(scene.port.addr(), "/pubkey").await.expect("it answers").text().await;
+    nix.trust(&[PublicKey::parse(ours.trim()).expect("a key")]);
+    nix.copy_from(&format!("http://{}", scene.port.addr()), &[scene.fixture.store_path()]).await.ok();
+    nix.verify_own(scene.fixture.store_path()).await.ok();
+    assert_eq!(process.terminate().await.code(), Some(0));
 }
 
 #[tokio::test]
@@ -198,7 +213,10 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Option<Scene> {
-        let image = Image::find()?;
+        Some(Scene::of(Image::find()?).await)
+    }
+
+    async fn of(image: Image) -> Scene {
         let key = UpstreamKey::new("cache.nixos.org-1");
         let fixture = Fixture::new("hello-1.0").build(&key);
         let upstream = Upstream::with(&[&fixture]).await;
@@ -208,7 +226,7 @@ impl Scene {
         }
         let hosts = "127.0.0.1 localhost cache.example\n";
         std::fs::write(dir.path().join("hosts"), hosts).expect("room");
-        Some(Scene { image, dir, port: ReservedPort::new(), upstream, key, fixture })
+        Scene { image, dir, port: ReservedPort::new(), upstream, key, fixture }
     }
 
     fn container(&self) -> Container {
