@@ -18,7 +18,7 @@ use ncps_runtime::telemetry::Telemetry;
 
 use crate::announce;
 use crate::config::{ControlConfig, KeySource};
-use crate::db::take_restored;
+use crate::db::{beside, take_restored};
 use crate::keys::{self, KeyFileError, KeyPlace};
 use crate::metrics::ControlMetrics;
 use crate::{Control, Db, OpenError, Parts, Tokens};
@@ -122,13 +122,6 @@ pub(crate) fn lock(config: &ControlConfig) -> Result<Vec<DirLock>, ComposeError>
     make_database_folder(&config.database)?;
     locks.push(DirLock::acquire(&beside(&config.database, ".lock"))?);
     Ok(locks)
-}
-
-/// The file of the same name with this at its end.
-pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// The store below is for every user of the machine, who must get there.

@@ -9,8 +9,8 @@ use std::path::Path;
 use ncps_runtime::clock::{Clock, SystemClock};
 use ncps_runtime::lock::DirLock;
 
-use crate::compose::{ComposeError, beside, make_database_folder};
-use crate::db::Db;
+use crate::compose::{ComposeError, make_database_folder};
+use crate::db::{Db, beside};
 
 /// What a database lacks to be that of this program.
 #[derive(Clone, Debug, PartialEq, Eq)]

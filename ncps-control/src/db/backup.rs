@@ -19,8 +19,7 @@ use sqlx::{ConnectOptions, Connection, SqlitePool};
 
 use super::open::newest;
 use super::recognise::{Found, recognise};
-use super::{Db, DbError, OpenError};
-use crate::compose::beside;
+use super::{Db, DbError, OpenError, beside};
 
 const OUTWARD: &str = ".backup";
 const INWARD: &str = ".restoring";

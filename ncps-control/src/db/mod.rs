@@ -50,6 +50,13 @@ use crate::totals::Counted;
 use lookups::Lookups;
 use rows::UseRow;
 
+/// The file of a database's name with this at its end: what belongs to it lies beside it.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 /// The open database. Clones are the same one.
 #[derive(Clone, Debug)]
 pub struct Db {

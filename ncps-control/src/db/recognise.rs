@@ -8,8 +8,7 @@ use std::path::Path;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
-use super::OpenError;
-use crate::compose::beside;
+use super::{OpenError, beside};
 
 /// Ours, in the header of the file (<https://sqlite.org/fileformat.html>, offset 68): "ncps".
 pub(super) const APPLICATION_ID: u32 = u32::from_be_bytes(*b"ncps");

@@ -15,8 +15,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Row, SqlitePool};
 use zeroize::Zeroizing;
 
 use super::go_row::{GoNarFile, GoRow, NarInfoColumns};
-use crate::compose::beside;
-use crate::db::{Found, recognise_any};
+use crate::db::{Found, beside, recognise_any};
 
 /// Why the original's database can't be read.
 #[derive(Debug, thiserror::Error)]
