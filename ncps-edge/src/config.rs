@@ -146,7 +146,8 @@ pub const MAX_CONNECTIONS: Field = Field::value(
     "max-connections",
     "MAX_CONNECTIONS",
     "max-connections",
-    "Connections of clients at once; more wait in the kernel's queue.",
+    "Connections of clients at once. When all are taken, the one that is quiet for longest makes room; while all are \
+     busy, more wait in the kernel's queue.",
 )
 .value_name("N")
 .default("4096");
@@ -205,7 +206,7 @@ pub struct EdgeConfig {
 /// What clients may take of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Held at once; more wait in the kernel's queue.
+    /// Held at once; what is past them: [`crate::http`].
     pub connections: usize,
     /// In flight at once; more are refused.
     pub requests: usize,

@@ -1,10 +1,9 @@
-//! Connections: accepted until the process drains, then asked to finish what they have begun. So many at once;
-//! more wait in the kernel's queue.
+//! Connections: accepted until the process drains, then asked to finish what they have begun. How many at once, and which
+//! of them go so that others have a place, is in [`super::seats`].
 //!
 //! HTTP/1.1 and HTTP/2 on one port: by ALPN under TLS, else with prior knowledge.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -19,12 +18,12 @@ use ncps_runtime::tasks::Tasks;
 use ncps_runtime::tls::Tls;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tower::ServiceExt;
 use tracing::Instrument;
 
 use super::admission::{Admission, MAX_HEADERS};
 use super::log::Noted;
+use super::seats::{Busy, Place, Seats};
 use super::{Service, router, tls, warm};
 use crate::config::Limits;
 
@@ -53,56 +52,53 @@ pub(crate) async fn serve(
     tls: Option<Tls>,
     tasks: Tasks,
 ) {
-    let (drain, places) = (tasks.life().soft(), Arc::new(Semaphore::new(limits.connections)));
+    let (drain, seats) = (tasks.life().soft(), Seats::new(limits.connections));
     let admission = Admission::new(limits.requests);
     let router = router(Arc::clone(&service));
     let front = Arc::new(Front { service, router, admission, limits, tls, tasks: tasks.clone() });
     let mut accepting = Accepting::default();
     let mut next = async || {
         // A place first: without one the connection is left to the kernel.
-        let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
+        let place = seats.take().await;
         let (stream, _) = accepting.next(|| listener.accept()).await;
         (stream, place)
     };
     while let Some((stream, place)) = drain.run_until_cancelled(next()).await {
         let front = Arc::clone(&front);
-        tasks.spawn("connection", async move {
-            front.connection(stream).await;
-            drop(place);
-        });
+        tasks.spawn("connection", async move { front.connection(stream, &place).await });
     }
 }
 
 impl Front {
-    async fn connection(self: &Arc<Self>, stream: TcpStream) {
+    async fn connection(self: &Arc<Self>, stream: TcpStream, place: &Place) {
         // Latency matters more than packets; a socket that refuses is used as it is.
         stream.set_nodelay(true).ok();
         if let Ok(live) = self.service.current.get() {
             live.upstreams.warm_up();
         }
-        let Some(tls) = &self.tls else { return self.talk(stream).await };
+        let Some(tls) = &self.tls else { return self.talk(stream, place).await };
         let handshake = tokio::time::timeout(self.limits.handshake_timeout, tls::accept(tls, stream));
         match self.tasks.life().hard().run_until_cancelled(handshake).await {
-            Some(Ok(Ok(stream))) => self.talk(stream).await,
+            Some(Ok(Ok(stream))) => self.talk(stream, place).await,
             Some(Ok(Err(error))) => tracing::debug!(%error, "a TLS handshake failed"),
             Some(Err(_)) => tracing::debug!("a TLS handshake took too long"),
             None => {}
         }
     }
 
-    async fn talk(self: &Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    async fn talk(
+        self: &Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        place: &Place,
+    ) {
         let (drain, stop) = (self.tasks.life().soft(), self.tasks.life().hard());
         let builder = builder(self.limits.head_timeout);
-        let spoke = Arc::new(AtomicBool::new(false));
-        let service = service_fn(|request: Request<Incoming>| {
-            spoke.store(true, Ordering::Relaxed);
-            Arc::clone(self).answer(request)
-        });
+        let service = service_fn(|request: Request<Incoming>| Arc::clone(self).answer(request, place.busy()));
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = silent_for(self.limits.head_timeout, &spoke) => return,
-            () = drain.cancelled() => {
+            () = silent_for(self.limits.head_timeout, place) => return,
+            () = async { tokio::select! { () = drain.cancelled() => {}, () = place.is_needed() => {} } } => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection => ended,
@@ -118,26 +114,27 @@ impl Front {
     async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
+        busy: Busy,
     ) -> Result<axum::response::Response, std::convert::Infallible> {
         let noted = Noted::new(&request, &self.service.metrics);
         let turn = match self.admission.admit(&request) {
             Ok(turn) => turn,
-            Err(refusal) => return Ok(noted.answered(*refusal, None)),
+            Err(refusal) => return Ok(noted.answered(*refusal, (None, busy))),
         };
         if let Some(response) = warm::narinfo(&self.service, &request) {
-            return Ok(noted.answered(response, turn));
+            return Ok(noted.answered(response, (turn, busy)));
         }
         let handled = self.router.clone().oneshot(request.map(Body::new));
         let response = handled.instrument(noted.span()).await?;
-        Ok(noted.answered(response, turn))
+        Ok(noted.answered(response, (turn, busy)))
     }
 }
 
 /// Which version a connection speaks is found out without a timer: one that never says a request would keep its
 /// place for ever.
-async fn silent_for(time: Duration, spoke: &AtomicBool) {
+async fn silent_for(time: Duration, place: &Place) {
     tokio::time::sleep(time).await;
-    if spoke.load(Ordering::Relaxed) {
+    if place.has_asked() {
         std::future::pending().await
     }
 }

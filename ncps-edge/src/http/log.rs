@@ -14,6 +14,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use tracing::Span;
 
 use super::admission::Turn;
+use super::seats::Busy;
 use super::measure::{self, FromUpstream, Measure};
 use super::reply::Story;
 use crate::metrics::EdgeMetrics;
@@ -44,8 +45,8 @@ impl Noted {
         self.span.clone()
     }
 
-    /// The response whose body writes the line, and gives the turn back, when it ends.
-    pub(super) fn answered(mut self, response: Response, turn: Turn) -> Response {
+    /// The response whose body writes the line, and lets go what is held for it, when it ends.
+    pub(super) fn answered(mut self, response: Response, held: (Turn, Busy)) -> Response {
         let (parts, body) = response.into_parts();
         measure::note(&self.span, parts.status);
         if let Some(measure) = &mut self.measure {
@@ -58,7 +59,7 @@ impl Noted {
             noted: self,
             bytes: 0,
             ended: None,
-            _turn: turn,
+            _held: held,
         };
         Response::from_parts(parts, Body::new(LoggedBody { body, line }))
     }
@@ -85,7 +86,7 @@ struct Line {
     expected: Option<u64>,
     bytes: u64,
     ended: Option<Ended>,
-    _turn: Turn,
+    _held: (Turn, Busy),
 }
 
 struct LoggedBody {

@@ -19,6 +19,7 @@ mod object;
 pub(crate) mod peer;
 mod range;
 mod reply;
+mod seats;
 mod stored;
 mod tls;
 mod warm;

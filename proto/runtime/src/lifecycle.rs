@@ -23,6 +23,8 @@ pub use handle::{LifeHandle, Phase, ReadyLatch};
 /// How long tasks may take to end once the hard token fired: enough to give up leases and to write down
 /// what is in memory, short enough for whoever pressed the key twice.
 pub const LAST_MOMENT: Duration = Duration::from_secs(5);
+/// How long a service manager is not told that the process has started, because it is not ready.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a process stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +99,7 @@ impl Lifecycle {
         let Self { life, timing, assembled, notify } = self;
         life.run();
         assembled.release();
-        tell_when_ready(&life, &notify).await;
+        tell_when_started(&life, &notify).await;
         life.reached(Phase::Draining).await;
         notify.stopping();
         tracing::info!(delay_ms = millis(timing.delay), grace_ms = millis(timing.grace), "draining");
@@ -113,10 +115,17 @@ async fn forward(life: LifeHandle, mut signals: Signal, name: &'static str) {
     }
 }
 
-async fn tell_when_ready(life: &LifeHandle, notify: &Notify) {
-    life.reached(Phase::Ready).await;
+/// The service manager is told when the process is ready. What it waits for, such as control, may take days, in which a
+/// manager would start it again and again: so it hears that first [`PATIENCE`] after everything was put together.
+async fn tell_when_started(life: &LifeHandle, notify: &Notify) {
+    let ready = life.reached(Phase::Ready);
+    if tokio::time::timeout(PATIENCE, ready).await.is_err() {
+        notify.ready();
+        life.reached(Phase::Ready).await;
+    }
     if life.is_ready() {
         tracing::info!("ready");
+        // To be told again changes nothing for it.
         notify.ready();
     }
 }

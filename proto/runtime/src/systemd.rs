@@ -1,4 +1,4 @@
-//! Telling the service manager that the process is ready or stops (`sd_notify(3)`).
+//! Telling the service manager that the process has started or stops (`sd_notify(3)`).
 //!
 //! Knows the protocol: a datagram of `KEY=value` lines to the socket that `$NOTIFY_SOCKET` names. Absent:
 //! the watchdog, and sockets handed over (whoever listens takes them).
@@ -26,7 +26,7 @@ impl Notify {
         Self(env("NOTIFY_SOCKET").filter(|name| name.starts_with(['/', '@'])))
     }
 
-    /// The process serves.
+    /// The process has started.
     pub fn ready(&self) {
         self.tell("READY=1\n");
     }

@@ -93,22 +93,46 @@ both_modes! {
         cluster.end().await;
     }
 
-    async fn past_the_connections_others_wait(mode) {
-        let builder = Cluster::builder(mode).edge_config(|edge| edge.limits.connections = 2);
-        let cluster = builder.start().await;
-        let mut first = Connection::open(cluster.addr).await.expect("accepted");
-        let mut second = Connection::open(cluster.addr).await.expect("accepted");
-        assert_eq!(status(&mut first, "/healthz").await, 200);
-        assert_eq!(status(&mut second, "/healthz").await, 200);
+    async fn past_the_busy_connections_others_wait(mode) {
+        let (upstream, gate) = (Upstream::start().await, Gate::new());
+        upstream.script(Rule::on("*.narinfo").gate(&gate));
+        let builder = Cluster::builder(mode).upstream(&upstream);
+        let cluster = builder.edge_config(|edge| edge.limits.connections = 2).start().await;
+        let mut two = Vec::new();
+        for n in 0..2 {
+            let mut connection = Connection::open(cluster.addr).await.expect("accepted");
+            let ask = format!("GET /{}{n}.narinfo HTTP/1.1\r\nHost: x\r\n\r\n", "0".repeat(31));
+            connection.write(ask.as_bytes()).await.expect("written");
+            two.push(connection);
+        }
+        upstream.wait_for(2, "GET", "/").await;
         let mut third = Connection::open(cluster.addr).await.expect("the kernel accepts it");
         third.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
-        let early = tokio::time::timeout(Duration::from_millis(200), third.closes()).await;
+        let early = tokio::time::timeout(Duration::from_millis(400), third.closes()).await;
         assert!(early.is_err(), "neither answered nor refused");
-        drop(first);
-        let mut response = third.read().await.expect("answered when there is a place");
-        assert_eq!(response.status, 200);
-        response.whole().await;
-        drop((second, third));
+        gate.open();
+        for connection in &mut two {
+            let mut response = connection.read().await.expect("nobody busy has to go");
+            assert_eq!(response.status, 404);
+            response.whole().await;
+        }
+        assert_eq!(third.read().await.expect("answered when one of them is quiet").status, 200);
+        drop((two, third));
+        cluster.end().await;
+    }
+
+    async fn a_connection_in_reserve_makes_room(mode) {
+        let builder = Cluster::builder(mode).edge_config(|edge| edge.limits.connections = 2);
+        let cluster = builder.start().await;
+        let mut in_reserve = Connection::open(cluster.addr).await.expect("accepted");
+        assert_eq!(status(&mut in_reserve, "/healthz").await, 200);
+        let mut later = Connection::open(cluster.addr).await.expect("accepted");
+        assert_eq!(status(&mut later, "/healthz").await, 200);
+        let mut third = Connection::open(cluster.addr).await.expect("the kernel accepts it");
+        assert_eq!(status(&mut third, "/healthz").await, 200);
+        assert!(in_reserve.closes().await.expect("without a reset"), "it was quiet for longest");
+        assert_eq!(status(&mut third, "/healthz").await, 200);
+        drop((later, third));
         cluster.end().await;
     }
 

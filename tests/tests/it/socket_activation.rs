@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::process::Command;
 
-use ncps_tests::{Connection, Installation, Process, both_modes, in_time};
+use ncps_tests::{Connection, Installation, Mode, Process, both_modes, in_time};
 use tokio::net::UnixDatagram;
 
 const UNDER_TEST: &str = env!("CARGO_BIN_EXE_under_test");
@@ -82,4 +82,18 @@ both_modes! {
         assert_eq!(again.terminate().await.code(), Some(0));
         installation.terminate().await;
     }
+}
+
+/// The manager would kill and start it for as long as control is away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_that_waits_for_control_has_started() {
+    let manager = Manager::new();
+    let mut installation = Installation::new(Mode::Split, UNDER_TEST);
+    let mut edge = manager.start(&installation);
+    assert_eq!(manager.told().await, "READY=1\n");
+    for (path, status) in [("/healthz", 200), ("/readyz", 503)] {
+        assert_eq!(ncps_tests::get(manager.addr(), path).await.expect("answered").status, status);
+    }
+    assert_eq!(edge.terminate().await.code(), Some(0));
+    installation.terminate().await;
 }
