@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use ncps_runtime::tasks::Tasks;
-use ncps_runtime::tls::Tls;
+use ncps_runtime::tls::{Opening, Tls};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::server::TlsStream;
@@ -70,11 +70,13 @@ impl Front {
         stream.set_nodelay(true).ok();
         let handshake = tokio::time::timeout(PATIENCE, self.handshake(stream));
         match self.tasks.life().hard().run_until_cancelled(handshake).await {
-            Some(Ok(Ok(stream))) => {
+            Some(Ok(Ok(Some(stream)))) => {
                 let certificate = self.tls.shown(&stream).map(Certificate::of);
                 let held = inside.certified(certificate).hold(stream);
                 self.done.send(Ok(held)).await.unwrap_or_default();
             }
+            // Who connects and says nothing may only have looked whether somebody is there.
+            Some(Ok(Ok(None))) => {}
             Some(Ok(Err(error))) => self.failed(peer, reason(&error), &error.to_string()),
             Some(Err(_)) => self.failed(peer, Reason::Handshake, "it took too long"),
             None => {}
@@ -86,11 +88,13 @@ impl Front {
         self.door.refusals().note(&Who::from(peer.ip()), reason, &why);
     }
 
-    async fn handshake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        if self.tls.is_plaintext(&stream).await? {
-            return Err(io::Error::other("plaintext on a TLS port"));
+    /// `None`: nobody wanted one.
+    async fn handshake(&self, stream: TcpStream) -> io::Result<Option<TlsStream<TcpStream>>> {
+        match Tls::opening(&stream).await? {
+            Some(Opening::Handshake) => self.tls.accept(stream).await.map(Some),
+            Some(Opening::Plaintext) => Err(io::Error::other("plaintext on a TLS port")),
+            None => Ok(None),
         }
-        self.tls.accept(stream).await
     }
 }
 

@@ -4,6 +4,7 @@ use ncps_runtime::clock::ManualClock;
 use tempfile::TempDir;
 
 use super::*;
+use crate::db::Which;
 
 async fn journal(folder: &TempDir) -> (Arc<Journal>, Db, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::at(UnixTime(1_000_000_000)));
@@ -23,8 +24,8 @@ fn caller() -> Caller {
     Caller { who: "uid 7".to_owned() }
 }
 
-async fn details(db: &Db, audit: bool) -> Vec<String> {
-    db.last_events(100, audit).await.expect("reads").into_iter().map(|event| event.detail).collect()
+async fn details(db: &Db, which: Which) -> Vec<String> {
+    db.last_events(100, which).await.expect("reads").into_iter().map(|event| event.detail).collect()
 }
 
 /// As the index writer does.
@@ -42,10 +43,10 @@ async fn a_change_is_written_at_once_and_own_doings_with_the_next_batch() {
     let (journal, db, _) = journal(&folder).await;
     journal.note(note("own"));
     journal.audit(&caller(), Note::new(EventKind::KeyRotated, "asked")).await.expect("written");
-    assert_eq!(details(&db, false).await, ["asked"]);
+    assert_eq!(details(&db, Which::All).await, ["asked"]);
     write(&journal, &db).await;
-    assert_eq!(details(&db, false).await, ["own", "asked"], "in the order in which they happened");
-    let audit = db.last_events(100, true).await.expect("reads");
+    assert_eq!(details(&db, Which::All).await, ["own", "asked"], "in the order in which they happened");
+    let audit = db.last_events(100, Which::Audit).await.expect("reads");
     assert_eq!(audit.len(), 1);
     assert_eq!((audit[0].actor.as_deref(), audit[0].kind), (Some("uid 7"), EventKind::KeyRotated));
     journal.flushed().await;
@@ -65,7 +66,7 @@ async fn a_change_of_the_index_is_written_with_its_rows_and_never_dropped() {
     });
     write(&journal, &db).await;
     waits.await.expect("no panic").expect("it has its row");
-    assert_eq!(details(&db, true).await, ["asked"]);
+    assert_eq!(details(&db, Which::Audit).await, ["asked"]);
 }
 
 #[tokio::test]
@@ -76,7 +77,7 @@ async fn ids_go_on_after_a_restart() {
     db.close().await;
     let (second, db, _) = journal(&folder).await;
     second.audit(&caller(), note("two")).await.expect("written");
-    assert_eq!(details(&db, false).await, ["one", "two"]);
+    assert_eq!(details(&db, Which::All).await, ["one", "two"]);
     db.close().await;
 }
 
@@ -106,15 +107,15 @@ async fn history_is_cut_and_the_audit_log_is_kept() {
     journal.audit(&caller(), note("asked")).await.expect("written");
     journal.note(note("old"));
     write(&journal, &db).await;
-    assert_eq!(details(&db, false).await, ["asked", "old"]);
+    assert_eq!(details(&db, Which::All).await, ["asked", "old"]);
     clock.advance(std::time::Duration::from_secs(KEPT_FOR as u64 + 1));
     (0..TRIM_EVERY).for_each(|_| journal.note(note("new")));
     write(&journal, &db).await;
-    let left = details(&db, false).await;
+    let left = details(&db, Which::All).await;
     assert!(!left.contains(&"old".to_owned()) && left.contains(&"new".to_owned()));
-    assert_eq!(details(&db, true).await, ["asked"]);
+    assert_eq!(details(&db, Which::Audit).await, ["asked"]);
 
     db.trim_journal(Bounds { up_to: TRIM_EVERY - 10, before: UnixTime(0) }).await.expect("cuts");
-    let number = db.last_events(5000, false).await.expect("reads").len();
+    let number = db.last_events(5000, Which::All).await.expect("reads").len();
     assert_eq!(number, 1 + 12, "the audit log, and what came after the bound");
 }

@@ -6,12 +6,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ncps_runtime::label;
-use ncps_runtime::telemetry::{Counters, Gauges, Histograms, Kind, Metric, Telemetry};
+use ncps_runtime::telemetry::{Counters, Gauges, Histograms, KeyValue, Kind, Metric, Telemetry};
 
 use crate::eviction::{EvictionReport, Trigger};
 use crate::index::Index;
 use crate::pins::Pins;
 use crate::refusals::Reason;
+use crate::roster::Roster;
 use crate::sessions::{Disk, Sessions};
 
 label! {
@@ -75,6 +76,9 @@ metrics! {
     ADOPTED = "ncps_adopted_narinfos_total", Kind::Counter, "{narinfo}", [],
         "Narinfos that were taken over from what an edge holds.";
     EDGES = "ncps_edges", Kind::Gauge, "{edge}", [], "Edges that are attached.";
+    EDGES_AWAY = "ncps_edges_away", Kind::Gauge, "{edge}", ["durable"],
+        "Edges that were attached within 7 days and are not now. `durable`: they keep their disk, so what was uploaded to \
+         them is away with them.";
     PLACEMENTS = "ncps_placements", Kind::Gauge, "{file}", [],
         "NAR files that edges are believed to hold, one that several hold counted for each; those of edges that are away \
          for less than an hour included.";
@@ -153,6 +157,22 @@ impl ControlMetrics {
         self.look(&PLACEMENTS, sessions, |sessions| sessions.placements() as u64);
         self.look(&EDGES, sessions, |sessions| sessions.count() as u64);
         self.look(&LEASES, sessions, |sessions| sessions.leases() as u64);
+    }
+
+    /// The same of edges that are away.
+    pub(crate) fn watch_away(&self, roster: &Arc<Roster>, sessions: &Arc<Sessions>) {
+        let looked_at = (Arc::downgrade(roster), Arc::downgrade(sessions));
+        self.telemetry.observe(&EDGES_AWAY, move |seen| {
+            let (Some(roster), Some(sessions)) = (looked_at.0.upgrade(), looked_at.1.upgrade()) else {
+                return;
+            };
+            let attached = sessions.named(None);
+            let away = roster.away(&attached.iter().map(|(name, _)| &**name).collect());
+            for durable in [true, false] {
+                let number = away.iter().filter(|edge| edge.durable == durable).count();
+                seen(number as u64, &[KeyValue::new("durable", durable.to_string())]);
+            }
+        });
     }
 
     /// The same of size limits, where there are any: the one of all edges, and those that edges have of their own.

@@ -28,12 +28,14 @@ impl Counted {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     edges: Mutex<BTreeMap<String, Counted>>,
+    /// What was heard after a gap.
+    late: Mutex<Counts>,
 }
 
 impl Tally {
     /// Goes on from the rows.
     pub(crate) fn new(edges: BTreeMap<String, Counted>) -> Tally {
-        Tally { edges: Mutex::new(edges) }
+        Tally { edges: Mutex::new(edges), late: Mutex::default() }
     }
 
     /// An edge says its totals. Returns what its rows must say, where that changed.
@@ -45,6 +47,21 @@ impl Tally {
         let changed = *known != counted;
         *known = counted.clone();
         changed.then_some(counted)
+    }
+
+    /// The same of the first totals of a session. What they add came when nobody heard of it, perhaps within hours.
+    pub(crate) fn hear_late(&self, instance: &str, totals: &Totals) -> Option<Counted> {
+        let mut late = self.late.lock();
+        let before = self.of(instance);
+        let counted = self.hear(instance, totals);
+        *late = late.plus(&self.of(instance).minus(&before));
+        counted
+    }
+
+    /// All edges together, without what was heard late: how fast this grows is how fast it happens.
+    pub(crate) fn in_time(&self) -> Counts {
+        let late = self.late.lock();
+        self.sum().minus(&late)
     }
 
     /// All edges together.
@@ -72,6 +89,17 @@ mod tests {
 
     fn hits(tally: &Tally) -> u64 {
         tally.sum().get(Counter::NarHits)
+    }
+
+    #[test]
+    fn what_is_heard_late_counts_and_happens_at_no_time() {
+        let tally = Tally::default();
+        tally.hear_late("a", &totals("1", 1000));
+        tally.hear("a", &totals("1", 1007));
+        tally.hear_late("a", &totals("2", 50));
+        assert_eq!((hits(&tally), tally.in_time().get(Counter::NarHits)), (1057, 7));
+        tally.hear("a", &totals("2", 51));
+        assert_eq!((hits(&tally), tally.in_time().get(Counter::NarHits)), (1058, 8));
     }
 
     #[test]

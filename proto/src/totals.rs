@@ -71,6 +71,13 @@ impl Counts {
         self
     }
 
+    /// What is more here, as far as it is.
+    #[must_use]
+    pub fn minus(mut self, other: &Counts) -> Counts {
+        self.0.iter_mut().zip(other.0).for_each(|(number, less)| *number = number.saturating_sub(less));
+        self
+    }
+
     /// Each counter with its number.
     pub fn iter(&self) -> impl Iterator<Item = (Counter, u64)> {
         Counter::ALL.iter().map(|counter| (*counter, self.get(*counter)))

@@ -43,5 +43,6 @@ export async function ncps(program, flags) {
     await ended;
     rmSync(folder, { recursive: true });
   };
-  return { edge: at.edge, control: at["control's HTTP port"], cli, end };
+  const signal = (name) => server.kill(name);
+  return { signal, edge: at.edge, control: at["control's HTTP port"], cli, end };
 }

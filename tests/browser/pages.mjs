@@ -148,9 +148,38 @@ async function namesStayText(page) {
   assert.equal(await page.locator("#fleet b").count(), 0);
 }
 
+async function whatDoesNotChangeStays(page) {
+  await page.evaluate("window.cell = document.querySelector('#upstreams tbody th').firstChild");
+  await pause(5000);
+  assert.ok(await page.evaluate("window.cell.isConnected"), "it could not be selected and copied");
+}
+
+// The process stands still, as where its machine does: the connection stays, and nothing comes.
+async function tellsThatNothingComes(page, server) {
+  server.signal("SIGSTOP");
+  await says(page, "live", "no news since");
+  server.signal("SIGCONT");
+  await says(page, "live", "live");
+}
+
+async function canBePaused(page, server, cache) {
+  await page.locator("#pause").press("Enter");
+  await says(page, "live", "paused at");
+  const before = await text(page, "nar-hits");
+  await fetched(server, cache.fixtures[0]);
+  await pause(12_000);
+  assert.equal(await text(page, "nar-hits"), before);
+  await page.locator("#pause").press("Enter");
+  await says(page, "live", "live");
+}
+
 async function tellsThatATokenEnded(page, server) {
   await server.cli("token", "revoke", "dashboard");
-  await page.waitForSelector('#live[data-state="bad"]');
+  await says(page, "live", "the token counts no more");
+  const times = async () => JSON.parse(await server.cli("edges", "--output", "json")).refused.at(-1)?.times ?? 0;
+  const before = await times();
+  await pause(12_000);
+  assert.equal(await times(), before, "it knocks no more");
 }
 
 async function main() {
@@ -179,8 +208,12 @@ async function main() {
     await namesStayText(page);
     await says(page, "upstreams", "away");
     await says(page, "evicted", "to make room");
+    step("nothing comes any more, and again");
+    await whatDoesNotChangeStays(page);
+    await tellsThatNothingComes(page, server);
     step("everything by keyboard");
     await worksByKeyboard(page);
+    await canBePaused(page, server, cache);
     step("screenshots and axe");
     await isShownEverywhere(page, "dashboard");
     await page.goto(`${server.edge}/`);

@@ -9,6 +9,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
+use crate::db::Which;
 use crate::journal::{Live, too_slow};
 
 /// Events from before in one answer.
@@ -22,7 +23,8 @@ impl Control {
         // Before history is read, so that none is missed in between.
         let live = self.journal.listen();
         self.journal.flushed().await;
-        let history = self.index.last_events(wanted.last, wanted.audit).await?;
+        let which = if wanted.audit { Which::Audit } else { Which::All };
+        let history = self.index.last_events(wanted.last, which).await?;
         let after = history.last().map_or(0, |event| event.id);
         let history = stream::iter(history.into_iter().map(Ok));
         if !wanted.follow {

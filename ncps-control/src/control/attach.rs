@@ -76,6 +76,7 @@ impl Control {
             remover: self.remover.clone(),
             tasks: self.tasks.clone(),
             unknown: Vec::new(),
+            has_counted: false,
             stop: self.tasks.life().hard(),
             session,
             cut: cut.clone(),
@@ -180,6 +181,8 @@ struct Listener {
     tasks: Tasks,
     /// Files that the index does not know.
     unknown: Vec<NarFileName>,
+    /// Its totals were heard in this session.
+    has_counted: bool,
     stop: CancellationToken,
     cut: CancellationToken,
     session: Over,
@@ -357,11 +360,14 @@ impl Listener {
         });
     }
 
-    async fn count(&self, totals: Totals) {
+    async fn count(&mut self, totals: Totals) {
         let instance = &self.session.hello.instance;
+        let late = !std::mem::replace(&mut self.has_counted, true);
         let wrong = || self.tally.of(instance).get(Counter::Wrong);
         let before = wrong();
-        if let Some(counted) = self.tally.hear(instance, &totals)
+        let counted =
+            if late { self.tally.hear_late(instance, &totals) } else { self.tally.hear(instance, &totals) };
+        if let Some(counted) = counted
             && let Err(error) = self.index.put_counted(instance, &counted).await
         {
             tracing::warn!(error = error.story(), "what an edge counted can't be written");

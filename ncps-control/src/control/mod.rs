@@ -198,6 +198,7 @@ impl Control {
         let sessions = Arc::new(Sessions::new(new_run()));
         metrics.watch(&index, &sessions, &pins);
         metrics.watch_limit(settings.max_size, &sessions);
+        metrics.watch_away(&roster, &sessions);
         let remover =
             Remover { index: Arc::clone(&index), sessions: Arc::clone(&sessions), clock: Arc::clone(&clock) };
         let upkeep = housekeeping(Arc::clone(&clock), tasks.life().hard());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::history::{EVERY, History};
@@ -15,6 +15,8 @@ use crate::Control;
 
 /// How often viewers are told what is new.
 const NEWS: Duration = Duration::from_secs(2);
+/// How long the index may take for them.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all viewers see.
 pub(super) struct Board {
@@ -39,34 +41,37 @@ impl Board {
     }
 
     pub(super) async fn run(&self, stop: CancellationToken) {
-        let mut ticks = interval(NEWS);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut due = Instant::now();
+        let [mut news, mut samples] = [NEWS, EVERY].map(|every| {
+            let mut ticks = interval(every);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        });
         loop {
             tokio::select! {
-                _ = ticks.tick() => {}
-                () = self.came.notified() => {}
+                _ = samples.tick() => self.sample(),
+                _ = news.tick() => self.tell_news().await,
+                () = self.came.notified() => self.tell_news().await,
                 () = stop.cancelled() => return,
-            }
-            if Instant::now() >= due {
-                due = Instant::now() + EVERY;
-                let sample = self.history.add(&self.control.tally.sum(), self.control.clock.now());
-                self.viewers.tell(&event("sample", &sample));
-            }
-            if self.viewers.any() {
-                self.tell_news().await;
             }
         }
     }
 
+    fn sample(&self) {
+        let sample = self.history.add(&self.control.tally.in_time(), self.control.clock.now());
+        self.viewers.tell(&event("sample", &sample));
+    }
+
     async fn tell_news(&self) {
-        match self.control.snapshot().await {
-            Ok(snapshot) => self.viewers.tell(&event("now", &snapshot)),
-            Err(error) => {
-                tracing::debug!(error = error.story(), "the dashboard can't be told what is new");
-                self.viewers.tell(&event("failed", &"control can't read its index"));
-            }
+        if !self.viewers.any() {
+            return;
         }
+        let why = match timeout(PATIENCE, self.control.snapshot()).await {
+            Ok(Ok(snapshot)) => return self.viewers.tell(&event("now", &snapshot)),
+            Ok(Err(error)) => error.story(),
+            Err(_) => "it takes too long".to_owned(),
+        };
+        tracing::debug!(why, "the dashboard can't be told what is new");
+        self.viewers.tell(&event("failed", &"control can't read its index"));
     }
 }
 

@@ -15,7 +15,10 @@ use crate::Control;
 use crate::gate::Gate;
 use crate::reply::{Body, TEXT, text};
 
+/// A browser asks its user for it.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"ncps dashboard\", charset=\"UTF-8\"");
+/// A browser that asks in the background leaves its user alone.
+const QUIET_CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"ncps dashboard\"");
 
 const HOW_TO_LOG_IN: &str = "\
 The dashboard asks for a token of scope admin. Make one on control's host:
@@ -81,14 +84,16 @@ fn is_for_another_site(headers: &HeaderMap) -> bool {
 }
 
 impl Refusal {
-    pub(super) fn into_response(self) -> Response<Body> {
+    /// `to_page`: it is the user who asks, and not what runs in the page.
+    pub(super) fn into_response(self, to_page: bool) -> Response<Body> {
         match self {
             Refusal::Plaintext => text(StatusCode::FORBIDDEN, HOW_TO_COME.to_owned(), TEXT),
             Refusal::ForAnotherSite => text(StatusCode::FORBIDDEN, "not for another site\n".to_owned(), TEXT),
             Refusal::Token(why) => {
                 let why = why.map(|why| format!("{why}.\n\n")).unwrap_or_default();
                 let mut response = text(StatusCode::UNAUTHORIZED, format!("{why}{HOW_TO_LOG_IN}"), TEXT);
-                response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
+                let challenge = if to_page { CHALLENGE } else { QUIET_CHALLENGE };
+                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
                 response
             }
         }
@@ -106,7 +111,7 @@ mod tests {
     use crate::testing::{House, Upstream, own_key, settings};
 
     fn status(entered: Result<CancellationToken, Refusal>) -> u16 {
-        entered.map_or_else(|refusal| refusal.into_response().status().as_u16(), |_| 200)
+        entered.map_or_else(|refusal| refusal.into_response(true).status().as_u16(), |_| 200)
     }
 
     #[tokio::test]

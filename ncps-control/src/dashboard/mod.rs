@@ -69,7 +69,7 @@ impl Dashboard {
             return None;
         }
         let response = match (self.entry.admit(headers, peer.ip), file) {
-            (Err(refusal), _) => refusal.into_response(),
+            (Err(refusal), file) => refusal.into_response(file.is_some()),
             (Ok(_), Some(file)) => file.response(),
             (Ok(_), None) if method == Method::HEAD => stream(futures::stream::empty()),
             (Ok(over), None) => self.watch(over, peer),

@@ -62,8 +62,21 @@ function pill(text, state) {
   return made;
 }
 
+// Puts a table in the place of another one. What did not change stays as it is, so that it can be read and copied.
+function renew(scroll, made) {
+  const old = scroll.firstElementChild;
+  if (!old || old.rows.length !== made.rows.length) return scroll.replaceChildren(made);
+  [...made.rows].forEach((row, r) => {
+    [...row.cells].forEach((cell, c) => {
+      const former = old.rows[r].cells[c];
+      if (!former.isEqualNode(cell)) former.replaceWith(cell);
+    });
+  });
+}
+
 // A column is [head, what of a row, class]; the first one is the head of its row. What is scrolled or focused stays so.
 function table(id, label, columns, list, none) {
+  if (Array.isArray(list)) list = { all: list.length, rows: list };
   const at = place(id);
   if (list.rows.length === 0) {
     if (at.textContent !== none) at.replaceChildren(make("p", none, "quiet"));
@@ -95,7 +108,7 @@ function table(id, label, columns, list, none) {
   }
   const made = make("table", make("caption", label, "hidden"));
   made.append(make("thead", head), body);
-  scroll.replaceChildren(made);
+  renew(scroll, made);
   const more = list.all - list.rows.length;
   at.lastChild.textContent = more > 0 ? `and ${count(more)} more` : "";
 }
@@ -162,8 +175,7 @@ function showHistory() {
     rows: shares, classes: ["one", "three"], most: 1, label: (share) => `${share * 100} %`, ends,
     sentence: `Share of requests answered from here in each minute from ${ends[0]} to ${ends[1]}; of NARs last ${percent(last)}.`,
   });
-  const busy = rows.filter((row) => row.time > 0).reverse();
-  const list = { all: busy.length, rows: busy };
+  const list = rows.filter((row) => row.time > 0).reverse();
   table("bandwidth-table", "Bandwidth by minute", [
     ["Minute", (row) => clock(row.at)],
     ["From here", (row) => rate(perSecond(row, "nar_bytes_hit")), "number"],
@@ -178,9 +190,13 @@ function showHistory() {
   showRate();
 }
 
+// Edges tell every ten seconds what they sent, each at its own time: less than half a minute would jump.
+const NOW = 30;
+
 function showRate() {
   if (samples.length < 2) return;
-  const [[before, then], [at, sums]] = samples.slice(-2);
+  const [at, sums] = samples[samples.length - 1];
+  const [before, then] = samples.slice(0, -1).findLast(([time]) => at - time >= NOW) ?? samples[0];
   const of = (name) => {
     const which = counters.indexOf(name);
     return Math.max(0, sums[which] - then[which]) / Math.max(1, at - before);
@@ -202,7 +218,7 @@ function show(now) {
   say("paths", count(now.paths));
   say("paths-size", `${size(now.paths_nar_size)} unpacked`);
   say("edge-count", count(now.edges.all));
-  say("edge-hint", now.away.all ? `${count(now.away.all)} away` : "all attached");
+  say("edge-hint", edgesHint(now));
   const errors = now.nars.errors + now.narinfos.errors;
   say("since", `Counting since ${day(now.since)}. ${plural(errors, "error", "errors")}, ` +
     `${plural(now.wrong, "file or narinfo", "files and narinfos")} proved wrong.`);
@@ -212,26 +228,35 @@ function show(now) {
   showEvents(now);
 }
 
+function edgesHint(now) {
+  const leaving = now.edges.rows.filter((edge) => edge.state !== "attached").length;
+  const said = [[now.away.all, "away"], [leaving, "leaving"]].filter(([number]) => number);
+  if (said.length) return said.map(([number, what]) => `${count(number)} ${what}`).join(", ");
+  return now.edges.all ? "all attached" : "none yet";
+}
+
+// First who keeps its disk and is away, since uploads are away with it; last whose disk went with it, as it may.
 function showFleet(now) {
-  const attached = now.edges.rows.map((edge) => ({ ...edge, here: true }));
-  const rows = [...now.away.rows, ...attached];
+  const missed = now.away.rows.filter((edge) => edge.durable), gone = now.away.rows.filter((edge) => !edge.durable);
+  const rows = [...missed, ...now.edges.rows.map((edge) => ({ ...edge, here: true })), ...gone];
+  const away = (edge) => pill("away", edge.durable ? "bad" : "wait");
   table("fleet", "Edges and their health", [
     ["Edge", (edge) => edge.name],
-    ["State", (edge) => (edge.here ? pill(edge.state, edge.state === "attached" ? "good" : "wait") : pill("away", "bad"))],
-    ["Zone", (edge) => edge.zone || "–", "wide"],
+    ["State", (edge) => (edge.here ? pill(edge.state, edge.state === "attached" ? "good" : "wait") : away(edge))],
+    ["Zone", (edge) => edge.zone || "–"],
     ["NAR hits", (edge) => percent(edge.hit_ratio), "number"],
-    ["Files", (edge) => (edge.here ? count(edge.files) : "–"), "number wide"],
-    ["Store", (edge) => store(edge), ""],
-    ["Disk free", (edge) => size(edge.disk_free), "number wide"],
-    ["Kept", (edge) => (edge.durable ? "yes" : "no"), "wide"],
-    ["Version", (edge) => edge.version || "–", "wide"],
-    ["Since", (edge) => moment(edge.here ? edge.attached_at : edge.last_seen, now.at), "wide"],
+    ["Files", (edge) => (edge.here ? count(edge.files) : "–"), "number"],
+    ["Store", (edge) => store(edge)],
+    ["Disk free", (edge) => size(edge.disk_free), "number"],
+    ["Kept", (edge) => (edge.durable ? "yes" : "no")],
+    ["Version", (edge) => edge.version || "–"],
+    ["Since", (edge) => moment(edge.here ? edge.attached_at : edge.last_seen, now.at)],
   ], { all: now.edges.all + now.away.all, rows }, "No edge is attached: nobody is served what is not at an edge yet.");
   table("refused", "Turned away at control's port", [
     ["Turned away", (one) => one.name || one.peer || "somebody"],
     ["Why", (one) => one.why, "long"],
     ["Times", (one) => count(one.times), "number"],
-    ["Last", (one) => moment(one.last, now.at), "wide"],
+    ["Last", (one) => moment(one.last, now.at)],
   ], now.refused, "");
 }
 
@@ -254,10 +279,10 @@ function showUpstreams(now) {
     ["Upstream", (upstream) => upstream.url],
     ["State", state],
     ["Latency", (upstream) => (upstream.latency_ms === null ? "–" : `${upstream.latency_ms.toFixed(0)} ms`), "number"],
-    ["Requests", (upstream) => count(upstream.requests), "number wide"],
-    ["Errors", (upstream) => count(upstream.errors), "number wide"],
+    ["Requests", (upstream) => count(upstream.requests), "number"],
+    ["Errors", (upstream) => count(upstream.errors), "number"],
     ["Fetched", (upstream) => size(upstream.bytes), "number"],
-  ], now.upstreams, "No edge is attached, and only edges ask upstreams.");
+  ], now.upstreams, now.edges.all ? "No edge has told of an upstream yet." : "No edge is attached, and only edges ask upstreams.");
 }
 
 function showPaths(now) {
@@ -275,7 +300,7 @@ function showPaths(now) {
 
 function showEvents(now) {
   const run = now.eviction;
-  const ran = run && `The last run (${run.trigger}) ended at ${clock(run.ended)} and removed ` +
+  const ran = run && `The last run (${run.trigger}) ended on ${day(run.ended)} at ${clock(run.ended)} and removed ` +
     `${plural(run.files, "file", "files")}, ${size(run.bytes)}` +
     (run.shortfall ? `; pins and transfers left no room for ${size(run.shortfall)} more.` : ".");
   say("eviction", ran || "No run since control started.");
@@ -285,40 +310,70 @@ function showEvents(now) {
   ];
   table("evicted", "Evicted last", columns, now.evicted, "Nothing was evicted lately.");
   const kind = ["Kind", (event) => event.kind];
-  const by = ["By", (event) => event.actor || "–", "wide"];
-  table("events", "Last events", [columns[0], kind, columns[1], by], now.events, "Nothing happened yet.");
+  const by = ["By", (event) => event.actor || "–"];
+  table("events", "Last events", [columns[0], kind, columns[1], by], now.events, "Nothing else happened lately.");
 }
 
-// How it is heard. A browser reconnects by itself, but not where it was refused. Control ends each connection after a
-// while, which is not worth a word.
+// How it is heard. A browser reconnects by itself, but not where it was refused, and it does not notice that nothing
+// comes any more. Control ends each connection after a while, which is not worth a word. A page that nobody sees, or that
+// is paused, does not listen: browsers have six connections to a host, and control few places.
 
-const BREATH = 5000, AGAIN = 10000;
-let silence;
+const QUIET = 12000, AGAIN = 10000, SELDOM = 300000;
+let source = null, timer, heardAt = 0, pause = AGAIN, paused = false;
 
 function state(text, name) {
-  clearTimeout(silence);
   const live = place("live");
   live.dataset.state = name;
   if (live.textContent !== text) live.textContent = text;
 }
 
+function hush() {
+  clearTimeout(timer);
+  if (source) source.close();
+  source = null;
+}
+
 function listen() {
-  const source = new EventSource("events");
-  const on = (name, act) => source.addEventListener(name, (event) => act(JSON.parse(event.data)));
+  hush();
+  if (document.hidden || paused) return;
+  source = new EventSource("events");
+  const on = (name, act) => source.addEventListener(name, (event) => {
+    clearTimeout(timer);
+    timer = setTimeout(hearNothing, QUIET);
+    [heardAt, pause] = [Date.now() / 1000, AGAIN];
+    act(JSON.parse(event.data));
+  });
   on("history", heard);
   on("sample", heard);
   on("now", (now) => { show(now); state("live", "good"); });
   on("failed", (why) => state(why, "bad"));
-  source.onerror = () => {
-    if (source.readyState === EventSource.CLOSED) {
-      state("refused, trying again", "bad");
-      setTimeout(listen, AGAIN);
-    } else {
-      clearTimeout(silence);
-      silence = setTimeout(state, BREATH, "connecting again", "bad");
-    }
-  };
+  source.onerror = () => { if (source?.readyState === EventSource.CLOSED) ask(); };
+  timer = setTimeout(hearNothing, QUIET);
 }
 
+function hearNothing() {
+  state(heardAt ? `no news since ${clock(heardAt)}` : "no answer", "bad");
+  listen();
+}
+
+// Why it was refused, which a browser does not tell of events.
+async function ask() {
+  hush();
+  const ended = new AbortController();
+  const status = await fetch("events", { signal: ended.signal }).then((said) => said.status, () => 0);
+  ended.abort();
+  if (status === 401 || status === 403) return state("the token counts no more: load the page again to log in", "bad");
+  state(status === 503 ? "too many look at it, trying again" : "refused, trying again", "bad");
+  timer = setTimeout(listen, pause);
+  pause = Math.min(2 * pause, SELDOM);
+}
+
+place("pause").addEventListener("click", () => {
+  paused = !paused;
+  place("pause").textContent = paused ? "Go on" : "Pause";
+  if (paused) state(heardAt ? `paused at ${clock(heardAt)}` : "paused", "wait");
+  listen();
+});
+addEventListener("visibilitychange", listen);
 addEventListener("resize", () => { if (samples.length) showHistory(); });
 listen();

@@ -10,6 +10,7 @@ use ncps_runtime::telemetry::Labels;
 use serde::Serialize;
 
 use crate::Control;
+use crate::db::Which;
 use crate::eviction::EvictionReport;
 use crate::index::View;
 
@@ -17,9 +18,7 @@ use crate::index::View;
 const ROWS: usize = 100;
 /// Paths that are read most, and events.
 const TOP: usize = 10;
-const EVENTS: usize = 15;
-/// Events that are looked at.
-const LOOKED_AT: u32 = 200;
+const EVENTS: u32 = 15;
 
 /// Everything.
 #[derive(Serialize)]
@@ -42,12 +41,12 @@ pub(crate) struct Snapshot {
     away: List<Away>,
     refused: List<Refused>,
     upstreams: List<Upstream>,
-    top: List<Read>,
+    top: Vec<Read>,
     transfers: List<Transfer>,
     eviction: Option<Eviction>,
-    evicted: List<Happened>,
+    evicted: Vec<Happened>,
     /// But evictions.
-    events: List<Happened>,
+    events: Vec<Happened>,
 }
 
 /// The first rows of a list, and how many it has.
@@ -173,7 +172,6 @@ struct Happened {
 impl Control {
     pub(super) async fn snapshot(&self) -> Result<Snapshot> {
         let stats = self.numbers().await?;
-        let events = self.index.last_events(LOOKED_AT, false).await?;
         let n = |counter| stats.counts.get(counter);
         Ok(Snapshot {
             at: self.clock.now().0,
@@ -191,8 +189,8 @@ impl Control {
             top: self.most_read().await?,
             transfers: self.running().await?,
             eviction: self.last_eviction().map(evicted),
-            evicted: happened(events.iter().filter(|event| event.kind == EventKind::Evicted)),
-            events: happened(events.iter().filter(|event| event.kind != EventKind::Evicted)),
+            evicted: happened(&self.index.last_events(EVENTS, Which::Are(EventKind::Evicted)).await?),
+            events: happened(&self.index.last_events(EVENTS, Which::AreNot(EventKind::Evicted)).await?),
             upstreams: List::of(upstreams(&stats), ROWS),
             away: List::of(stats.away.into_iter().map(away), ROWS),
             refused: List::of(stats.refused.into_iter().map(refused), TOP),
@@ -202,7 +200,7 @@ impl Control {
     }
 
     /// Files of one path count together.
-    async fn most_read(&self) -> Result<List<Read>> {
+    async fn most_read(&self) -> Result<Vec<Read>> {
         let top = self.popular.top(3 * TOP, self.clock.now());
         let paths = self.narinfos_of(top.iter().map(|(name, _)| *name).collect()).await?;
         let mut rows: Vec<Read> = Vec::new();
@@ -214,7 +212,8 @@ impl Control {
             }
         }
         rows.sort_by_key(|row| std::cmp::Reverse(row.reads));
-        Ok(List::of(rows, TOP))
+        rows.truncate(TOP);
+        Ok(rows)
     }
 
     async fn running(&self) -> Result<List<Transfer>> {
@@ -322,8 +321,8 @@ fn evicted(report: EvictionReport) -> Eviction {
 }
 
 /// The last ones first.
-fn happened<'e>(events: impl DoubleEndedIterator<Item = &'e Event>) -> List<Happened> {
-    List::of(events.rev().map(told), EVENTS)
+fn happened(events: &[Event]) -> Vec<Happened> {
+    events.iter().rev().map(told).collect()
 }
 
 fn told(event: &Event) -> Happened {

@@ -201,6 +201,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::Which;
 
     #[test]
     fn a_staged_copy_takes_the_place_of_a_database_with_its_log() {
@@ -240,7 +241,7 @@ mod tests {
         take_restored(&path, UnixTime(2)).expect("taken").expect("there was one");
         for opened in [3, 4] {
             let db = Db::open(&path, UnixTime(opened)).await.expect("opens");
-            let audit = db.last_events(10, true).await.expect("reads");
+            let audit = db.last_events(10, Which::Audit).await.expect("reads");
             let [event] = &audit[..] else { panic!("{audit:?}") };
             assert_eq!(
                 (event.kind, event.actor.as_deref(), event.at),

@@ -12,6 +12,18 @@ use crate::journal::Bounds;
 /// id, at, kind, actor, store_path_hash, nar_file, detail
 type Row = (i64, i64, String, Option<String>, Option<Vec<u8>>, Option<String>, String);
 
+/// Some of the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    All,
+    /// Those that somebody asked for.
+    Audit,
+    /// Of the last 5,000 of all, these.
+    Are(EventKind),
+    /// Of the last 5,000 of all, the others.
+    AreNot(EventKind),
+}
+
 impl Db {
     /// The id of the newest event when the database was opened.
     pub(crate) fn last_event_at_open(&self) -> u64 {
@@ -40,13 +52,15 @@ impl Db {
         trim.await.map_err(|e| DbError::Sqlite("cut the journal", e))
     }
 
-    /// The newest events, oldest first; only the audit log's where `audit`.
-    pub(crate) async fn last_events(&self, last: u32, audit: bool) -> Result<Vec<Event>> {
-        let rows = sqlx::query_as(if audit { sql::LAST_AUDIT } else { sql::LAST_EVENTS })
-            .bind(i64::from(last))
-            .fetch_all(&self.readers)
-            .await;
-        events(rows)
+    /// The newest events of these, oldest first.
+    pub(crate) async fn last_events(&self, last: u32, which: Which) -> Result<Vec<Event>> {
+        let rows = match which {
+            Which::All => sqlx::query_as(sql::LAST_EVENTS).bind(i64::from(last)),
+            Which::Audit => sqlx::query_as(sql::LAST_AUDIT).bind(i64::from(last)),
+            Which::Are(kind) => sqlx::query_as(sql::LAST_OF_KIND).bind(i64::from(last)).bind(kind.name()),
+            Which::AreNot(kind) => sqlx::query_as(sql::LAST_BUT_KIND).bind(i64::from(last)).bind(kind.name()),
+        };
+        events(rows.fetch_all(&self.readers).await)
     }
 
     /// The newest events about a path, oldest first.

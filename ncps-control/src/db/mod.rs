@@ -39,6 +39,7 @@ use sqlx::SqlitePool;
 pub(crate) use backup::{Refused, take_restored};
 pub(crate) use error::DbError;
 pub use error::OpenError;
+pub(crate) use journal::Which;
 pub(crate) use leaving::Leaving;
 pub(crate) use listing::Listed;
 pub(crate) use reader::{Met, Reader};

@@ -77,6 +77,11 @@ pub(super) const LAST_EVENTS: &str = "SELECT id, at, kind, actor, store_path_has
      FROM journal WHERE id > 0 ORDER BY id DESC LIMIT $1";
 pub(super) const LAST_AUDIT: &str = "SELECT id, at, kind, actor, store_path_hash, nar_file, detail \
      FROM journal WHERE actor IS NOT NULL AND id > 0 ORDER BY id DESC LIMIT $1";
+/// Among the last ones alone: others are not found by any index.
+pub(super) const LAST_OF_KIND: &str = "SELECT id, at, kind, actor, store_path_hash, nar_file, detail \
+     FROM journal WHERE id > (SELECT MAX(id) FROM journal) - 5000 AND id > 0 AND kind = $2 ORDER BY id DESC LIMIT $1";
+pub(super) const LAST_BUT_KIND: &str = "SELECT id, at, kind, actor, store_path_hash, nar_file, detail \
+     FROM journal WHERE id > (SELECT MAX(id) FROM journal) - 5000 AND id > 0 AND kind <> $2 ORDER BY id DESC LIMIT $1";
 pub(super) const EVENTS_OF_PATH: &str = "SELECT id, at, kind, actor, store_path_hash, nar_file, detail \
      FROM journal WHERE store_path_hash = $1 ORDER BY id DESC LIMIT $2";
 pub(super) const EVENTS_OF_NAR: &str = "SELECT id, at, kind, actor, store_path_hash, nar_file, detail \
@@ -184,6 +189,8 @@ pub(super) const ALL: &[&str] = &[
     PUT_EVENT,
     LAST_EVENTS,
     LAST_AUDIT,
+    LAST_OF_KIND,
+    LAST_BUT_KIND,
     EVENTS_OF_PATH,
     EVENTS_OF_NAR,
     TRIM_NUMBER,

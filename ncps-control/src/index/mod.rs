@@ -26,7 +26,7 @@ use ncps_runtime::clock::{Clock, UnixTime};
 use ncps_runtime::tasks::Tasks;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::db::{Db, Listed, Met};
+use crate::db::{Db, Listed, Met, Which};
 use crate::journal::Journal;
 use crate::metrics::ControlMetrics;
 use crate::pins::closure::{Closures, Node};
@@ -219,8 +219,8 @@ impl Index {
     }
 
     /// The newest events, oldest first; only the audit log's where `audit`. Those that wait for their rows are missing.
-    pub(crate) async fn last_events(&self, last: u32, audit: bool) -> Result<Vec<Event>> {
-        Ok(self.db.last_events(last, audit).await?)
+    pub(crate) async fn last_events(&self, last: u32, which: Which) -> Result<Vec<Event>> {
+        Ok(self.db.last_events(last, which).await?)
     }
 
     /// The newest events about a path, oldest first.

@@ -39,9 +39,17 @@ pub(super) fn url(uri: &Uri, headers: &HeaderMap, tls: bool) -> Option<CacheUrl>
     let named = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = uri.authority().map(http::uri::Authority::as_str).or(named)?;
     // A proxy before us may do TLS.
-    let forwarded = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+    let forwarded = headers
+        .get("x-forwarded-proto")
+        .and_then(|schemes| schemes.to_str().ok())
+        .is_some_and(first_is_https);
     let scheme = if tls || forwarded { "https" } else { "http" };
     CacheUrl::parse(&format!("{scheme}://{host}")).ok()
+}
+
+/// Of several proxies the first one is the client's.
+fn first_is_https(schemes: &str) -> bool {
+    schemes.split(',').next().is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"))
 }
 
 pub(super) fn page(settings: &EdgeSettings, edge: &str, url: CacheUrl) -> Response {
@@ -70,13 +78,16 @@ pub(super) fn page(settings: &EdgeSettings, edge: &str, url: CacheUrl) -> Respon
     (fields, render(&settings.hostname, &config)).into_response()
 }
 
+const BESIDE: &str = "<p>The first one signs now. The keys of upstreams above are needed beside it: what was not signed here \
+    yet comes with theirs alone.</p>";
+
 fn render(hostname: &str, config: &ClientConfig<'_>) -> String {
     let Snippets { nix_conf, nixos, flake, netrc } = config.snippets();
     let keys = config.ours.iter().map(|key| format!("<li><code>{}</code></li>", escaped(&key.to_string())));
     let keys: String = keys.collect();
     let keys = match keys.is_empty() {
         true => "<p>It signs nothing itself: the keys of its upstreams count.</p>".to_owned(),
-        false => format!("<ul class=\"keys\">{keys}</ul>"),
+        false => format!("<ul class=\"keys\">{keys}</ul>\n{BESIDE}"),
     };
     let netrc = netrc.map(|netrc| NETRC.replace("{{netrc}}", &escaped(&netrc))).unwrap_or_default();
     let mut page = PAGE.replace("{{style}}", STYLE);
@@ -163,6 +174,8 @@ mod tests {
         assert_eq!(said("http://h2.lan/", &[("host", "other")], false), plain("http://h2.lan"));
         let proxied = [("host", "cache.lan"), ("x-forwarded-proto", "https")];
         assert_eq!(said("/", &proxied, false), plain("https://cache.lan"));
+        let twice = [("host", "cache.lan"), ("x-forwarded-proto", "HTTPS, http")];
+        assert_eq!(said("/", &twice, false), plain("https://cache.lan"));
         for bad in ["\"><script>", "a b", "", "me@cache.lan", "cache.lan/${x}"] {
             assert_eq!(said("/", &[("host", bad)], false), None, "{bad}");
         }
@@ -181,6 +194,9 @@ mod tests {
         assert!(page.contains("machine cache.lan login nix password T"), "{page}");
         let open = ClientConfig { token: None, ours: &[], ..config };
         let page = render("cache", &open);
-        assert!(!page.contains("netrc") && page.contains("signs nothing itself"), "{page}");
+        assert!(
+            !page.contains("netrc") && page.contains("signs nothing itself") && !page.contains("signs now"),
+            "{page}"
+        );
     }
 }

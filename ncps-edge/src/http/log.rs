@@ -14,9 +14,9 @@ use http_body::{Body as _, Frame, SizeHint};
 use tracing::Span;
 
 use super::admission::Turn;
-use super::seats::Busy;
 use super::measure::{self, FromUpstream, Measure};
 use super::reply::Story;
+use super::seats::Busy;
 use crate::metrics::EdgeMetrics;
 
 /// A request, noted before it is handled.

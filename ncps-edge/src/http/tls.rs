@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ncps_runtime::tls::{Tls, TlsError, TlsFiles};
+use ncps_runtime::tls::{Opening, Tls, TlsError, TlsFiles};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -19,11 +19,14 @@ pub(crate) fn load(files: &TlsFiles) -> Result<Tls, TlsError> {
 
 /// The handshake, if one begins.
 pub(super) async fn accept(tls: &Tls, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-    if tls.is_plaintext(&stream).await? {
-        refuse_plaintext(&mut stream).await?;
-        return Err(io::Error::other("plaintext on a TLS port"));
+    match Tls::opening(&stream).await? {
+        Some(Opening::Handshake) => tls.accept(stream).await,
+        Some(Opening::Plaintext) => {
+            refuse_plaintext(&mut stream).await?;
+            Err(io::Error::other("plaintext on a TLS port"))
+        }
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
     }
-    tls.accept(stream).await
 }
 
 /// What was sent is read first: closing on unread bytes is a reset, which overtakes the answer.

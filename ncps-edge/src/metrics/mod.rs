@@ -238,6 +238,13 @@ impl EdgeMetrics {
                 seen(space.free, &[]);
             }
         });
+        let looked_at = (Arc::downgrade(store), Arc::downgrade(current));
+        self.telemetry.observe(&names::DISK_MIN_FREE, move |seen| {
+            let (Some(store), Some(current)) = (looked_at.0.upgrade(), looked_at.1.upgrade()) else { return };
+            if let (Ok(space), Ok(live)) = (store.space(), current.get()) {
+                seen(live.settings.min_free.of(space.total), &[]);
+            }
+        });
         let looked_at = Arc::downgrade(current);
         self.telemetry.observe(&names::UPSTREAM_BREAKER, move |seen| {
             for (upstream, state) in looked_at.upgrade().iter().flat_map(|c| breakers(c)) {

@@ -101,6 +101,8 @@ metrics! {
     STORE_BYTES = "ncps_store_total_size_bytes", Kind::Gauge, "By", [], "Bytes of NAR files in the store.";
     DISK_FREE = "ncps_disk_available_bytes", Kind::Gauge, "By", [],
         "Bytes that can still be written to the disk of the store.";
+    DISK_MIN_FREE = "ncps_disk_min_free_bytes", Kind::Gauge, "By", [],
+        "Bytes that are to stay free there: `--cache-min-free`. Not there before control said it.";
 
     INTEGRITY = "ncps_integrity_failures_total", Kind::Counter, "{failure}", ["reason"],
         "What came from upstreams and other edges and proved wrong. `file_hash_corrected`: only the narinfo was wrong.";

@@ -31,6 +31,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The first byte of every TLS connection: a handshake record (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
 
+/// What a connection to a port with TLS begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    Handshake,
+    /// Anything else.
+    Plaintext,
+}
+
 /// What TLS is made of, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -135,13 +143,15 @@ impl Tls {
         Some(self.visitors.as_ref()?.welcome(connection.peer_certificates()?))
     }
 
-    /// Whether somebody begins to speak, and not TLS. Takes nothing from the stream.
+    /// What somebody begins with, or `None` where he has gone without a word. Takes nothing from the stream.
     ///
     /// # Errors
     /// The system's.
-    pub async fn is_plaintext(&self, stream: &TcpStream) -> io::Result<bool> {
+    pub async fn opening(stream: &TcpStream) -> io::Result<Option<Opening>> {
         let mut first = [0];
-        Ok(stream.peek(&mut first).await? == 1 && first != [HANDSHAKE])
+        let heard = stream.peek(&mut first).await? == 1;
+        let opening = if first == [HANDSHAKE] { Opening::Handshake } else { Opening::Plaintext };
+        Ok(heard.then_some(opening))
     }
 
     /// The handshake.

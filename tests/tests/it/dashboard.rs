@@ -117,11 +117,11 @@ async fn counted(scene: &Scene, fits: impl Fn(&Value) -> bool) -> Value {
 both_modes! {
     async fn only_a_token_of_an_administrator_opens_it(mode) {
         let scene = Scene::new(mode).await;
-        for path in ["/", "/page.js", "/events"] {
+        for (path, asks) in [("/", "Basic realm="), ("/page.js", "Basic realm="), ("/events", "Bearer realm=")] {
             let mut refused = scene.ask(Request::get(path)).await;
             assert_eq!(refused.status, 401, "{path}");
             let challenge = refused.header("WWW-Authenticate").expect("a browser asks for it").to_owned();
-            assert!(challenge.starts_with("Basic realm="), "{challenge}");
+            assert!(challenge.starts_with(asks), "{path}: {challenge}");
             let how = refused.text().await;
             assert!(how.contains("ncps-cli token create dashboard --scope admin"), "{how}");
         }
@@ -220,9 +220,9 @@ both_modes! {
         let upstream = &after["upstreams"]["rows"][0];
         assert_eq!((&upstream["url"], &upstream["asked"]), (&said["upstreams"][0]["url"], &1.into()));
         assert_eq!(after["edges"]["rows"][0]["state"], "attached");
-        let top = watcher.shows("what is read most", |now| now["top"]["all"] == 1).await["top"]["rows"][0].clone();
+        let top = watcher.shows("what is read most", |now| !now["top"][0].is_null()).await["top"][0].clone();
         assert_eq!((&top["name"], &top["reads"]), (&"hello-1.0".into(), &2.into()));
-        assert!(after["events"]["rows"].to_string().contains("published"), "{}", after["events"]);
+        assert!(after["events"].to_string().contains("published"), "{}", after["events"]);
         let sample = watcher.next("sample").await.expect("one every ten seconds");
         assert_eq!(sample["samples"].as_array().map(Vec::len), Some(1));
         scene.end().await;
