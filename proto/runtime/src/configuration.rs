@@ -1,5 +1,7 @@
 //! `config check|show`: what a program would run with, and where each value came from, without running it.
 
+use std::io::{self, ErrorKind, Write, stdout};
+
 use clap::Command;
 
 use crate::config::{ConfigErrors, Resolver};
@@ -22,21 +24,30 @@ pub fn command(fields: impl Fn(Command) -> Command) -> Command {
 
 /// Answers the one of them that was asked for.
 pub fn answer(program: &str, asked: &str, read: Result<Resolver, ConfigErrors>) -> Exit {
-    match read {
+    let said = match read {
         Ok(resolver) if asked == SHOW => show(&resolver),
-        Ok(_) => println!("the configuration can be used"),
+        Ok(_) => writeln!(stdout(), "the configuration can be used"),
         Err(problems) => {
             eprintln!("{program}: {problems}");
             return Exit::Usage;
         }
+    };
+    match said {
+        // Who reads has seen enough, as `head` does.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("{program}: print the configuration: {error}");
+            Exit::Failure
+        }
+        _ => Exit::Ok,
     }
-    Exit::Ok
 }
 
 /// What is accepted for the sake of others counts as nothing until it is given.
-fn show(resolver: &Resolver) {
+fn show(resolver: &Resolver) -> io::Result<()> {
+    let mut out = stdout().lock();
     let shown = resolver.show().into_iter().filter(|(field, ..)| !field.hidden || resolver.given(field));
     for (field, value, source) in shown {
-        println!("{} = {value}  ({source})", field.flag);
+        writeln!(out, "{} = {value}  ({source})", field.flag)?;
     }
+    Ok(())
 }

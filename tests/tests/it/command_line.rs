@@ -289,3 +289,16 @@ fn certificates_for_upstreams_are_tried_at_the_start() {
     is_refused(&bad, &unusable);
     assert!(!bad.err.contains("PRIVATE KEY"), "{}", bad.err);
 }
+
+#[test]
+fn who_reads_the_configuration_may_have_seen_enough() {
+    for asked in ["show", "check"] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = Command::new(UNDER_TEST);
+        command.args(["ncps", "config", asked]).env_clear().stdout(writer);
+        let output = command.output().expect("it starts");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*err), (Some(0), ""), "{asked}");
+    }
+}
