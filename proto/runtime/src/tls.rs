@@ -149,7 +149,10 @@ impl Tls {
     /// The system's.
     pub async fn opening(stream: &TcpStream) -> io::Result<Option<Opening>> {
         let mut first = [0];
-        let heard = stream.peek(&mut first).await? == 1;
+        let heard = match stream.peek(&mut first).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => false,
+            peeked => peeked? == 1,
+        };
         let opening = if first == [HANDSHAKE] { Opening::Handshake } else { Opening::Plaintext };
         Ok(heard.then_some(opening))
     }

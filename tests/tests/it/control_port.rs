@@ -200,6 +200,19 @@ both_modes! {
         assert_eq!(control.terminate().await.code(), Some(0));
     }
 
+    async fn who_looks_whether_the_port_is_open_is_no_intruder(mode) {
+        let fleet = Fleet::new(mode);
+        let mut control = fleet.secure_control().await;
+        for _ in 0..20 {
+            drop(tokio::net::TcpStream::connect(fleet.addr()).await.expect("open"));
+        }
+        // After them in the same queue.
+        fleet.remote_cli(None).run(&["token", "list"]).await;
+        let refused = fleet.cli().json(&["edges"]).await["refused"].to_string();
+        assert!(refused.contains("none was shown") && !refused.contains("handshake"), "{refused}");
+        assert_eq!(control.terminate().await.code(), Some(0));
+    }
+
     async fn commands_over_the_network_need_a_token_of_scope_admin(mode) {
         let fleet = Fleet::new(mode);
         let mut control = fleet.secure_control().await;
