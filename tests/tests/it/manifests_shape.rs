@@ -13,6 +13,11 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
+/// How a pod is probed. A request needs a free place at the program, a connection none: where all places are busy, the pod
+/// is not ready, but lives.
+const PROBES: [(&str, &str); 3] =
+    [("startupProbe", "httpGet"), ("readinessProbe", "httpGet"), ("livenessProbe", "tcpSocket")];
+
 fn name(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no name"))
 }
@@ -24,9 +29,6 @@ fn whatever_is_selected_is_there() {
         let some = |selector: &Value| pods.iter().any(|pod| selected(selector, &pod.labels));
         for service in manifest.of("Service") {
             assert!(some(&service["spec"]["selector"]), "{}: {service}", manifest.name);
-        }
-        for budget in manifest.of("PodDisruptionBudget") {
-            assert!(some(&budget["spec"]["selector"]["matchLabels"]), "{}: {budget}", manifest.name);
         }
         for policy in manifest.of("NetworkPolicy") {
             assert!(some(&policy["spec"]["podSelector"]["matchLabels"]), "{}: {policy}", manifest.name);
@@ -44,6 +46,64 @@ fn whatever_is_selected_is_there() {
 }
 
 #[test]
+fn pods_are_probed_in_one_way_each() {
+    for manifest in Manifest::all() {
+        for pod in manifest.pods() {
+            let container = pod.container();
+            for (probe, how) in PROBES {
+                let ways = ["httpGet", "tcpSocket", "grpc", "exec"].into_iter();
+                let ways: Vec<_> = ways.filter(|way| !container[probe][way].is_null()).collect();
+                assert_eq!(ways, [how], "{probe} of {} in {}", pod.name, manifest.name);
+            }
+            assert_eq!(container["startupProbe"]["httpGet"]["path"], "/healthz");
+            assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
+        }
+    }
+}
+
+/// Those whose pods a drain evicts one by one: a DaemonSet's stay, and of a pod that is alone a budget could only forbid
+/// the drain.
+#[test]
+fn each_kind_of_edge_that_is_drained_has_a_budget_of_its_own() {
+    for manifest in Manifest::all() {
+        let pods = manifest.pods();
+        let kinds = ["Deployment", "StatefulSet"].into_iter().flat_map(|kind| manifest.of(kind));
+        let edges = kinds.map(|workload| name(&workload["metadata"]["name"]));
+        let mut edges: Vec<_> = edges.filter(|name| ["ncps-edge", "ncps-keep"].contains(name)).collect();
+        edges.sort_unstable();
+        let mut selects = Vec::new();
+        for budget in manifest.of("PodDisruptionBudget") {
+            let selector = &budget["spec"]["selector"]["matchLabels"];
+            let meant: Vec<_> = pods.iter().filter(|pod| selected(selector, &pod.labels)).collect();
+            let [pod] = meant[..] else { panic!("{}: {budget} selects {}", manifest.name, meant.len()) };
+            assert_eq!(pod.name, name(&budget["metadata"]["name"]), "{}", manifest.name);
+            assert_eq!(budget["spec"]["maxUnavailable"], 1, "{budget}");
+            assert_eq!(budget["spec"]["unhealthyPodEvictionPolicy"], "AlwaysAllow", "{budget}");
+            selects.push(name(&budget["metadata"]["name"]));
+        }
+        selects.sort_unstable();
+        assert_eq!(selects, edges, "{}", manifest.name);
+    }
+}
+
+/// Two edges of one node would want its disk twice, and a node without an edge has clients that reach nobody.
+#[test]
+fn an_edge_on_every_node_is_there_once() {
+    let mut looked_at = 0;
+    for manifest in Manifest::all() {
+        for set in manifest.of("DaemonSet") {
+            let update = &set["spec"]["updateStrategy"]["rollingUpdate"];
+            assert_eq!(update, &json!({"maxSurge": 0, "maxUnavailable": 1}), "{}", manifest.name);
+            let tolerations = list(&set["spec"]["template"]["spec"]["tolerations"]);
+            let own = manifest.name.contains("everything");
+            assert!(own || tolerations == [json!({"operator": "Exists"})], "{}", manifest.name);
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 1);
+}
+
+#[test]
 fn whatever_is_named_is_there() {
     let secrets = secrets();
     for manifest in Manifest::all() {
@@ -57,8 +117,8 @@ fn whatever_is_named_is_there() {
             }
             let container = pod.container();
             let has_port = |port: &Value| list(&container["ports"]).iter().any(|p| &p["name"] == port);
-            for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
-                assert!(has_port(&container[probe]["httpGet"]["port"]), "{probe} of {}", pod.name);
+            for (probe, how) in PROBES {
+                assert!(has_port(&container[probe][how]["port"]), "{probe} of {}", pod.name);
             }
             let selects = |s: &&Value| selected(&s["spec"]["selector"], &pod.labels);
             for service in manifest.of("Service").filter(selects) {
@@ -154,6 +214,58 @@ fn is_meant(peer: &Value, from: &From<'_>) -> bool {
             let labels = Labels::from([("kubernetes.io/metadata.name".to_owned(), (*name).to_owned())]);
             meant.is_object() && selected(meant, &labels)
         }
+    }
+}
+
+/// Pods of others may be in the namespace: what they may do is not ours to say.
+#[test]
+fn policies_are_about_our_pods_alone_and_about_all_of_them() {
+    let other = Labels::from([("app.kubernetes.io/name".to_owned(), "other".to_owned())]);
+    for manifest in Manifest::all() {
+        let policies: Vec<_> = manifest.of("NetworkPolicy").map(|policy| &policy["spec"]).collect();
+        let selects = |spec: &Value, labels: &Labels| selected(&spec["podSelector"]["matchLabels"], labels);
+        for spec in &policies {
+            assert_eq!(spec["podSelector"]["matchLabels"]["app.kubernetes.io/name"], "ncps", "{spec}");
+            assert!(!selects(spec, &Labels::new()) && !selects(spec, &other), "{spec}");
+        }
+        for pod in manifest.pods() {
+            let closed = |spec: &&Value| selects(spec, &pod.labels) && spec["ingress"].is_null();
+            assert!(policies.iter().any(closed), "{} of {} is open", pod.name, manifest.name);
+        }
+    }
+}
+
+/// What is asked for is in the pods of all workloads.
+#[test]
+fn what_the_chart_adds_is_in_every_pod() {
+    let named = |wanted: &str| Manifest::all().into_iter().find(|m| m.name == wanted).expect("rendered");
+    for manifest in ["example", "helm-example"].map(named) {
+        for pod in manifest.pods() {
+            let container = pod.container();
+            for (place, entry) in [
+                (&container["env"], "NETRC_FILE"),
+                (&container["volumeMounts"], "netrc"),
+                (&pod.spec["volumes"], "netrc"),
+            ] {
+                assert!(list(place).iter().any(|one| one["name"] == entry), "{entry} of {}", pod.name);
+            }
+        }
+        for kind in ["ServiceMonitor", "PrometheusRule"] {
+            let labels = manifest.of(kind).map(|object| &object["metadata"]["labels"]["release"]);
+            assert_eq!(labels.collect::<Vec<_>>(), ["kube-prometheus-stack"], "{}", manifest.name);
+        }
+    }
+    let everything = named("helm-everything");
+    for pod in everything.pods() {
+        assert_eq!(pod.spec["nodeSelector"], json!({"kubernetes.io/arch": "amd64"}), "{}", pod.name);
+        assert_eq!(pod.spec["tolerations"][0]["key"], "example.org/caches", "{}", pod.name);
+        assert!(pod.spec["affinity"]["podAntiAffinity"].is_object(), "{}", pod.name);
+    }
+    let control = everything.of("NetworkPolicy").find(|p| p["metadata"]["name"] == "ncps-control");
+    assert_eq!(list(&control.expect("a fleet")["spec"]["egress"]).len(), 2);
+    for service in everything.of("Service").filter(|service| service["metadata"]["name"] == "ncps") {
+        assert_eq!(service["spec"]["type"], "LoadBalancer");
+        assert!(service["metadata"]["annotations"].is_object());
     }
 }
 

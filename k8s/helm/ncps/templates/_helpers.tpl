@@ -15,15 +15,31 @@ app.kubernetes.io/component: control
 {{- /* Pods are renewed when the configuration changes. */ -}}
 {{- define "ncps.annotations" -}}
 checksum/config: {{ toYaml .Values.config | sha256sum }}
+{{- with .Values.podAnnotations }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
-{{- /* What all pods have in common: who they run as. */ -}}
+{{- /* What all pods have in common: who they run as, and where. With tolerations of its own: (dict "root" $
+"tolerations" ...). */ -}}
 {{- define "ncps.pod" -}}
 serviceAccountName: ncps
 automountServiceAccountToken: false
 enableServiceLinks: false
-{{- with .Values.image.pullSecrets }}
+{{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with concat .root.Values.tolerations (.tolerations | default list) }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.affinity }}
+affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 securityContext:
@@ -37,7 +53,8 @@ securityContext:
 {{- end }}
 
 {{- /* The same of containers: what they may write, how they are probed. There is no preStop hook: with shutdown.delay
-the program itself goes on while load balancers notice. */ -}}
+the program itself goes on while load balancers notice. The kernel takes the connection of livenessProbe, also while all of
+--max-connections are busy: a request would wait in its queue then, and the pod be killed with all its downloads. */ -}}
 {{- define "ncps.container" -}}
 name: ncps
 image: {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
@@ -61,8 +78,7 @@ readinessProbe:
   timeoutSeconds: 2
   failureThreshold: 2
 livenessProbe:
-  httpGet:
-    path: /healthz
+  tcpSocket:
     port: http
   periodSeconds: 10
   timeoutSeconds: 5
@@ -72,6 +88,9 @@ livenessProbe:
 {{- define "ncps.env" -}}
 - name: RUNTIME_DIRECTORY
   value: /run/ncps
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "ncps.mounts" -}}
@@ -84,6 +103,9 @@ livenessProbe:
   mountPath: /run/ncps
 - name: tmp
   mountPath: /tmp
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "ncps.volumes" -}}
@@ -97,6 +119,9 @@ livenessProbe:
 - name: tmp
   emptyDir:
     sizeLimit: 1Gi
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- /* A volume for the data that outlives the pod: (dict "root" $ "size" ...). */ -}}
