@@ -5,6 +5,7 @@
 let
   inherit (builtins)
     attrNames
+    concatStringsSep
     filter
     foldl'
     hasAttr
@@ -39,8 +40,11 @@ let
       default = false;
     };
     mkIf = condition: content: { inherit condition content; };
+    mkDefault = value: value;
+    hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
     mkMerge = parts: { inherit parts; };
     mkRenamedOptionModule = from: to: { inherit from to; };
+    mkRemovedOptionModule = from: instead: { inherit from instead; };
     optional = condition: value: if condition then [ value ] else [ ];
     genAttrs =
       names: make:
@@ -85,8 +89,10 @@ let
       in
       if left == { } then rest else rest // { ${head path} = left; };
   rename =
-    set: { from, to }:
-    if isAt from set then over (without from set) (put to (at from set)) else set;
+    set: option:
+    if !(isAt option.from set) then set
+    else if option ? instead then throw "${concatStringsSep "." option.from}: please remove it. ${option.instead}"
+    else over (without option.from set) (put option.to (at option.from set));
 
   # Conditions that don't hold and their content are gone.
   settled =

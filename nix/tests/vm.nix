@@ -58,7 +58,8 @@ in
 
   testScript = ''
     start_all()
-    harmonia.wait_for_unit("harmonia.service")
+    # Its socket may be what starts it.
+    harmonia.wait_for_open_port(5000)
     alone.wait_for_unit("ncps.service")
     fleet.wait_for_unit("ncps-control.service")
     fleet.wait_for_unit("ncps-edge.service")

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ncps_tests::Nix;
+use ncps_tests::sandbox::Unit;
 use serde_json::Value;
 
 use crate::processes::UNDER_TEST;
@@ -138,19 +139,58 @@ fn what_is_not_there_is_refused_when_a_machine_is_built() {
         return;
     }
     let refused = [
-        ("storage.s3 = { bucket = \"b\"; };", "object storage is not there"),
-        ("redis = { addresses = [ ]; };", "Redis is not used"),
-        ("cdc.enabled = true;", "NAR files are kept whole"),
-        ("databaseURLFile = \"/run/keys/database\";", "exactly one of"),
-        ("xyzzy = 1;", "no such option: services.ncps.cache.xyzzy"),
+        ("cache.storage.s3 = { bucket = \"b\"; };", "object storage is not there"),
+        ("cache.redis = { addresses = [ ]; };", "Redis is not used"),
+        ("cache.cdc.enabled = true;", "NAR files are kept whole"),
+        ("cache.databaseURLFile = \"/run/keys/database\";", "exactly one of"),
+        ("cache.databaseURL = \"postgresql://database/ncps\";", "has to begin with sqlite:"),
+        ("cache.lock.postgresKeyPrefix = \"x\";", "there is nobody to lock out"),
+        ("dbmatePackage = \"/nix/store/dbmate\";", "migrates its database itself"),
+        ("cache.xyzzy = 1;", "no such option: services.ncps.cache.xyzzy"),
     ];
     for (option, reason) in refused {
-        let machine = format!(
-            "{{ ncps = {{ enable = true; cache = {{ hostName = \"a\"; upstream.urls = [ ]; {option} }}; }}; }}"
-        );
-        let evaluated = instantiate(&["--eval", "--strict", "-E", &format!("{EVALUATE} {machine}")]);
-        let said = String::from_utf8_lossy(&evaluated.stderr);
-        assert!(!evaluated.status.success() && said.contains(reason), "{option}: {said}");
+        let said = built(option, "").expect_err("refused");
+        assert!(said.contains(reason), "{option}: {said}");
+    }
+}
+
+/// Whether a machine with `services.ncps`, these options of it and these services beside it is built, or what is said.
+fn built(options: &str, beside: &str) -> Result<(), String> {
+    let least = "enable = true; cache.hostName = \"a\"; cache.upstream.urls = [ ];";
+    let machine = format!("{{ ncps = {{ {least} {options} }}; {beside} }}");
+    let evaluated = instantiate(&["--eval", "--strict", "-E", &format!("{EVALUATE} {machine}")]);
+    let said = String::from_utf8_lossy(&evaluated.stderr).into_owned();
+    evaluated.status.success().then_some(()).ok_or(said)
+}
+
+#[test]
+fn two_that_serve_clients_of_one_host_have_an_address_each() {
+    if Nix::find().is_none() {
+        return;
+    }
+    let elsewhere = "settings.server.addr = \":8601\";";
+    for (options, of_edge, fits) in [("", "", false), ("", elsewhere, true), (elsewhere, elsewhere, false)] {
+        let built = built(options, &format!("ncps-edge = {{ enable = true; {of_edge} }};"));
+        let refused = built.as_ref().err().map(|said| said.contains("services.ncps-edge listens at"));
+        assert_eq!(refused, (!fits).then_some(true), "{options} {of_edge}: {built:?}");
+    }
+    let control = built("", "ncps-control.enable = true;").expect_err("both hold control");
+    assert!(control.contains("beside services.ncps-control"), "{control}");
+}
+
+/// As the units of `packaging/systemd` have it, which say why.
+#[test]
+fn services_are_started_and_stopped_as_the_units_say() {
+    let Some(machines) = machines() else { return };
+    for (name, service) in machines.values().flatten() {
+        let unit = root().join("packaging/systemd").join(name).with_extension("service");
+        let unit = Unit::read(&unit).expect("there is such a unit");
+        for setting in ["Type", "Restart", "RestartSec", "TimeoutStartSec", "TimeoutStopSec", "LimitNOFILE"] {
+            let value = &service["serviceConfig"][setting];
+            let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+            assert_eq!(unit.all(setting), [value], "{setting} of {name}");
+        }
+        assert_eq!(unit.all("StartLimitIntervalSec"), [service["startLimitIntervalSec"].to_string()]);
     }
 }
 

@@ -112,6 +112,32 @@ fn units_start_programs_that_there_are_with_words_that_they_know() {
     }
 }
 
+#[test]
+fn units_start_again_for_as_long_as_it_takes() {
+    for name in UNITS {
+        let unit = unit(name);
+        for (setting, value) in [
+            ("Restart", "on-failure"),
+            ("RestartSec", "5s"),
+            ("StartLimitIntervalSec", "0"),
+            ("TimeoutStartSec", "infinity"),
+        ] {
+            assert_eq!(unit.all(setting), [value], "{setting} of {name}");
+        }
+    }
+}
+
+/// The whole cache and its halves share a port or a directory. Without an order the second might start before the first
+/// has stopped.
+#[test]
+fn the_whole_cache_and_its_halves_stop_each_other() {
+    for name in ["ncps-control.service", "ncps-edge.service"] {
+        let unit = unit(name);
+        assert_eq!(unit.all("Conflicts"), ["ncps.service"], "{name}");
+        assert!(unit.all("After")[0].split(' ').any(|other| other == "ncps.service"), "{name}");
+    }
+}
+
 /// An installation in the sandbox, with all that may want a system call of its own.
 struct Scene {
     installation: Installation,
