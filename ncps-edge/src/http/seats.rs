@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 const AGAIN: Duration = Duration::from_millis(100);
 /// Before one goes that has not asked for anything yet.
 const SILENCE: Duration = Duration::from_secs(10);
+/// For one to go, whose client may be slow to take what it was answered.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All of them.
 pub(super) struct Seats {
@@ -31,6 +33,8 @@ pub(super) struct Seats {
 struct Taken {
     next: u64,
     seats: HashMap<u64, Arc<Seat>>,
+    /// Who was asked to go last, and when in milliseconds after `opened`.
+    leaving: Option<(u64, u64)>,
 }
 
 /// One that is taken.
@@ -89,13 +93,21 @@ impl Seats {
         Place { seat, _permit: permit }
     }
 
+    /// One at a time, as long as it goes: there is one place that somebody may want.
     fn send_one_away(&self) {
         let now = self.now();
-        let taken = self.taken.lock();
-        let may_go = taken.seats.values().filter(|seat| seat.may_go(now));
-        if let Some(seat) = may_go.min_by_key(|seat| seat.quiet_since.load(Relaxed)) {
-            seat.leave.cancel();
+        let mut taken = self.taken.lock();
+        let goes =
+            |(number, asked): (u64, u64)| taken.seats.contains_key(&number) && since(asked, now) < PATIENCE;
+        if taken.leaving.is_some_and(goes) {
+            return;
         }
+        let may_go = taken.seats.values().filter(|seat| seat.may_go(now));
+        let quietest = may_go.min_by_key(|seat| (seat.quiet_since.load(Relaxed), seat.number));
+        taken.leaving = quietest.map(|seat| {
+            seat.leave.cancel();
+            (seat.number, now)
+        });
     }
 
     fn now(&self) -> u64 {
@@ -103,10 +115,14 @@ impl Seats {
     }
 }
 
+fn since(then: u64, now: u64) -> Duration {
+    Duration::from_millis(now.saturating_sub(then))
+}
+
 impl Seat {
     /// Not for another one that was asked to go and has not gone yet.
     fn may_go(&self, now: u64) -> bool {
-        let quiet = Duration::from_millis(now.saturating_sub(self.quiet_since.load(Relaxed)));
+        let quiet = since(self.quiet_since.load(Relaxed), now);
         let knows_what_to_do = self.has_asked.load(Relaxed) || quiet >= SILENCE;
         knows_what_to_do && self.busy.load(Relaxed) == 0 && !self.leave.is_cancelled()
     }
@@ -163,6 +179,8 @@ mod tests {
         let mut next = std::pin::pin!(seats.take());
         assert!(futures::poll!(&mut next).is_pending());
         tokio::time::sleep(AGAIN / 2).await;
+        assert!(futures::poll!(&mut next).is_pending());
+        tokio::time::sleep(AGAIN * 2).await;
         assert!(futures::poll!(&mut next).is_pending());
         assert_eq!((has_to_go(&a).await, has_to_go(&b).await, has_to_go(&c).await), (false, true, false));
         drop((b, of_a));
