@@ -206,7 +206,7 @@ pub struct EdgeConfig {
 /// What clients may take of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Held at once; what is past them: [`crate::http`].
+    /// Held at once. Past them the one that is quiet for longest makes room, or else more wait in the kernel's queue.
     pub connections: usize,
     /// In flight at once; more are refused.
     pub requests: usize,

@@ -122,7 +122,7 @@ function heard({ counters: names, samples: more }) {
   counters = names;
   for (const sample of more) {
     const last = samples.length ? samples[samples.length - 1][0] : 0;
-    // All is told again after a break, and a clock may be set back.
+    // A clock may be set back.
     if (sample[0] < last) samples = [];
     if (sample[0] !== last) samples.push(sample);
   }
@@ -319,7 +319,7 @@ function showEvents(now) {
 // is paused, does not listen: browsers have six connections to a host, and control few places.
 
 const QUIET = 12000, AGAIN = 10000, SELDOM = 300000;
-let source = null, timer, heardAt = 0, pause = AGAIN, paused = false;
+let source = null, timer, turn = 0, heardAt = 0, pause = AGAIN, paused = false, over = false;
 
 function state(text, name) {
   const live = place("live");
@@ -328,6 +328,7 @@ function state(text, name) {
 }
 
 function hush() {
+  turn += 1;
   clearTimeout(timer);
   if (source) source.close();
   source = null;
@@ -335,7 +336,7 @@ function hush() {
 
 function listen() {
   hush();
-  if (document.hidden || paused) return;
+  if (document.hidden || paused || over) return;
   source = new EventSource("events");
   const on = (name, act) => source.addEventListener(name, (event) => {
     clearTimeout(timer);
@@ -343,7 +344,8 @@ function listen() {
     [heardAt, pause] = [Date.now() / 1000, AGAIN];
     act(JSON.parse(event.data));
   });
-  on("history", heard);
+  // All of it: control may have begun anew.
+  on("history", (told) => { samples = []; heard(told); });
   on("sample", heard);
   on("now", (now) => { show(now); state("live", "good"); });
   on("failed", (why) => state(why, "bad"));
@@ -359,19 +361,25 @@ function hearNothing() {
 // Why it was refused, which a browser does not tell of events.
 async function ask() {
   hush();
-  const ended = new AbortController();
+  const mine = turn, ended = new AbortController(), late = setTimeout(() => ended.abort(), QUIET);
   const status = await fetch("events", { signal: ended.signal }).then((said) => said.status, () => 0);
+  clearTimeout(late);
   ended.abort();
-  if (status === 401 || status === 403) return state("the token counts no more: load the page again to log in", "bad");
-  state(status === 503 ? "too many look at it, trying again" : "refused, trying again", "bad");
+  if (mine !== turn) return;
+  if (status === 401) {
+    over = true;
+    return state("the token counts no more: load the page again to log in", "bad");
+  }
+  const full = status === 503, refused = !full && status >= 400 && status < 500;
+  state(`${full ? "too many look at it" : refused ? "refused" : "control does not answer"}, trying again`, "bad");
   timer = setTimeout(listen, pause);
-  pause = Math.min(2 * pause, SELDOM);
+  if (full || refused) pause = Math.min(2 * pause, SELDOM);
 }
 
 place("pause").addEventListener("click", () => {
   paused = !paused;
   place("pause").textContent = paused ? "Go on" : "Pause";
-  if (paused) state(heardAt ? `paused at ${clock(heardAt)}` : "paused", "wait");
+  if (paused && !over) state(heardAt ? `paused at ${clock(heardAt)}` : "paused", "wait");
   listen();
 });
 addEventListener("visibilitychange", listen);

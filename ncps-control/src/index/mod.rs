@@ -218,7 +218,7 @@ impl Index {
         Ok(known)
     }
 
-    /// The newest events, oldest first; only the audit log's where `audit`. Those that wait for their rows are missing.
+    /// The newest events of these, oldest first. Those that wait for their rows are missing.
     pub(crate) async fn last_events(&self, last: u32, which: Which) -> Result<Vec<Event>> {
         Ok(self.db.last_events(last, which).await?)
     }

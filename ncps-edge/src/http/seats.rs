@@ -1,6 +1,6 @@
 //! Places for connections, so many at once. Clients hold connections in reserve for a minute and more. When every place is
-//! taken, the one that has waited longest for its next request has to go, so that nobody waits for that minute; who comes
-//! while all of them are busy waits in the kernel's queue.
+//! taken, the one that has waited longest for its next request has to go, so that nobody waits for that minute: one place is
+//! kept free for who comes next. While all of them are busy, more wait in the kernel's queue.
 //!
 //! Only a connection that has had an answer goes at once: its client asks again on another one by itself. Absent: how many
 //! requests are in flight (see [`super::admission`]).
@@ -9,18 +9,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Until it is looked again who could go, while somebody may be waiting.
 const AGAIN: Duration = Duration::from_millis(100);
 /// Before one goes that has not asked for anything yet.
 const SILENCE: Duration = Duration::from_secs(10);
-/// For one to go, whose client may be slow to take what it was answered.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// For one to go. Its client may be gone, or slow to take what it was answered: then another one has to.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// All of them.
 pub(super) struct Seats {
@@ -97,9 +98,9 @@ impl Seats {
     fn send_one_away(&self) {
         let now = self.now();
         let mut taken = self.taken.lock();
-        let goes =
+        let still_leaves =
             |(number, asked): (u64, u64)| taken.seats.contains_key(&number) && since(asked, now) < PATIENCE;
-        if taken.leaving.is_some_and(goes) {
+        if taken.leaving.is_some_and(still_leaves) {
             return;
         }
         let may_go = taken.seats.values().filter(|seat| seat.may_go(now));
@@ -120,11 +121,11 @@ fn since(then: u64, now: u64) -> Duration {
 }
 
 impl Seat {
-    /// Not for another one that was asked to go and has not gone yet.
+    /// Whoever was asked before isn't asked again, and a new one may be about to ask.
     fn may_go(&self, now: u64) -> bool {
         let quiet = since(self.quiet_since.load(Relaxed), now);
-        let knows_what_to_do = self.has_asked.load(Relaxed) || quiet >= SILENCE;
-        knows_what_to_do && self.busy.load(Relaxed) == 0 && !self.leave.is_cancelled()
+        let is_settled = self.has_asked.load(Relaxed) || quiet >= SILENCE;
+        is_settled && self.busy.load(Relaxed) == 0 && !self.leave.is_cancelled()
     }
 }
 
@@ -174,7 +175,7 @@ mod tests {
         let (of_a, of_b, of_c) = (a.busy(), b.busy(), c.busy());
         for answered in [of_b, of_c] {
             drop(answered);
-            std::thread::sleep(Duration::from_millis(2));
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         let mut next = std::pin::pin!(seats.take());
         assert!(futures::poll!(&mut next).is_pending());
@@ -197,5 +198,19 @@ mod tests {
         drop(busy);
         assert!(tokio::time::timeout(AGAIN * 20, seats.take()).await.is_err());
         assert!(has_to_go(&old).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_one_has_to_go_where_the_first_stays() {
+        let seats = Seats::new(2);
+        let (stays, goes) = (seats.take().await, seats.take().await);
+        drop(stays.busy());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        drop(goes.busy());
+        let mut next = std::pin::pin!(seats.take());
+        assert!(tokio::time::timeout(PATIENCE / 2, &mut next).await.is_err());
+        assert_eq!((has_to_go(&stays).await, has_to_go(&goes).await), (true, false));
+        assert!(tokio::time::timeout(PATIENCE, &mut next).await.is_err());
+        assert!(has_to_go(&goes).await);
     }
 }

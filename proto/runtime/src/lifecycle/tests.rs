@@ -34,6 +34,51 @@ async fn ready_when_everything_is_assembled_and_every_latch_released() {
     assert!(life.is_ready());
 }
 
+/// A service manager's socket, and whether it was told that the process has started.
+struct Manager {
+    socket: std::os::unix::net::UnixDatagram,
+    _dir: tempfile::TempDir,
+}
+
+impl Manager {
+    fn of(lifecycle: Lifecycle) -> (Manager, Lifecycle) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("notify");
+        let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("bound");
+        socket.set_nonblocking(true).expect("a socket");
+        let name = path.to_string_lossy().into_owned();
+        let notify = Notify::from_env(&|key| (key == "NOTIFY_SOCKET").then(|| name.clone()));
+        (Manager { socket, _dir: dir }, lifecycle.with_notify(notify))
+    }
+
+    fn was_told(&self) -> bool {
+        let mut buffer = [0; 64];
+        self.socket.recv(&mut buffer).is_ok_and(|size| buffer[..size] == *b"READY=1\n")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_manager_is_told_when_it_is_ready_and_not_before() {
+    let (manager, lifecycle) = Manager::of(Lifecycle::new(TIMING));
+    let waits = lifecycle.handle().latch("control");
+    let (life, _, _) = running(lifecycle);
+    tokio::time::sleep(PATIENCE - seconds(1)).await;
+    assert!(!manager.was_told());
+    waits.release();
+    life.reached(Phase::Ready).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(manager.was_told());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_manager_does_not_wait_for_what_may_take_days() {
+    let (manager, lifecycle) = Manager::of(Lifecycle::new(TIMING));
+    let _waits = lifecycle.handle().latch("control");
+    let (life, _, _) = running(lifecycle);
+    tokio::time::sleep(PATIENCE + seconds(1)).await;
+    assert!(manager.was_told() && !life.is_ready());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lost_latch_never_becomes_ready_and_a_later_one_holds_again() {
     let lifecycle = Lifecycle::new(TIMING);
